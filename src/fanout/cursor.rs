@@ -1,0 +1,291 @@
+//! One listener's place in the stream, and what of it is in the middle of being sent.
+//!
+//! ```text
+//!                     ┌─ keyframe arrives ─▶ live
+//!  awaiting keyframe ─┤                       │ recovery finds no keyframe
+//!                     └◀──────────────────────┘
+//!  either ── drain(until) ──▶ the same, but nothing from `until` on is begun
+//! ```
+//! - What has begun is finished: a chunk or header half sent is completed before any jump, so nothing is ever torn.
+//! - Each byte goes out once. [`Cursor::gather`] shows what comes next, [`Cursor::advance`] says how much of it was taken;
+//!   both walk the same way, and the ring must not change between the two.
+//! - Headers are decided chunk by chunk (see `streamheader`), so a new set goes out exactly at its boundary.
+//!
+//! A cursor knows neither clock nor socket.
+
+use std::io::IoSlice;
+use std::sync::Arc;
+
+use super::chunk::Chunk;
+use super::placement::Placement;
+use super::recovery::Verdict;
+use super::ring::{Lag, Lookup, Ring};
+use super::streamheader::{self, Headers};
+use crate::units::Seq;
+
+/// What is in the middle of being sent, and how many bytes of it have gone.
+#[derive(Debug, Default)]
+enum Flight {
+    #[default]
+    Nothing,
+    Headers(Arc<Headers>, usize),
+    Chunk(Arc<Chunk>, usize, Seq),
+}
+
+impl Flight {
+    fn rest(&self) -> &[u8] {
+        match self {
+            Self::Nothing => &[],
+            Self::Headers(headers, sent) => &headers.bytes()[*sent..],
+            Self::Chunk(chunk, sent, _) => &chunk.payload()[*sent..],
+        }
+    }
+}
+
+/// What a listener has been through.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Stream and streamheader bytes sent.
+    pub bytes: u64,
+    /// Chunks left out by recoveries.
+    pub dropped_chunks: u64,
+    /// Recoveries.
+    pub dropped_times: u32,
+}
+
+/// One listener's place in the stream.
+#[derive(Debug)]
+pub struct Cursor {
+    /// The next chunk to begin.
+    at: Seq,
+    /// Nothing from here on is begun.
+    until: Option<Seq>,
+    flight: Flight,
+    /// The headers last given; `None` before the first chunk.
+    given: Option<Arc<Headers>>,
+    await_keyframe: bool,
+    /// Whether what is skipped while waiting counts as dropped: after a recovery it does, before the first chunk not.
+    skips_count: bool,
+    /// Whether the chunk before `at` was sent (or begun) by this cursor.
+    followed: bool,
+    tally: Tally,
+}
+
+/// Slices that one call may hand out; the kernel takes 1024, and more than this does not pay.
+pub const MOST_SLICES: usize = 96;
+
+impl Cursor {
+    /// A cursor of a newcomer.
+    pub fn new(placement: Placement) -> Self {
+        Self {
+            at: placement.at,
+            until: None,
+            flight: Flight::Nothing,
+            given: None,
+            await_keyframe: placement.await_keyframe,
+            skips_count: false,
+            followed: false,
+            tally: Tally::default(),
+        }
+    }
+
+    /// The next chunk to begin.
+    pub fn at(&self) -> Seq {
+        self.at
+    }
+
+    /// What it has been through.
+    pub fn tally(&self) -> Tally {
+        self.tally
+    }
+
+    /// Whether it waits for a keyframe.
+    pub fn awaits_keyframe(&self) -> bool {
+        self.await_keyframe
+    }
+
+    /// Whether a chunk or a header is half sent.
+    pub fn mid_flight(&self) -> bool {
+        !matches!(self.flight, Flight::Nothing)
+    }
+
+    /// The place of the chunk it is in the middle of, if the ring does not hold that any more: then the cursor alone keeps it
+    /// in memory.
+    pub fn pins(&self, ring: &Ring) -> Option<Seq> {
+        match self.flight {
+            Flight::Chunk(_, _, place) if place < ring.oldest() => Some(place),
+            _ => None,
+        }
+    }
+
+    /// From now on nothing that arrives at `next` or later is begun. Draining twice does not lengthen it.
+    pub fn drain(&mut self, next: Seq) {
+        let until = self.until.map_or(next, |until| until.min(next));
+        self.until = Some(until);
+    }
+
+    /// Whether it is draining.
+    pub fn draining(&self) -> bool {
+        self.until.is_some()
+    }
+
+    /// Whether it is draining and has nothing left to send.
+    pub fn drained(&self) -> bool {
+        self.until.is_some_and(|until| !self.mid_flight() && (self.at >= until || self.await_keyframe))
+    }
+
+    /// What waits behind the chunk in flight. Who waits for a keyframe has no lag.
+    pub fn lag(&self, ring: &Ring) -> Lag {
+        if self.await_keyframe { Lag::default() } else { ring.lag(self.at) }
+    }
+
+    /// Whether there is something to send, as of chunks before `upto`.
+    pub fn has_unsent(&self, upto: Seq) -> bool {
+        self.mid_flight() || (!self.await_keyframe && self.at < self.end(upto))
+    }
+
+    fn end(&self, upto: Seq) -> Seq {
+        self.until.map_or(upto, |until| until.min(upto))
+    }
+
+    /// Looks for the keyframe it waits for among what has arrived. Returns how many chunks were dropped on the way.
+    pub fn look_for_keyframe(&mut self, ring: &Ring) -> u64 {
+        if !self.await_keyframe {
+            return 0;
+        }
+        let found = ring.keyframe_at_or_after(self.at);
+        let to = found.unwrap_or(ring.next()).max(self.at);
+        self.await_keyframe = found.is_none();
+        let skipped = to.since(self.at);
+        self.at = to;
+        if !self.skips_count {
+            return 0;
+        }
+        self.tally.dropped_chunks += skipped;
+        skipped
+    }
+
+    /// Carries out a jump. Returns how many chunks were dropped by it.
+    pub fn jump(&mut self, verdict: Verdict) -> u64 {
+        let Verdict::Jump { to, await_keyframe } = verdict else { return 0 };
+        let skipped = to.since(self.at);
+        self.tally.dropped_chunks += skipped;
+        self.tally.dropped_times += 1;
+        self.skips_count = true;
+        self.followed = false;
+        self.at = to;
+        self.await_keyframe = await_keyframe;
+        skipped
+    }
+
+    /// Upstream flushed: what waited is void. Goes on behind the cut, at a keyframe. Returns how many chunks are lost to it;
+    /// those that came and went unseen are among them.
+    pub fn cut(&mut self, ring: &Ring) -> u64 {
+        if self.at >= ring.flushed() {
+            return 0;
+        }
+        let skipped = if self.await_keyframe && !self.skips_count { 0 } else { ring.flushed().since(self.at) };
+        self.tally.dropped_chunks += skipped;
+        self.tally.dropped_times += u32::from(skipped > 0);
+        self.skips_count |= self.given.is_some();
+        self.followed = false;
+        self.at = ring.flushed();
+        self.await_keyframe = true;
+        skipped
+    }
+
+    /// Puts what comes next into `out`, at most `budget` bytes (but always something, if there is anything) of chunks before
+    /// `upto`. Returns the number of slices and of bytes.
+    pub fn gather<'a>(&'a self, ring: &'a Ring, upto: Seq, resend: bool, budget: usize, out: &mut [IoSlice<'a>]) -> (usize, usize) {
+        let (mut slices, mut bytes) = (0, 0);
+        let mut put = |slice: &'a [u8]| {
+            if slice.is_empty() {
+                return true;
+            }
+            if slices == out.len() || bytes >= budget {
+                return false;
+            }
+            out[slices] = IoSlice::new(slice);
+            slices += 1;
+            bytes += slice.len();
+            true
+        };
+        let mut open = put(self.flight.rest());
+        if !self.await_keyframe {
+            let (mut at, end) = (self.at, self.end(upto));
+            let (mut given, mut followed) = (self.given.as_deref(), self.followed);
+            while open && at < end {
+                let Lookup::Held(chunk) = ring.look(at) else { break };
+                if self.header_due(given, chunk, resend, followed) {
+                    open = put(chunk.headers().bytes());
+                }
+                open = open && put(chunk.payload());
+                given = Some(chunk.headers());
+                followed = true;
+                at = at.next();
+            }
+        }
+        (slices, bytes)
+    }
+
+    fn header_due(&self, given: Option<&Headers>, chunk: &Chunk, resend: bool, followed: bool) -> bool {
+        // Most chunks have the very headers the listener was given: one comparison of addresses.
+        given.is_none_or(|given| !std::ptr::eq(given, &raw const **chunk.headers()))
+            && streamheader::due(given, chunk.headers(), resend, followed)
+    }
+
+    /// Takes note that `taken` bytes of what [`Self::gather`] showed have been sent. None at all is a call worth making when
+    /// nothing was shown: it passes over chunks that are empty.
+    pub fn advance(&mut self, ring: &Ring, resend: bool, mut taken: usize) {
+        self.tally.bytes += taken as u64;
+        let rest = self.flight.rest().len();
+        match &mut self.flight {
+            Flight::Nothing => {}
+            Flight::Headers(_, sent) | Flight::Chunk(_, sent, _) => {
+                if taken < rest {
+                    *sent += taken;
+                    return;
+                }
+                taken -= rest;
+                self.flight = Flight::Nothing;
+            }
+        }
+        while !self.await_keyframe {
+            let Lookup::Held(chunk) = ring.look(self.at) else { break };
+            let header_due = || self.header_due(self.given.as_deref(), chunk, resend, self.followed);
+            // Nothing of it has gone: it is not begun. Only what has no bytes at all is passed over.
+            if taken == 0 && (!chunk.payload().is_empty() || self.end(ring.next()) <= self.at || header_due()) {
+                break;
+            }
+            // Whatever of the chunk is begun, its headers included, has this cursor given from here on.
+            if header_due() {
+                let header = chunk.headers().bytes().len();
+                self.given = Some(Arc::clone(chunk.headers()));
+                if taken < header {
+                    self.flight = Flight::Headers(Arc::clone(chunk.headers()), taken);
+                    return;
+                }
+                taken -= header;
+                if taken == 0 && !chunk.payload().is_empty() {
+                    return;
+                }
+            } else if !self.given.as_ref().is_some_and(|given| Arc::ptr_eq(given, chunk.headers())) {
+                self.given = Some(Arc::clone(chunk.headers()));
+            }
+            let place = self.at;
+            self.at = place.next();
+            self.followed = true;
+            let payload = chunk.payload().len();
+            if taken < payload {
+                self.flight = Flight::Chunk(Arc::clone(chunk), taken, place);
+                return;
+            }
+            taken -= payload;
+        }
+        debug_assert_eq!(taken, 0, "more was taken than shown");
+    }
+}
+
+#[cfg(test)]
+#[path = "cursor_tests.rs"]
+mod tests;

@@ -1,0 +1,50 @@
+//! The writing side of a ring: the stream's clock in front of it, retention behind it.
+
+use std::sync::Arc;
+
+use super::chunk::Chunk;
+use super::clock::StreamClock;
+use super::retention::Retention;
+use super::ring::Ring;
+use crate::units::{Moment, Seq};
+
+/// What the writer of a ring remembers between two chunks.
+#[derive(Debug)]
+pub struct History {
+    clock: StreamClock,
+    retention: Retention,
+}
+
+/// What came of a push.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pushed {
+    /// Where the chunk is.
+    pub at: Seq,
+    /// Memory alone made the ring forget more than its settings asked for.
+    pub forced: bool,
+}
+
+impl History {
+    /// A writer that keeps what this asks for.
+    pub fn new(retention: Retention) -> Self {
+        Self { clock: StreamClock::default(), retention }
+    }
+
+    /// Adds a chunk; `arrival` is when it came.
+    pub fn push(&mut self, ring: &mut Ring, chunk: Arc<Chunk>, arrival: Moment) -> Pushed {
+        let time = self.clock.stamp(chunk.marks().stamp(), arrival);
+        let at = ring.push(chunk, time);
+        Pushed { at, forced: self.retention.trim(ring) }
+    }
+
+    /// Upstream flushed: what is held is void, and stamps start anew.
+    pub fn flush(&mut self, ring: &mut Ring) {
+        ring.flush();
+        self.clock.break_here();
+    }
+
+    /// Another source begins: its stamps have nothing to do with those before.
+    pub fn new_source(&mut self) {
+        self.clock.break_here();
+    }
+}

@@ -1,0 +1,107 @@
+//! Streamheaders: what a decoder must see before its first chunk, and when it must see them again.
+//!
+//! Each chunk carries the headers that were valid when it arrived (its *epoch*). A listener remembers the last set it was
+//! given, and compares at each chunk it is about to begin. So a lagging listener finishes the old data first, then gets the
+//! new header, then the new data. (GStreamer 1.x asks the pad's current caps at send time and sends the new header in front
+//! of old data.)
+
+use std::sync::Arc;
+
+/// One set of streamheaders, in the order of the caps' `streamheader` array.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Headers {
+    /// All parts, one after the other: what a listener is sent.
+    joined: Box<[u8]>,
+    /// Where each part ends in `joined`.
+    ends: Box<[usize]>,
+    in_band: bool,
+}
+
+impl Headers {
+    /// The set of a stream that needs none.
+    pub fn none() -> Arc<Self> {
+        Arc::new(Self::default())
+    }
+
+    /// A set from its parts. `in_band`: whoever follows the stream without a gap finds the same in the chunks, so only
+    /// newcomers and those who jumped need the set (MPEG-TS tables, FLV sequence headers).
+    pub fn new<P: AsRef<[u8]>>(parts: &[P], in_band: bool) -> Arc<Self> {
+        let mut joined = Vec::with_capacity(parts.iter().map(|part| part.as_ref().len()).sum());
+        let mut ends = Vec::with_capacity(parts.len());
+        for part in parts {
+            joined.extend_from_slice(part.as_ref());
+            ends.push(joined.len());
+        }
+        Arc::new(Self { joined: joined.into(), ends: ends.into(), in_band })
+    }
+
+    /// All bytes of the set.
+    pub fn bytes(&self) -> &[u8] {
+        &self.joined
+    }
+
+    /// Whether there is nothing to send.
+    pub fn is_empty(&self) -> bool {
+        self.joined.is_empty()
+    }
+
+    /// Whether a header-flagged buffer is a member of the set: then it is not queued, for everybody gets it with the set.
+    pub fn holds(&self, buffer: &[u8]) -> bool {
+        let mut start = 0;
+        self.ends.iter().any(|&end| {
+            let part = &self.joined[start..end];
+            start = end;
+            part == buffer
+        })
+    }
+}
+
+/// Whether a listener must be sent `next` before its next chunk.
+///
+/// `given` is what it was last given (`None`: it has seen no chunk yet), `resend` the mount's `resend_streamheader`,
+/// `followed` whether it has seen the chunk just before. Source of the rule: multihandlesink's `client_queue_buffer`.
+pub fn due(given: Option<&Headers>, next: &Headers, resend: bool, followed: bool) -> bool {
+    match given {
+        _ if next.is_empty() => false,
+        None => true,
+        Some(_) if next.in_band && followed => false,
+        Some(before) if before.is_empty() => true,
+        Some(before) => resend && before.joined != next.joined,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn headers_are_due_as_the_reference_says() {
+        let (none, a, b) = (Headers::none(), Headers::new(&["A"], false), Headers::new(&["B"], false));
+        let tables = Headers::new(&["T"], true);
+        for (given, next, resend, followed, want) in [
+            (None, &a, true, false, true),             // first chunk
+            (None, &a, false, false, true),            // first chunk, also without resend
+            (None, &none, true, false, false),         // nothing to send
+            (Some(&a), &a, true, true, false),         // equal: nothing
+            (Some(&a), &none, true, true, false),      // new caps without header
+            (Some(&none), &a, true, true, true),       // old had none
+            (Some(&none), &a, false, true, true),      // old had none, also without resend
+            (Some(&a), &b, true, true, true),          // changed
+            (Some(&a), &b, false, true, false),        // changed, no resend: an old listener never gets it
+            (None, &tables, true, false, true),        // in band: a newcomer needs it
+            (Some(&a), &tables, true, true, false),    // in band: who follows finds it in the data
+            (Some(&none), &tables, true, true, false), // in band: also when the old had none
+            (Some(&a), &tables, true, false, true),    // in band: who jumped may have missed it
+        ] {
+            assert_eq!(due(given.map(|h| &**h), next, resend, followed), want, "{given:?} {next:?} resend={resend} followed={followed}");
+        }
+    }
+
+    #[test]
+    fn a_member_is_known_by_its_bytes() {
+        let headers = Headers::new(&["babe", "deadbeef"], false);
+        assert_eq!(headers.bytes(), b"babedeadbeef");
+        assert!(headers.holds(b"babe") && headers.holds(b"deadbeef"));
+        assert!(!headers.holds(b"babedeadbeef") && !headers.holds(b"dead") && !headers.holds(b""));
+    }
+}
