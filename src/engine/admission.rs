@@ -1,0 +1,94 @@
+//! Places: who is let in while there is room. The last place goes to exactly one.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// So many places, in a mount or in the whole server.
+#[derive(Debug)]
+pub struct Places {
+    taken: AtomicU64,
+    peak: AtomicU64,
+    most: AtomicU64,
+}
+
+impl Places {
+    /// `None`: without limit.
+    pub fn new(most: Option<u64>) -> Self {
+        Self { taken: AtomicU64::new(0), peak: AtomicU64::new(0), most: AtomicU64::new(most.unwrap_or(u64::MAX)) }
+    }
+
+    /// Places taken now, those on their way to a shard included.
+    pub fn taken(&self) -> u64 {
+        self.taken.load(Ordering::Relaxed)
+    }
+
+    /// The most that were ever taken at once.
+    pub fn peak(&self) -> u64 {
+        self.peak.load(Ordering::Relaxed)
+    }
+
+    /// How many there are.
+    pub fn most(&self) -> u64 {
+        self.most.load(Ordering::Relaxed)
+    }
+
+    fn take(&self) -> bool {
+        let most = self.most();
+        let taken = self.taken.fetch_update(Ordering::AcqRel, Ordering::Relaxed, |taken| (taken < most).then_some(taken + 1));
+        match taken {
+            Ok(before) => {
+                self.peak.fetch_max(before + 1, Ordering::Relaxed);
+                true
+            }
+            Err(_) => false,
+        }
+    }
+}
+
+/// One place in each of two rooms, given back when dropped.
+#[derive(Debug)]
+pub struct Seat {
+    server: Arc<Places>,
+    mount: Arc<Places>,
+}
+
+impl Seat {
+    /// Takes a place in the server and in the mount, or in neither.
+    pub fn take(server: &Arc<Places>, mount: &Arc<Places>) -> Option<Self> {
+        if !server.take() {
+            return None;
+        }
+        if !mount.take() {
+            server.taken.fetch_sub(1, Ordering::AcqRel);
+            return None;
+        }
+        Some(Self { server: Arc::clone(server), mount: Arc::clone(mount) })
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.server.taken.fetch_sub(1, Ordering::AcqRel);
+        self.mount.taken.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_place_goes_to_exactly_one() {
+        let (server, mount) = (Arc::new(Places::new(None)), Arc::new(Places::new(Some(10))));
+        let threads: Vec<_> = (0..8)
+            .map(|_| {
+                let (server, mount) = (Arc::clone(&server), Arc::clone(&mount));
+                std::thread::spawn(move || (0..100).filter_map(|_| Seat::take(&server, &mount)).collect::<Vec<_>>())
+            })
+            .collect();
+        let seats: Vec<_> = threads.into_iter().flat_map(|thread| thread.join().expect("no panic")).collect();
+        assert_eq!((seats.len(), server.taken(), mount.taken(), mount.peak()), (10, 10, 10, 10), "and a refusal leaves nothing taken");
+        drop(seats);
+        assert_eq!((server.taken(), mount.taken(), mount.peak()), (0, 0, 10));
+    }
+}

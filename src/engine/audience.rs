@@ -1,0 +1,489 @@
+//! The listeners of one mount on one shard, and how they are served.
+//!
+//! - The shard's copy of the ring is brought up to date once a turn; after that nothing is locked.
+//! - A listener whose socket has room is visited once per coalescing window, spread over it, so no turn is long. One whose
+//!   socket is full is visited when it has room again, and is judged at each chunk that arrives meanwhile, one by one, so
+//!   that the verdict does not depend on how many arrived between two turns.
+//! - A listener that is not blocked is never judged: what it has not got yet, the shard has not offered yet.
+//! - Memory that listeners in the middle of a chunk keep from being freed is bounded: beyond it the furthest behind go.
+
+mod judging;
+mod rotation;
+
+use std::io::{self, IoSlice};
+use std::sync::Arc;
+use std::time::Duration;
+
+use self::judging::to_the_oldest_keyframe;
+use self::rotation::halved;
+use super::broadcast::{Broadcast, Obituary};
+use super::inbox::ListPart;
+use super::listener::{Arrival, Listener};
+use super::pace::{Pace, Rotor};
+use super::socket::{Discarded, Wire};
+use crate::fanout::cursor::MOST_SLICES;
+use crate::fanout::departure::Departure;
+use crate::fanout::recovery::Limits;
+use crate::fanout::ring::Ring;
+use crate::fanout::stats::add;
+use crate::units::{ListenerId, Moment, Seq};
+
+/// Bytes one listener is sent in one visit; a longer burst goes on in the next turn, after everybody else.
+const BYTES_PER_VISIT: usize = 128 * 1024;
+/// Calls to send in one visit, for peers that take little at a time.
+const CALLS_PER_VISIT: usize = 16;
+/// Bytes one listener may send us in all; what it sends is thrown away.
+const RECEIVED_MOST: u32 = 64 * 1024;
+/// One listener in so many is looked at for the histogram of lags, in each sweep.
+const LAG_SAMPLE: usize = 8;
+
+/// A place in the table, as of one listener that sat there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    pub(super) index: u32,
+    pub(super) generation: u16,
+}
+
+/// What a turn needs to know beside the audience.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct TurnContext {
+    pub(super) now: Moment,
+    /// The server itself was late: nobody is judged.
+    pub(super) grace: bool,
+    /// Idle times count from here at the earliest: before, the server itself stood still.
+    pub(super) resumed: Moment,
+}
+
+/// The listeners of one mount on one shard.
+#[derive(Debug)]
+pub(super) struct Audience<W> {
+    /// Which shard this is on.
+    shard: usize,
+    broadcast: Arc<Broadcast>,
+    /// The shard's copy of the ring; empty while nobody listens, so that a sleeping shard keeps nothing in memory.
+    ring: Ring,
+    /// The version of the feed that the copy has.
+    seen: u64,
+    table: Vec<Option<Listener<W>>>,
+    free: Vec<u32>,
+    count: usize,
+    generation: u16,
+    rotor: Rotor,
+    rotated: Moment,
+    /// Places the rotor must still pass until everybody has been offered the newest chunk. Zero: nothing to do.
+    unvisited: usize,
+    /// Everything before this has been offered to everybody who was not blocked…
+    offered: Seq,
+    /// …and everything before this will have been, when `lap_left` more places are passed.
+    lap_upto: Seq,
+    lap_left: usize,
+    /// Half of the limits: unoffered data beyond it does not wait for the window.
+    eager: Limits,
+    blocked: Vec<Place>,
+    ready: Vec<Place>,
+    readable: Vec<Place>,
+    departed: Vec<Obituary>,
+    window: Duration,
+    /// The furthest that anybody was behind, as far as the present sweep has come.
+    lag_seen: Duration,
+    send_calls: u64,
+}
+
+impl<W: Wire> Audience<W> {
+    pub(super) fn new(shard: usize, broadcast: Arc<Broadcast>, now: Moment) -> Self {
+        let eager = Limits { soft: halved(&broadcast.rules.limits.soft), hard: halved(&broadcast.rules.limits.hard) };
+        Self {
+            shard,
+            lag_seen: Duration::ZERO,
+            window: broadcast.rules.coalesce.max,
+            broadcast,
+            ring: Ring::default(),
+            seen: 0,
+            table: Vec::new(),
+            free: Vec::new(),
+            count: 0,
+            generation: 0,
+            rotor: Rotor::default(),
+            rotated: now,
+            unvisited: 0,
+            offered: Seq::ZERO,
+            lap_upto: Seq::ZERO,
+            lap_left: 0,
+            eager,
+            blocked: Vec::new(),
+            ready: Vec::new(),
+            readable: Vec::new(),
+            departed: Vec::new(),
+            send_calls: 0,
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.count
+    }
+
+    pub(super) fn window(&self) -> Duration {
+        self.window
+    }
+
+    pub(super) fn broadcast(&self) -> &Arc<Broadcast> {
+        &self.broadcast
+    }
+
+    pub(super) fn take_send_calls(&mut self) -> u64 {
+        std::mem::take(&mut self.send_calls)
+    }
+
+    /// Entries for which its tables have room: they must not grow with what has been.
+    #[cfg(test)]
+    pub(super) fn room(&self) -> usize {
+        let lists = [&self.blocked, &self.ready, &self.readable].map(Vec::capacity);
+        self.table.capacity() + self.free.capacity() + self.departed.capacity() + lists.iter().sum::<usize>() + self.ring.room()
+    }
+
+    // ---- coming and going ----
+
+    /// A newcomer is placed and served at once: streamheaders and burst wait for nothing.
+    pub(super) fn join(&mut self, arrival: Arrival<W>, turn: TurnContext, watch: impl FnOnce(&mut W, Place) -> io::Result<()>) {
+        if self.count == 0 {
+            self.begin(turn.now);
+        } else {
+            self.catch_up(turn); // what was written before it was sent here is there for it
+        }
+        self.generation = self.generation.wrapping_add(1);
+        let index = self.free.pop().unwrap_or_else(|| {
+            self.table.push(None);
+            // One more place lies before the rotor in this round; those behind it do not wait longer for that.
+            if self.unvisited > 0 {
+                (self.unvisited, self.lap_left) = (self.unvisited + 1, self.lap_left + 1);
+                self.rotor.grow();
+            }
+            self.table.len() as u32 - 1
+        });
+        let place = Place { index, generation: self.generation };
+        let mut listener = Listener::join(arrival, &self.ring, place.generation, turn.now);
+        add(&self.broadcast.counters.joins, 1);
+        self.count += 1;
+        let watched =
+            listener.wire.prepare(&self.broadcast.rules, self.ring.bytes_per_second()).and_then(|()| watch(&mut listener.wire, place));
+        self.table[index as usize] = Some(listener);
+        match watched {
+            Ok(()) => self.serve(index, turn),
+            Err(_) => self.leave(index, Departure::IoError, turn.now),
+        }
+    }
+
+    /// The first listener comes: a copy of the ring is needed again.
+    fn begin(&mut self, now: Moment) {
+        let (seen, oldest) = self.broadcast.feed.follow(&mut self.ring);
+        self.ring.trim(oldest);
+        self.seen = seen;
+        (self.offered, self.lap_upto) = (self.ring.next(), self.ring.next());
+        (self.unvisited, self.lap_left, self.rotated) = (0, 0, now);
+    }
+
+    fn leave(&mut self, index: u32, why: Departure, now: Moment) {
+        let Some(listener) = self.table[index as usize].take() else { return };
+        self.free.push(index);
+        self.count -= 1;
+        let obituary = listener.leave(why, now);
+        let counters = &self.broadcast.counters;
+        add(&counters.departures[why.index()], 1);
+        counters.session.observe(obituary.stayed);
+        self.departed.push(obituary);
+    }
+
+    /// Hands over who has left since the last time, and gives back the room of an audience that has shrunk.
+    pub(super) fn report(&mut self) {
+        if self.departed.is_empty() {
+            return;
+        }
+        self.broadcast.reports.departed(std::mem::take(&mut self.departed));
+        if self.count == 0 {
+            self.lag_seen = Duration::ZERO;
+            self.broadcast.counters.lag_max.set(self.shard, Duration::ZERO);
+            self.ring = Ring::default();
+            self.blocked.clear();
+        }
+        if self.table.len() > 64 && self.count < self.table.len() / 4 {
+            while self.table.last().is_some_and(Option::is_none) {
+                self.table.pop();
+            }
+            self.table.shrink_to(self.table.len() * 5 / 4);
+            self.free = self.free.iter().copied().filter(|&index| (index as usize) < self.table.len()).collect();
+            self.ready.shrink_to(self.count);
+            // Places have moved under the rotor: it begins a new round, so that nobody is passed over.
+            (self.unvisited, self.lap_left) = (self.table.len(), self.table.len());
+        }
+        if self.blocked.len() > 64 && self.blocked.len() / 2 > self.count {
+            // Also on a mount whose source is silent: else it would grow with everybody who comes and goes.
+            let mut blocked = std::mem::take(&mut self.blocked);
+            blocked.retain(|&place| self.at(place).is_some());
+            blocked.shrink_to(self.count);
+            self.blocked = blocked;
+        }
+    }
+
+    pub(super) fn kick(&mut self, id: ListenerId, why: Departure, now: Moment) -> bool {
+        let found = self.table.iter().position(|seat| seat.as_ref().is_some_and(|listener| listener.id() == id));
+        found.map(|index| self.leave(index as u32, why, now)).is_some()
+    }
+
+    /// Everybody is sent what is queued, then leaves; who is caught up leaves at once.
+    pub(super) fn drain(&mut self, why: Departure, turn: TurnContext) {
+        self.catch_up(turn); // what was written before the order is queued, too
+        let next = self.ring.next();
+        for index in 0..self.table.len() {
+            let Some(listener) = &mut self.table[index] else { continue };
+            listener.cursor.drain(next);
+            listener.leaving.get_or_insert(why);
+            if !listener.blocked {
+                self.serve(index as u32, turn);
+            } else {
+                self.leave_if_done(index as u32, turn.now);
+            }
+        }
+    }
+
+    pub(super) fn clear(&mut self, why: Departure, now: Moment) {
+        for index in 0..self.table.len() {
+            self.leave(index as u32, why, now);
+        }
+    }
+
+    pub(super) fn list(&self, from: usize, most: usize, now: Moment) -> ListPart {
+        let mut next = None;
+        let mut listeners = Vec::new();
+        for (index, seat) in self.table.iter().enumerate().skip(from) {
+            if listeners.len() == most {
+                next = Some(index);
+                break;
+            }
+            listeners.extend(seat.as_ref().map(|listener| listener.view(&self.ring, now)));
+        }
+        ListPart { listeners, next }
+    }
+
+    // ---- what sockets say ----
+
+    fn at(&mut self, place: Place) -> Option<&mut Listener<W>> {
+        self.table.get_mut(place.index as usize)?.as_mut().filter(|listener| listener.generation == place.generation)
+    }
+
+    /// The socket has room again.
+    pub(super) fn writable(&mut self, place: Place) {
+        let Some(listener) = self.at(place) else { return };
+        if listener.blocked && !listener.queued {
+            listener.queued = true;
+            self.ready.push(place);
+        }
+    }
+
+    /// The peer has sent something, or hung up: seen at once, also on a silent mount.
+    pub(super) fn readable(&mut self, place: Place, now: Moment) {
+        let keep_half_closed = self.broadcast.rules.keep_half_closed;
+        let Some(listener) = self.at(place) else { return };
+        if listener.read_closed {
+            return;
+        }
+        let why = match listener.wire.discard() {
+            Ok(Discarded::Dry(bytes)) | Ok(Discarded::More(bytes)) if listener.received.saturating_add(bytes) > RECEIVED_MOST => {
+                Some(Departure::Kicked)
+            }
+            Ok(Discarded::Dry(bytes)) => {
+                listener.received += bytes;
+                None
+            }
+            Ok(Discarded::More(bytes)) => {
+                listener.received += bytes;
+                self.readable.push(place);
+                None
+            }
+            Ok(Discarded::Closed) if keep_half_closed => {
+                listener.read_closed = true;
+                None
+            }
+            Ok(Discarded::Closed) => Some(Departure::HungUp),
+            // The kernel gave up on a peer that took nothing, a moment before we did.
+            Err(error) if error.kind() == io::ErrorKind::TimedOut && listener.blocked => Some(Departure::Stalled),
+            Err(error) => Some(departure_of(&error)),
+        };
+        if let Some(why) = why {
+            self.leave(place.index, why, now);
+        }
+    }
+
+    /// The connection is broken.
+    pub(super) fn broken(&mut self, place: Place, now: Moment) {
+        if self.at(place).is_some() {
+            self.leave(place.index, Departure::HungUp, now);
+        }
+    }
+
+    // ---- a turn ----
+
+    /// Brings the copy of the ring up to date and judges those who could not take what arrived.
+    pub(super) fn catch_up(&mut self, turn: TurnContext) {
+        if self.count == 0 || self.broadcast.feed.version() == self.seen {
+            return;
+        }
+        let (before, flushed) = (self.ring.next(), self.ring.flushed());
+        let (seen, oldest) = self.broadcast.feed.follow(&mut self.ring);
+        self.seen = seen;
+        if self.ring.flushed() > flushed {
+            for index in 0..self.table.len() {
+                let Some(listener) = &mut self.table[index] else { continue };
+                let dropped = listener.cursor.cut(&self.ring);
+                add(&self.broadcast.counters.dropped_chunks, dropped);
+                self.leave_if_done(index as u32, turn.now);
+            }
+        }
+        self.judge_blocked(before, turn);
+        // What has not been offered to everybody stays in the copy, however little the mount remembers, while memory lasts.
+        let spare = self.broadcast.account.held_bytes() <= self.broadcast.rules.memory_max;
+        self.ring.trim(if spare { oldest.min(self.offered) } else { oldest });
+        self.ring.shrink();
+        self.evict_stragglers(turn.now);
+        if self.unvisited == 0 {
+            self.rotated = turn.now;
+        }
+        self.unvisited = self.table.len();
+    }
+
+    /// Serves those whose sockets have room again, then those whose time in the window has come.
+    pub(super) fn run(&mut self, pace: &Pace, turn: TurnContext) {
+        for place in std::mem::take(&mut self.readable) {
+            self.readable(place, turn.now);
+        }
+        let ready = std::mem::take(&mut self.ready);
+        for &place in &ready {
+            if let Some(listener) = self.at(place) {
+                listener.queued = false;
+                self.serve(place.index, turn);
+            }
+        }
+        if self.ready.is_empty() {
+            self.ready = ready;
+            self.ready.clear(); // keeps its room
+        }
+        self.window = pace.window(self.broadcast.rules.coalesce, self.ring.bytes_per_second());
+        if self.unvisited > 0 {
+            let places = self.table.len();
+            let (start, mut count) = self.rotor.turn(places, turn.now.since(self.rotated), self.window);
+            if self.hurried() {
+                count = places;
+            }
+            self.rotated = turn.now;
+            for i in 0..count {
+                let index = (start + i) % places;
+                if self.table[index].as_ref().is_some_and(|listener| !listener.blocked && !listener.queued) {
+                    self.serve(index as u32, turn);
+                }
+            }
+            self.passed(count);
+        }
+    }
+
+    /// Sends one listener what there is for it, until its socket is full, it is caught up, or its share of the turn is used.
+    fn serve(&mut self, index: u32, turn: TurnContext) {
+        let Some(listener) = &mut self.table[index as usize] else { return };
+        let was_blocked = std::mem::take(&mut listener.blocked);
+        add_some(&self.broadcast.counters.dropped_chunks, listener.cursor.look_for_keyframe(&self.ring));
+        if listener.cursor.at() < self.ring.oldest() && !listener.cursor.awaits_keyframe() {
+            if was_blocked && !turn.grace {
+                // It has been slow for so long that memory, not a limit, made an end of it.
+                self.judge(index, self.broadcast.rules.limits.edges(&self.ring, self.ring.next()), turn.now);
+            } else {
+                // It was not its doing: the shard came too late to offer what is gone.
+                let dropped = listener.cursor.jump(to_the_oldest_keyframe(&self.ring));
+                add(&self.broadcast.counters.dropped_chunks, dropped);
+            }
+        }
+        let Some(listener) = &mut self.table[index as usize] else { return };
+        let (rules, counters) = (&self.broadcast.rules, &self.broadcast.counters);
+        let (mut sent, mut calls, next) = (0, 0, self.ring.next());
+        let error = loop {
+            let mut slices = [IoSlice::new(&[]); MOST_SLICES];
+            let (wire, head, cursor) = listener.parts();
+            let with_head = usize::from(!head.is_empty());
+            slices[0] = IoSlice::new(head);
+            let (count, bytes) = cursor.gather(&self.ring, next, rules.resend_streamheader, BYTES_PER_VISIT, &mut slices[with_head..]);
+            if count + with_head == 0 {
+                listener.cursor.advance(&self.ring, rules.resend_streamheader, 0); // over chunks that are empty
+                break None;
+            }
+            let shown = bytes + head.len();
+            self.send_calls += 1;
+            calls += 1;
+            match wire.send(&slices[..count + with_head]) {
+                Ok(taken) if taken > 0 => {
+                    let of_stream = listener.take_head(taken);
+                    listener.cursor.advance(&self.ring, rules.resend_streamheader, of_stream);
+                    listener.progress = turn.now;
+                    add_some(&counters.sent_bytes, of_stream as u64);
+                    if of_stream > 0 && !listener.served {
+                        listener.served = true;
+                        counters.first_byte.observe(turn.now.since(listener.accepted()));
+                    }
+                    sent += taken;
+                    if sent >= BYTES_PER_VISIT || calls >= CALLS_PER_VISIT {
+                        if listener.has_unsent(&self.ring) && !listener.queued {
+                            listener.queued = true;
+                            self.ready.push(Place { index, generation: listener.generation });
+                        }
+                        break None;
+                    }
+                    if taken == shown && !listener.has_unsent(&self.ring) {
+                        break None;
+                    }
+                }
+                Ok(_) => {
+                    listener.blocked = true;
+                    break None;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    listener.blocked = true;
+                    break None;
+                }
+                Err(error) => break Some(error),
+            }
+        };
+        if let Some(error) = error {
+            return self.leave(index, departure_of(&error), turn.now);
+        }
+        if let Some(why) = listener.done() {
+            return self.leave(index, why, turn.now);
+        }
+        if listener.blocked {
+            if !was_blocked {
+                listener.progress = turn.now; // it kept up until now, however long ago there was something to send
+            }
+            if !listener.listed {
+                listener.listed = true;
+                self.blocked.push(Place { index, generation: listener.generation });
+            }
+            if !turn.grace {
+                let edges = self.broadcast.rules.limits.edges(&self.ring, next);
+                self.judge(index, edges, turn.now);
+            }
+        }
+    }
+}
+
+/// Spares the shared cache line when there is nothing to add.
+fn add_some(counter: &std::sync::atomic::AtomicU64, amount: u64) {
+    if amount > 0 {
+        add(counter, amount);
+    }
+}
+
+/// A peer that goes away is no error.
+fn departure_of(error: &io::Error) -> Departure {
+    match error.kind() {
+        io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted | io::ErrorKind::NotConnected => {
+            Departure::HungUp
+        }
+        _ => Departure::IoError,
+    }
+}

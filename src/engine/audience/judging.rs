@@ -1,0 +1,116 @@
+//! Who of an audience loses its place: the slow, the stalled, those whose time is over, and those who keep too much in memory.
+
+use super::Place;
+use super::{Audience, LAG_SAMPLE, TurnContext};
+use crate::engine::listener::Listener;
+use crate::engine::socket::Wire;
+use crate::fanout::departure::Departure;
+use crate::fanout::recovery::{self, Verdict};
+use crate::fanout::ring::Ring;
+use crate::fanout::stats::add;
+use crate::units::{Moment, Seq};
+
+impl<W: Wire> Audience<W> {
+    /// Judges those whose sockets are full, at each chunk since `before`.
+    pub(super) fn judge_blocked(&mut self, before: Seq, turn: TurnContext) {
+        let mut blocked = std::mem::take(&mut self.blocked);
+        blocked.retain(|&place| {
+            let Some(listener) = self.at(place) else { return false };
+            listener.listed = listener.blocked && !listener.queued;
+            listener.listed
+        });
+        if turn.grace || blocked.is_empty() {
+            self.blocked = blocked;
+            return;
+        }
+        let mut upto = before.max(self.ring.oldest());
+        while upto < self.ring.next() {
+            upto = upto.next();
+            let edges = self.broadcast.rules.limits.edges(&self.ring, upto);
+            for place in &blocked {
+                // Most are inside both limits: one look at the place in the stream, none at anything else.
+                let Some(listener) = &mut self.table[place.index as usize] else { continue };
+                if listener.cursor.at() < edges.soft || listener.cursor.at() < edges.hard || listener.cursor.awaits_keyframe() {
+                    self.judge(place.index, edges, turn.now);
+                }
+            }
+        }
+        self.blocked = blocked;
+    }
+
+    /// Judges one listener and executes the verdict.
+    pub(super) fn judge(&mut self, index: u32, edges: recovery::Edges, now: Moment) {
+        let Some(listener) = &mut self.table[index as usize] else { return };
+        let (rules, counters) = (&self.broadcast.rules, &self.broadcast.counters);
+        add(&counters.dropped_chunks, listener.cursor.look_for_keyframe(&self.ring));
+        if listener.cursor.awaits_keyframe() {
+            return;
+        }
+        match recovery::judge(rules.recover, listener.cursor.at(), edges, &self.ring) {
+            Verdict::Stay => {}
+            Verdict::Evict => self.leave(index, Departure::TooSlow, now),
+            verdict @ Verdict::Jump { .. } => {
+                add(&counters.dropped_chunks, listener.cursor.jump(verdict));
+                add(&counters.recoveries[rules.recover.index()], 1);
+                self.leave_if_done(index, now); // it was draining, and what it was still to get is void
+            }
+        }
+    }
+
+    /// It was draining, and what it was still to get has gone, or is void.
+    pub(super) fn leave_if_done(&mut self, index: u32, now: Moment) {
+        if let Some(why) = self.table[index as usize].as_ref().and_then(Listener::done) {
+            self.leave(index, why, now);
+        }
+    }
+
+    /// Listeners in the middle of chunks that the ring has let go keep those in memory. Beyond the bound the furthest behind leave.
+    pub(super) fn evict_stragglers(&mut self, now: Moment) {
+        let most = self.broadcast.rules.memory_max;
+        if self.broadcast.account.held_bytes() <= most {
+            return;
+        }
+        let pins = |place: &Place| Some((self.table[place.index as usize].as_ref()?.cursor.pins(&self.ring)?, place.index));
+        let mut stragglers: Vec<(Seq, u32)> = self.blocked.iter().filter_map(pins).collect();
+        stragglers.sort_unstable();
+        for (_, index) in stragglers {
+            if self.broadcast.account.held_bytes() <= most {
+                break;
+            }
+            self.leave(index, Departure::TooSlow, now);
+        }
+    }
+
+    /// Looks at one part of the table in so many: who has stalled, whose time is over, how far everybody is behind.
+    pub(in crate::engine) fn sweep(&mut self, part: usize, parts: usize, turn: TurnContext) {
+        if part == 0 {
+            self.broadcast.counters.lag_max.set(self.shard, std::mem::take(&mut self.lag_seen));
+        }
+        let (idle, longest) = (self.broadcast.rules.idle_timeout, self.broadcast.rules.max_duration);
+        for index in (part..self.table.len()).step_by(parts) {
+            let Some(listener) = &self.table[index] else { continue };
+            let stalled = listener.blocked
+                && !turn.grace
+                && idle.is_some_and(|idle| turn.now.since(listener.progress.max(turn.resumed)) >= idle)
+                && listener.has_unsent(&self.ring);
+            let over = longest.is_some_and(|longest| turn.now.since(listener.joined()) >= longest);
+            let lag = listener.cursor.lag(&self.ring).time;
+            self.lag_seen = self.lag_seen.max(lag);
+            if (index / parts).is_multiple_of(LAG_SAMPLE) {
+                self.broadcast.counters.lag.observe(lag);
+            }
+            if stalled || over {
+                let why = if stalled { Departure::Stalled } else { Departure::SessionLimit };
+                self.leave(index as u32, why, turn.now);
+            }
+        }
+    }
+}
+
+/// Where somebody goes on who was not offered in time what is gone.
+pub(super) fn to_the_oldest_keyframe(ring: &Ring) -> Verdict {
+    match ring.keyframe_at_or_after(ring.oldest()) {
+        Some(to) => Verdict::Jump { to, await_keyframe: false },
+        None => Verdict::Jump { to: ring.next(), await_keyframe: true },
+    }
+}

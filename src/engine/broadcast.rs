@@ -1,0 +1,126 @@
+//! What the engine must know of a mount: its feed, its rules, and whom to tell of departures.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use super::counters::MountCounters;
+use super::feed::Feed;
+use super::pace::Coalesce;
+use crate::fanout::chunk::Account;
+use crate::fanout::cursor::Tally;
+use crate::fanout::departure::Departure;
+use crate::fanout::placement::Wish;
+use crate::fanout::recovery::{Limits, RecoverPolicy};
+use crate::units::{ListenerId, MountPath};
+
+/// The rules by which a mount's listeners are served.
+#[derive(Clone, Debug)]
+pub struct Rules {
+    /// How newcomers are placed, unless they ask for something else and may.
+    pub wish: Wish,
+    /// Soft and hard limit.
+    pub limits: Limits,
+    /// What happens beyond the soft limit.
+    pub recover: RecoverPolicy,
+    /// Whether changed streamheaders are sent to those who already have some.
+    pub resend_streamheader: bool,
+    /// A listener with unsent data and no progress for so long is removed.
+    pub idle_timeout: Option<Duration>,
+    /// The longest session.
+    pub max_duration: Option<Duration>,
+    /// How long data may wait to be sent together.
+    pub coalesce: Coalesce,
+    /// SO_SNDBUF in bytes; `None` follows the bit rate.
+    pub send_buffer: Option<u32>,
+    /// DSCP of outgoing packets.
+    pub dscp: Option<u8>,
+    /// Whether a peer that shuts down its sending side stays.
+    pub keep_half_closed: bool,
+    /// Bytes that the mount's chunks may take in memory, those pinned by listeners in the middle of them included.
+    pub memory_max: u64,
+}
+
+/// A mount, as shards see it.
+#[derive(Debug)]
+pub struct Broadcast {
+    /// Its number: mounts are numbered from zero.
+    pub slot: usize,
+    /// Its name.
+    pub path: MountPath,
+    /// Its ring.
+    pub feed: Feed,
+    /// Its rules.
+    pub rules: Rules,
+    /// What it counts.
+    pub counters: MountCounters,
+    /// What its chunks take in memory.
+    pub account: Arc<Account>,
+    /// Who is told of departures.
+    pub reports: Box<dyn Reports>,
+}
+
+/// Where the engine reports to. The one way up.
+pub trait Reports: Send + Sync + fmt::Debug {
+    /// These listeners have left; their sockets are closed.
+    fn departed(&self, gone: Vec<Obituary>);
+}
+
+/// Who is at the other end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Peer {
+    /// An internet address.
+    Inet(SocketAddr),
+    /// A process on this machine.
+    Unix,
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Inet(address) => address.fmt(f),
+            Self::Unix => f.write_str("unix"),
+        }
+    }
+}
+
+/// The final account of one listener.
+#[derive(Clone, Debug)]
+pub struct Obituary {
+    /// Who.
+    pub id: ListenerId,
+    /// Why.
+    pub why: Departure,
+    /// From where.
+    pub peer: Peer,
+    /// What it said it was.
+    pub user_agent: Box<str>,
+    /// What it has been through.
+    pub tally: Tally,
+    /// When it joined.
+    pub joined_at: SystemTime,
+    /// How long it stayed.
+    pub stayed: Duration,
+}
+
+/// What somebody who asks is told of a listener.
+#[derive(Clone, Debug)]
+pub struct ListenerView {
+    /// Who.
+    pub id: ListenerId,
+    /// From where.
+    pub peer: Peer,
+    /// What it says it is.
+    pub user_agent: Box<str>,
+    /// When it joined.
+    pub joined_at: SystemTime,
+    /// How long it has been here.
+    pub stayed: Duration,
+    /// How far it is behind.
+    pub lag: crate::fanout::ring::Lag,
+    /// What it has been through.
+    pub tally: Tally,
+    /// `waiting`, `live` or `draining`.
+    pub phase: &'static str,
+}

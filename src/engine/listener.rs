@@ -1,0 +1,193 @@
+//! One listener on its shard, and the door through which it came.
+//!
+//! ```text
+//!   Arrival ──join──▶ Listener ──leave──▶ Obituary
+//!   (moves the socket)          (closes the socket)
+//! ```
+//! What every turn touches lies in the table itself; what is asked for once in a while lies in a box beside it.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use super::admission::Seat;
+use super::broadcast::{Broadcast, ListenerView, Obituary, Peer};
+use crate::fanout::cursor::Cursor;
+use crate::fanout::departure::Departure;
+use crate::fanout::placement::{self, Placement, Wish};
+use crate::fanout::ring::Ring;
+use crate::units::{ListenerId, Moment};
+
+/// Everything the engine needs to serve a listener. Moving it is the hand-over: the sender keeps nothing, the receiver closes.
+#[derive(Debug)]
+pub struct Arrival<W> {
+    /// The connection.
+    pub wire: W,
+    /// The mount.
+    pub broadcast: Arc<Broadcast>,
+    /// What is sent before the stream: a response head, or nothing.
+    pub head: Box<[u8]>,
+    /// How it asks to be placed, if not as the mount's rules say.
+    pub wish: Option<Box<Wish>>,
+    /// Where it was placed already, if it had to wait for the mount's first chunk: that chunk decides, not what has come since.
+    pub placed: Option<Placement>,
+    /// Who.
+    pub id: ListenerId,
+    /// From where.
+    pub peer: Peer,
+    /// What it says it is.
+    pub user_agent: Box<str>,
+    /// When it was accepted.
+    pub accepted: Moment,
+    /// Its place in the mount and in the server.
+    pub seat: Seat,
+}
+
+/// What is rarely looked at.
+#[derive(Debug)]
+struct About {
+    id: ListenerId,
+    peer: Peer,
+    user_agent: Box<str>,
+    accepted: Moment,
+    joined: Moment,
+    joined_at: SystemTime,
+    head: Box<[u8]>,
+    /// Given back by dropping.
+    _seat: Seat,
+}
+
+/// One listener.
+#[derive(Debug)]
+pub(super) struct Listener<W> {
+    pub(super) wire: W,
+    pub(super) cursor: Cursor,
+    /// Bytes of the head that have not gone yet.
+    head_left: u32,
+    /// Bytes it sent us, which we threw away.
+    pub(super) received: u32,
+    /// When it last took something.
+    pub(super) progress: Moment,
+    /// Tells this listener from an earlier one in the same place of the table.
+    pub(super) generation: u16,
+    /// Its socket takes no more; it is judged.
+    pub(super) blocked: bool,
+    /// It stands in the audience's list of blocked listeners.
+    pub(super) listed: bool,
+    /// It stands in the audience's list of those to be served next.
+    pub(super) queued: bool,
+    /// Its first body byte has gone.
+    pub(super) served: bool,
+    /// The peer sends no more.
+    pub(super) read_closed: bool,
+    /// Why it will leave when it is drained.
+    pub(super) leaving: Option<Departure>,
+    about: Box<About>,
+}
+
+impl<W> Listener<W> {
+    /// Places a newcomer by what the ring holds now.
+    pub(super) fn join(arrival: Arrival<W>, ring: &Ring, generation: u16, now: Moment) -> Self {
+        let wish = arrival.wish.as_deref().unwrap_or(&arrival.broadcast.rules.wish);
+        let placed = arrival.placed.unwrap_or_else(|| placement::place(wish, ring));
+        Self {
+            cursor: Cursor::new(placed),
+            wire: arrival.wire,
+            head_left: arrival.head.len() as u32,
+            received: 0,
+            progress: now,
+            generation,
+            blocked: false,
+            listed: false,
+            queued: false,
+            served: false,
+            read_closed: false,
+            leaving: None,
+            about: Box::new(About {
+                id: arrival.id,
+                peer: arrival.peer,
+                user_agent: arrival.user_agent,
+                accepted: arrival.accepted,
+                joined: now,
+                joined_at: SystemTime::now(),
+                head: arrival.head,
+                _seat: arrival.seat,
+            }),
+        }
+    }
+
+    pub(super) fn id(&self) -> ListenerId {
+        self.about.id
+    }
+
+    pub(super) fn joined(&self) -> Moment {
+        self.about.joined
+    }
+
+    pub(super) fn accepted(&self) -> Moment {
+        self.about.accepted
+    }
+
+    /// The wire to send on, and what there is to send: the rest of the head, then what the cursor gathers.
+    pub(super) fn parts(&mut self) -> (&mut W, &[u8], &Cursor) {
+        let head = match self.head_left as usize {
+            0 => &[], // without a look into the box
+            left => &self.about.head[self.about.head.len() - left..],
+        };
+        (&mut self.wire, head, &self.cursor)
+    }
+
+    /// Takes note that so many bytes have gone; returns how many of them belong to the stream.
+    pub(super) fn take_head(&mut self, sent: usize) -> usize {
+        if self.head_left == 0 {
+            return sent;
+        }
+        let of_head = sent.min(self.head_left as usize);
+        self.head_left -= of_head as u32;
+        if self.head_left == 0 {
+            self.about.head = Box::default();
+        }
+        sent - of_head
+    }
+
+    /// Whether something could be sent now, as of what the ring holds.
+    pub(super) fn has_unsent(&self, ring: &Ring) -> bool {
+        self.head_left > 0 || self.cursor.has_unsent(ring.next())
+    }
+
+    /// Whether it has been told to leave and has got all it was to get.
+    pub(super) fn done(&self) -> Option<Departure> {
+        self.leaving.filter(|_| self.head_left == 0 && self.cursor.drained())
+    }
+
+    /// Consumes the listener, and with it the socket.
+    pub(super) fn leave(self, why: Departure, now: Moment) -> Obituary {
+        let about = *self.about;
+        Obituary {
+            id: about.id,
+            why,
+            peer: about.peer,
+            user_agent: about.user_agent,
+            tally: self.cursor.tally(),
+            joined_at: about.joined_at,
+            stayed: now.since(about.joined),
+        }
+    }
+
+    /// What somebody who asks is told.
+    pub(super) fn view(&self, ring: &Ring, now: Moment) -> ListenerView {
+        ListenerView {
+            id: self.about.id,
+            peer: self.about.peer,
+            user_agent: self.about.user_agent.clone(),
+            joined_at: self.about.joined_at,
+            stayed: now.since(self.about.joined),
+            lag: self.cursor.lag(ring),
+            tally: self.cursor.tally(),
+            phase: match () {
+                () if self.leaving.is_some() => "draining",
+                () if self.cursor.awaits_keyframe() || !self.served => "waiting",
+                () => "live",
+            },
+        }
+    }
+}

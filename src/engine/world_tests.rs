@@ -1,0 +1,279 @@
+//! Serving: windows, limits, recoveries, bounds. One claim a test, in a world of pretend sockets.
+
+use std::cell::RefCell;
+use std::io::{self, IoSlice};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::admission::{Places, Seat};
+use super::alarm::Alarm;
+use super::broadcast::{Broadcast, Peer, Rules};
+use super::counters::ShardCounters;
+use super::inbox::{Command, Inbox};
+use super::listener::Arrival;
+use super::shard::{Shard, Token, Watch};
+use super::socket::{Discarded, Wire};
+use super::world::{Guest, Pull, Source, World, limits, ms, rules, secs, window};
+use crate::fanout::departure::Departure;
+use crate::fanout::placement::SyncMethod;
+use crate::fanout::recovery::RecoverPolicy;
+use crate::fanout::testing::chunk;
+use crate::units::{ListenerId, Moment};
+
+const RING_MAX: u64 = 1 << 20;
+
+#[test]
+fn a_listener_that_keeps_up_gets_each_chunk_within_the_window_and_not_one_by_one() {
+    for (millis, most_calls) in [(100, 10), (500, 2)] {
+        let mut world = World::seeded(millis, 2);
+        let mount = world.mount(Rules { coalesce: window(millis), ..rules() }, "10s", RING_MAX);
+        world.source(Source::new(mount, ms(20), 400, 10));
+        for _ in 0..30 {
+            world.join(Guest::fast(mount));
+            world.run_for(ms(37));
+        }
+        let before = world.send_calls();
+        world.run_for(secs(60));
+        let calls = world.send_calls() - before;
+        assert!(calls <= 30 * 60 * most_calls * 11 / 10, "{calls} calls for 90,000 chunks");
+        world.end();
+    }
+}
+
+#[test]
+fn listeners_that_never_read_are_not_felt_by_those_who_do() {
+    let mut world = World::seeded(2, 1);
+    let rules = Rules { limits: limits("2s", "none"), recover: RecoverPolicy::Keyframe, ..rules() };
+    let mount = world.mount(rules, "10s", RING_MAX);
+    world.source(Source::new(mount, ms(20), 400, 10));
+    for i in 0..100 {
+        world.join(if i % 2 == 0 { Guest::fast(mount) } else { Guest::stalled(mount, 3000) });
+        world.run_for(ms(7));
+    }
+    world.run_for(secs(120)); // each turn looks whether one of the fast ones waited or missed something
+    assert!(world.gone.is_empty());
+    world.end();
+}
+
+#[test]
+fn the_hard_limit_acts_at_the_chunk_that_passes_it_and_not_before() {
+    for (hard, millis) in [("5 chunks", 0), ("500B", 0), ("80ms", 0), ("1MiB, 5 chunks", 0), ("5 chunks", 100), ("500B", 500)] {
+        let mut world = World::seeded(3, 1);
+        let rules = Rules { limits: limits("none", hard), coalesce: window(millis), ..rules() };
+        let mount = world.mount(rules, "1s", RING_MAX);
+        world.picture(mount, "K");
+        let slow = world.join(Guest { head: 0, ..Guest::stalled(mount, 250) });
+        world.picture(mount, ".......");
+        // Two chunks have gone and half of chunk 2; five wait behind it: 3 to 7.
+        assert!(world.here(slow), "{hard}, window {millis} ms: exactly at its limit");
+        world.picture(mount, ".");
+        assert_eq!(world.departure(slow), Some(Departure::TooSlow), "{hard}, window {millis} ms");
+        world.end();
+    }
+}
+
+#[test]
+fn who_is_blocked_is_judged_at_once_however_long_the_window_is() {
+    let mut world = World::seeded(18, 1);
+    let rules = Rules { limits: limits("none", "120 chunks"), coalesce: window(500), ..rules() };
+    let mount = world.mount(rules, "10s", RING_MAX);
+    world.picture(mount, &"K".repeat(400));
+    world.join(Guest::fast(mount));
+    let slow = world.join(Guest { head: 0, ..Guest::stalled(mount, 50) }); // in the middle of chunk 399
+    world.picture(mount, &"K".repeat(120));
+    world.run_for(ms(7)); // away from anything else that wakes the shard
+    assert!(world.here(slow));
+    world.push_kind(mount, 'K');
+    world.run_for(ms(1));
+    assert!(!world.here(slow), "not only when the window is over");
+    world.end();
+}
+
+#[test]
+fn a_listener_that_is_overtaken_by_the_end_of_the_ring_is_too_slow_also_without_limits() {
+    for seed in 0..20 {
+        let mut world = World::seeded(seed, 1);
+        let mount = world.mount(Rules { coalesce: window(20), ..rules() }, "1s", 64 * 1024);
+        world.source(Source::new(mount, ms(20), 1000, 1));
+        world.run_for(secs(3));
+        let (rate, buffer) = (world.rng.u64(1000..45_000), world.rng.u64(100..4000));
+        let slow = world.join(Guest::slow(mount, rate, buffer)); // the stream has 50,000 bytes a second
+        world.run_for(secs(60));
+        assert_eq!(world.departure(slow), Some(Departure::TooSlow), "nothing is to recover it: {rate} bytes a second");
+        world.end();
+    }
+}
+
+#[test]
+fn a_history_shorter_than_the_window_costs_those_who_keep_up_nothing() {
+    let mut world = World::seeded(19, 2);
+    let mount = world.mount(Rules { coalesce: window(500), ..rules() }, "none", 8 * RING_MAX);
+    world.source(Source::new(mount, ms(20), 100_000, 25));
+    for _ in 0..4 {
+        world.join(Guest::fast(mount));
+        world.run_for(ms(130));
+    }
+    world.run_for(secs(10)); // each turn looks whether something is missing
+    assert!(world.mount_at(mount).ring_cost() < 400_000, "the mount itself remembers three chunks");
+    world.end();
+}
+
+#[test]
+fn a_stalled_listener_is_recovered_as_the_policy_says_however_many_chunks_come_at_once() {
+    // Soft limit 5, keyframes at 0, 7 and 14, stalled after chunk 0.
+    for (recover, heard, lost) in [
+        (RecoverPolicy::None, (0..23).collect(), 0),
+        (RecoverPolicy::Latest, vec![0, 16, 17, 18, 19, 20, 21, 22], 15),
+        (RecoverPolicy::SoftLimit, vec![0, 15, 16, 17, 18, 19, 20, 21, 22], 14),
+        (RecoverPolicy::Keyframe, vec![0, 21, 22], 20),
+    ] {
+        for at_once in [false, true] {
+            let mut world = World::seeded(4, 1);
+            let rules = Rules { limits: limits("5 chunks", "none"), recover, coalesce: window(0), ..rules() };
+            let mount = world.mount(rules, "10s", RING_MAX);
+            world.picture(mount, "K");
+            let slow = world.join(Guest { head: 0, recorded: true, ..Guest::stalled(mount, 100) });
+            world.picture(mount, "."); // finds no room: from here on it is blocked
+            for kind in ".....K......K.....".chars() {
+                world.push_kind(mount, kind);
+                world.run_for(if at_once { ms(0) } else { ms(20) });
+            }
+            world.run_for(ms(20));
+            world.line(slow, |line| line.set_pull(Pull::AtOnce));
+            world.picture(mount, ".K.");
+            assert_eq!(world.heard(slow), heard, "{recover:?}, at once: {at_once}");
+            assert_eq!(world.dropped(mount, slow), lost, "{recover:?}, at once: {at_once}");
+            world.end();
+        }
+    }
+}
+
+#[test]
+fn memory_is_bounded_however_many_stop_in_the_middle_of_a_chunk() {
+    let mut world = World::seeded(13, 1);
+    let ring_max = 64 * 1024;
+    let rules = Rules { limits: limits("3 chunks", "none"), recover: RecoverPolicy::Latest, coalesce: window(20), ..rules() };
+    let mount = world.mount(rules, "3 chunks", ring_max);
+    world.source(Source::new(mount, ms(100), 4000, 1));
+    let ids: Vec<_> = (0..200)
+        .map(|_| {
+            world.run_for(ms(100)); // so that each is in the middle of another chunk
+            world.join(Guest::stalled(mount, 100))
+        })
+        .collect();
+    world.run_for(secs(10)); // with each push the bound is looked at
+    let stay = ids.iter().filter(|&&id| world.here(id)).count();
+    assert!((10..40).contains(&stay), "{stay} fit into the bound");
+    let oldest = ids.iter().position(|&id| world.here(id)).expect("somebody");
+    assert!(oldest >= ids.len() - stay - 2, "the furthest behind have left: the first still here is {oldest} of {}", ids.len());
+    assert!(world.held(mount) <= 2 * ring_max);
+    world.end();
+}
+
+#[test]
+fn nobody_is_passed_over_when_the_table_grows_or_shrinks() {
+    for seed in 0..40 {
+        let mut world = World::seeded(seed, 1);
+        let mount = world.mount(rules(), "10s", RING_MAX);
+        world.source(Source::new(mount, ms(250), 400, 1));
+        let ids: Vec<_> = (0..300)
+            .map(|_| {
+                let pause = world.rng.u64(..4);
+                world.run_for(ms(pause));
+                world.join(Guest::fast(mount).may(Departure::HungUp))
+            })
+            .collect();
+        let stay = world.rng.usize(10..70);
+        // They leave when the rotor has almost been round with what came last.
+        let (since, late) = (Duration::from_nanos((world.now() - 1_000_000_000) % 250_000_000), world.rng.u64(70..100));
+        world.run_for(ms(500 + late) - since);
+        world.windows = 2; // once, when the table shrinks under the rotor
+        for &id in &ids[stay..] {
+            world.line(id, |line| line.reset());
+        }
+        world.run_for(secs(3)); // each turn looks whether somebody waited
+        assert_eq!(world.gone.len(), ids.len() - stay);
+        assert!(world.room() < 1000, "the table keeps room for {}", world.room());
+        world.end();
+    }
+}
+
+#[test]
+fn the_methods_place_a_newcomer_by_what_there_is_when_it_comes() {
+    for method in SyncMethod::ALL {
+        let mut world = World::seeded(16, 2);
+        let mut rules = rules();
+        rules.wish.method = method;
+        rules.wish.burst = "1s, 10 chunks".parse().expect("a burst");
+        let mount = world.mount(rules, "10s", RING_MAX);
+        world.join(Guest::fast(mount)); // there is nothing yet: the first chunk decides
+        world.source(Source::new(mount, ms(20), 400, 25));
+        for _ in 0..100 {
+            world.run_for(ms(97));
+            world.join(Guest::fast(mount)); // the model has placed it before; what it heard first is compared at the end
+        }
+        world.run_for(secs(1));
+        world.end();
+    }
+}
+
+/// A connection that takes everything.
+struct Sink(Rc<RefCell<Vec<u8>>>);
+
+impl Wire for Sink {
+    fn prepare(&mut self, _: &Rules, _: Option<f64>) -> io::Result<()> {
+        Ok(())
+    }
+    fn send(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        let mut heard = self.0.borrow_mut();
+        let before = heard.len();
+        slices.iter().for_each(|slice| heard.extend_from_slice(slice));
+        Ok(heard.len() - before)
+    }
+    fn discard(&mut self) -> io::Result<Discarded> {
+        Ok(Discarded::Dry(0))
+    }
+}
+
+/// Writes a chunk while the shard is in the middle of its turn, as another thread may.
+struct Meanwhile(Arc<Broadcast>);
+
+impl Watch<Sink> for Meanwhile {
+    fn watch(&mut self, _: &mut Sink, _: Token) -> io::Result<()> {
+        self.0.feed.write(|ring| ring.push(chunk(b"!", true), u64::from(u32::MAX)));
+        Ok(())
+    }
+}
+
+#[test]
+fn what_was_written_before_an_order_is_there_for_it() {
+    let mut world = World::seeded(17, 1);
+    let mount = world.mount(rules(), "10s", RING_MAX);
+    let broadcast = Arc::clone(&world.mount_at(mount).broadcast);
+    broadcast.feed.write(|ring| ring.push(chunk(b"?", true), 0));
+    let inbox = Inbox::new(Alarm::silent());
+    let (places, heard) = (Arc::new(Places::new(None)), [(); 2].map(|()| Rc::new(RefCell::new(Vec::new()))));
+    for (id, heard) in (0..).zip(&heard) {
+        let arrival = Arrival {
+            wire: Sink(Rc::clone(heard)),
+            broadcast: Arc::clone(&broadcast),
+            head: Box::default(),
+            wish: None,
+            placed: None,
+            id: ListenerId(id),
+            peer: Peer::Unix,
+            user_agent: "".into(),
+            accepted: Moment::ZERO,
+            seat: Seat::take(&places, &places).expect("a seat"),
+        };
+        assert!(inbox.tell(Command::Join(Box::new(arrival))));
+    }
+    assert!(inbox.tell(Command::Drain { slot: None, why: Departure::SourceEnded }));
+    let mut shard = Shard::new(0, Arc::new(ShardCounters::default()), Moment::ZERO);
+    shard.turn(Moment::ZERO, &inbox, &mut Meanwhile(Arc::clone(&broadcast)));
+    // While each was being watched a chunk came: the first is sent both, the second starts with the one before its own.
+    assert_eq!(String::from_utf8_lossy(&heard[0].borrow()), "?!!");
+    assert_eq!(String::from_utf8_lossy(&heard[1].borrow()), "!!");
+    assert_eq!(places.taken(), 0, "both have left");
+}
