@@ -1,0 +1,275 @@
+//! HTTP listeners and playlists: the service behind every path that no other room has claimed.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_web::http::{Method, StatusCode, header};
+use actix_web::web::{self, Data, ServiceConfig};
+use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder};
+
+use super::{admit, tame_agent};
+use crate::door::hull::{Claim, REFUSED_PATH, Ticket};
+use crate::fanout::departure::Refusal;
+use crate::fanout::placement::Wish;
+use crate::mount::Registry;
+use crate::mount::registry::Entry;
+use crate::units::{Extents, UnitError};
+use crate::wire::playlist::Form;
+
+/// What this room needs to know.
+#[derive(Clone, Debug)]
+pub struct Desk {
+    /// All mounts.
+    pub registry: Arc<Registry>,
+    /// How long a newcomer waits for a source.
+    pub patience: Duration,
+}
+
+/// Seconds after which somebody who found no room should ask again, give or take a half, lest all come back at once.
+const RETRY_AFTER: f64 = 10.0;
+const SERVER: &str = concat!("flumen/", env!("CARGO_PKG_VERSION"));
+const ALLOWED: &str = "GET, HEAD, OPTIONS";
+
+/// Takes every path that nobody else has claimed. To be mounted last.
+pub fn routes(desk: &Desk) -> impl Fn(&mut ServiceConfig) + Clone + Send + 'static {
+    let desk = desk.clone();
+    move |config| {
+        config.app_data(Data::new(desk.clone())).default_service(web::to(answer));
+    }
+}
+
+/// A short text that says why.
+pub fn plain(status: StatusCode, why: impl Into<String>) -> HttpResponse {
+    plain_builder(status).body(why.into() + "\n")
+}
+
+fn plain_builder(status: StatusCode) -> HttpResponseBuilder {
+    let mut response = HttpResponse::build(status);
+    response
+        .content_type("text/plain; charset=utf-8")
+        .insert_header((header::SERVER, SERVER))
+        .insert_header((header::ACCESS_CONTROL_ALLOW_ORIGIN, "*"));
+    response
+}
+
+fn unavailable(why: &str) -> HttpResponse {
+    let seconds = RETRY_AFTER * (0.5 + fastrand::f64());
+    plain_builder(StatusCode::SERVICE_UNAVAILABLE)
+        .insert_header((header::RETRY_AFTER, (seconds as u64).to_string()))
+        .body(format!("{why}\n"))
+}
+
+async fn answer(request: HttpRequest, desk: Data<Desk>) -> HttpResponse {
+    let claim = request.conn_data::<Claim>();
+    if request.path() == REFUSED_PATH
+        && let Some((status, why)) = claim.and_then(Claim::refusal)
+    {
+        desk.registry.refuse(None, Refusal::BadRequest);
+        let mut response = plain(StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_REQUEST), why);
+        response.head_mut().set_connection_type(actix_http::ConnectionType::Close);
+        return response;
+    }
+    let Some(path) = decoded(request.path()) else {
+        desk.registry.refuse(None, Refusal::BadRequest);
+        return plain(StatusCode::BAD_REQUEST, "the path is not valid UTF-8, or has characters that no mount's path has");
+    };
+    let Some((entry, form)) = find(&desk.registry, &path) else {
+        desk.registry.refuse(None, Refusal::BadRequest);
+        return plain(StatusCode::NOT_FOUND, "there is no mount at this path");
+    };
+    match *request.method() {
+        Method::OPTIONS => plain_builder(StatusCode::NO_CONTENT)
+            .insert_header((header::ALLOW, ALLOWED))
+            .insert_header((header::ACCESS_CONTROL_ALLOW_METHODS, ALLOWED))
+            .insert_header((header::ACCESS_CONTROL_ALLOW_HEADERS, "Origin, Accept, Range, Icy-MetaData, Authorization"))
+            .insert_header((header::ACCESS_CONTROL_MAX_AGE, "86400"))
+            .finish(),
+        Method::GET | Method::HEAD => match form {
+            Some(form) => playlist(&request, &entry, form),
+            None => listen(&request, &desk, &entry, claim).await,
+        },
+        _ => plain_builder(StatusCode::METHOD_NOT_ALLOWED)
+            .insert_header((header::ALLOW, ALLOWED))
+            .body("a mount can be listened to: GET or HEAD\n"),
+    }
+}
+
+/// A path with its percent signs resolved; `None` if that is not text, or hides what a path must not hold.
+fn decoded(path: &str) -> Option<String> {
+    let decoded = percent_encoding::percent_decode_str(path).decode_utf8().ok()?;
+    (!decoded.chars().any(|c| c.is_control() || c == '\\')).then(|| decoded.into_owned())
+}
+
+fn find(registry: &Registry, path: &str) -> Option<(Entry, Option<Form>)> {
+    if let Some(entry) = registry.find(path) {
+        return Some((entry, None));
+    }
+    let (mount, form) = Form::split(path)?;
+    Some((registry.find(mount)?, Some(form)))
+}
+
+fn playlist(request: &HttpRequest, entry: &Entry, form: Form) -> HttpResponse {
+    let connection = request.connection_info();
+    let path = entry.handle.settings.path.as_str();
+    let url = format!("{}://{}{}", connection.scheme(), host(connection.host()), percent_encoding::utf8_percent_encode(path, PATH));
+    let title = entry.handle.settings.profile.name.as_deref().unwrap_or(path);
+    HttpResponse::Ok()
+        .content_type(form.content_type())
+        .insert_header((header::SERVER, SERVER))
+        .insert_header((header::CACHE_CONTROL, "no-cache"))
+        .insert_header((header::ACCESS_CONTROL_ALLOW_ORIGIN, "*"))
+        .body(form.write(title, &url))
+}
+
+/// What is escaped in a path that becomes part of a URL.
+const PATH: &percent_encoding::AsciiSet =
+    &percent_encoding::CONTROLS.add(b' ').add(b'"').add(b'<').add(b'>').add(b'`').add(b'#').add(b'?').add(b'%');
+
+/// The Host header is the client's word: what could break out of a line or a markup is not repeated.
+fn host(named: &str) -> &str {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b".-:[]_".contains(&byte);
+    if !named.is_empty() && named.bytes().all(plain) { named } else { "localhost" }
+}
+
+async fn listen(request: &HttpRequest, desk: &Desk, entry: &Entry, claim: Option<&Claim>) -> HttpResponse {
+    let (registry, handle) = (&desk.registry, &entry.handle);
+    let wish = match wish(request.query_string(), entry) {
+        Ok(wish) => wish,
+        Err(why) => {
+            registry.refuse(Some(entry), Refusal::BadRequest);
+            return plain(StatusCode::BAD_REQUEST, why);
+        }
+    };
+    if registry.draining() {
+        registry.refuse(Some(entry), Refusal::Draining);
+        return unavailable("the server is about to stop and takes nobody in any more");
+    }
+    let placed = handle.place_early(wish.as_ref());
+    let Some(content_type) = handle.on_air(desk.patience).await else {
+        registry.refuse(Some(entry), Refusal::NoSource);
+        return unavailable("the mount has no source at present");
+    };
+    let mut response = HttpResponse::Ok();
+    response
+        .insert_header((header::CONTENT_TYPE, &*content_type))
+        .insert_header((header::CACHE_CONTROL, "no-cache, no-store"))
+        .insert_header((header::ACCEPT_RANGES, "none"))
+        .insert_header((header::ACCESS_CONTROL_ALLOW_ORIGIN, "*"))
+        .insert_header(("X-Accel-Buffering", "no"))
+        .insert_header((header::SERVER, SERVER))
+        .force_close();
+    if request.method() == Method::HEAD {
+        return unframed(response.body(Nothing));
+    }
+    let Some(claim) = claim else { return plain(StatusCode::INTERNAL_SERVER_ERROR, "this connection cannot carry a stream") };
+    let (permit, seat) = match admit(registry, entry) {
+        Ok(places) => places,
+        Err(Refusal::Draining) => return unavailable("the server is about to stop and takes nobody in any more"),
+        Err(_) => return unavailable("there is no place left on this mount or server"),
+    };
+    let agent = request.headers().get(header::USER_AGENT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let gangway = claim.board(Ticket {
+        permit,
+        seat,
+        broadcast: Arc::clone(&handle.broadcast),
+        wish: wish.map(Box::new),
+        placed,
+        id: registry.next_listener(),
+        user_agent: tame_agent(agent),
+    });
+    unframed(response.body(gangway))
+}
+
+/// A live body ends when the connection does; no framing, whatever the version of the request.
+fn unframed(mut response: HttpResponse) -> HttpResponse {
+    response.head_mut().no_chunking(true);
+    response
+}
+
+/// The body of the answer to HEAD: as long as a stream, so that no length is stated, and never asked for.
+#[derive(Debug)]
+struct Nothing;
+
+impl actix_web::body::MessageBody for Nothing {
+    type Error = std::convert::Infallible;
+
+    fn size(&self) -> actix_web::body::BodySize {
+        actix_web::body::BodySize::Stream
+    }
+
+    fn poll_next(
+        self: std::pin::Pin<&mut Self>,
+        _: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Result<web::Bytes, Self::Error>>> {
+        std::task::Poll::Ready(None)
+    }
+}
+
+/// What a listener asks for beside the mount's own rules: `?sync=latest&burst=2s&burst_max=64KiB`, where the mount allows it.
+/// Other parameters are not ours: players and pages append their own.
+fn wish(query: &str, entry: &Entry) -> Result<Option<Wish>, String> {
+    let settings = &entry.handle.settings;
+    if !settings.allow_query || query.is_empty() {
+        return Ok(None);
+    }
+    let rules = &settings.rules;
+    let mut wish = rules.wish.clone();
+    let mut asked = false;
+    let pairs = web::Query::<Vec<(String, String)>>::from_query(query).map_err(|_| "the query is not readable".to_string())?;
+    for (key, value) in pairs.into_inner() {
+        let said = |error: UnitError| format!("{key}: {error}");
+        match key.as_str() {
+            "sync" => wish.method = value.parse().map_err(said)?,
+            "burst" => wish.burst = value.parse().map_err(said)?,
+            "burst_max" => wish.burst_max = value.parse().map_err(said)?,
+            _ => continue,
+        }
+        asked = true;
+    }
+    if let Some((least, most)) = contradiction(&wish.burst, &wish.burst_max) {
+        return Err(format!("burst {least} is above burst_max {most}"));
+    }
+    Ok(asked.then_some(wish))
+}
+
+/// The first minimum that is above a maximum of the same unit.
+fn contradiction(least: &Extents, most: &Extents) -> Option<(crate::units::Extent, crate::units::Extent)> {
+    use crate::units::Extent::{Bytes, Chunks, Time};
+    let above = |least, most| match (least, most) {
+        (Chunks(least), Chunks(most)) => least > most,
+        (Bytes(least), Bytes(most)) => least > most,
+        (Time(least), Time(most)) => least > most,
+        _ => false,
+    };
+    least.iter().find_map(|least| most.iter().find(|&most| above(least, most)).map(|most| (least, most)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_is_decoded_once_and_hides_nothing() {
+        for (path, want) in [
+            ("/radio.mp3", Some("/radio.mp3")),
+            ("/Gr%C3%BC%C3%9Fe.ogg", Some("/Grüße.ogg")),
+            ("/a%2fb", Some("/a/b")),
+            ("/a%252fb", Some("/a%2fb")),
+            ("/a%00", None),
+            ("/a%5cb", None),
+            ("/a%ff", None),
+            ("/a%0ab", None),
+        ] {
+            assert_eq!(decoded(path).as_deref(), want, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_host_that_could_break_out_is_not_repeated() {
+        for (named, want) in
+            [("radio.example:8000", "radio.example:8000"), ("[::1]:8000", "[::1]:8000"), ("a<b", "localhost"), ("", "localhost")]
+        {
+            assert_eq!(host(named), want);
+        }
+    }
+}

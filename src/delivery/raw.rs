@@ -1,0 +1,30 @@
+//! Raw TCP listeners: the bytes of the stream, no word of HTTP. With `gdppay` at the pipeline's end this is what
+//! `tcpclientsrc ! gdpdepay` expects of a `tcpserversink`.
+
+use std::sync::Arc;
+
+use crate::door::acceptor::TakeRaw;
+use crate::engine::inbox::Command;
+use crate::engine::listener::Arrival;
+use crate::mount::Registry;
+use crate::mount::registry::Entry;
+
+/// What becomes of a connection to one of a mount's raw ports. Who is not let in is closed: there is no word for a refusal.
+pub fn take(registry: &Arc<Registry>, mount: &Entry) -> TakeRaw {
+    let (registry, mount) = (Arc::clone(registry), mount.clone());
+    Box::new(move |wire, peer, accepted| {
+        let Ok((permit, seat)) = super::admit(&registry, &mount) else { return };
+        permit.send(Command::Join(Box::new(Arrival {
+            wire,
+            broadcast: Arc::clone(&mount.handle.broadcast),
+            head: Box::default(),
+            wish: None,
+            placed: None,
+            id: registry.next_listener(),
+            peer,
+            user_agent: "raw tcp".into(),
+            accepted,
+            seat,
+        })));
+    })
+}

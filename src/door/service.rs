@@ -1,0 +1,120 @@
+//! The HTTP service over hulls: workers, and the thread that accepts.
+
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use actix_http::{HttpService, KeepAlive};
+use actix_rt::Arbiter;
+use actix_service::{Service, ServiceFactory, map_config};
+use actix_web::App;
+use actix_web::dev::AppConfig;
+use actix_web::web::ServiceConfig;
+use tokio::sync::mpsc;
+
+use super::Settings;
+use super::acceptor::{Acceptor, Bound, Connection, DoorCounters, WORKER_QUEUE, poll_and_waker};
+use super::hull::{HeadLimits, Hull};
+use crate::engine::crew::Clock;
+
+/// Threads that speak HTTP. Listeners leave them at once, so they only greet, administer and are scraped.
+const WORKERS: usize = 2;
+/// How long an idle connection is kept for another request.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+
+/// The open door.
+#[derive(Debug)]
+pub struct Door {
+    stop: Arc<AtomicBool>,
+    waker: mio::Waker,
+    thread: Option<JoinHandle<()>>,
+    workers: Vec<Arbiter>,
+}
+
+impl Door {
+    /// Starts to accept. `configure` mounts the routes, once per worker; `seated` counts the listeners that the engine serves.
+    ///
+    /// # Errors
+    /// When the system has no thread or epoll instance left.
+    pub fn open(
+        settings: &Settings,
+        bound: Vec<Bound>,
+        counters: Arc<DoorCounters>,
+        clock: Clock,
+        seated: Box<dyn Fn() -> u64 + Send>,
+        configure: impl Fn(&mut ServiceConfig) + Clone + Send + 'static,
+    ) -> io::Result<Self> {
+        let limits = HeadLimits { timeout: settings.header_timeout, size: settings.max_header_size.0 as usize };
+        let mut senders = Vec::new();
+        let workers = (0..WORKERS)
+            .map(|_| {
+                let (sender, connections) = mpsc::channel(WORKER_QUEUE);
+                senders.push(sender);
+                let arbiter = Arbiter::new();
+                let configure = configure.clone();
+                arbiter.spawn_fn(move || drop(actix_rt::spawn(work(connections, limits, clock, configure))));
+                arbiter
+            })
+            .collect();
+        let (poll, waker) = poll_and_waker()?;
+        let stop = Arc::new(AtomicBool::new(false));
+        let acceptor = Acceptor { bound, workers: senders, counters, seated, max_connections: settings.max_connections, clock };
+        let told = Arc::clone(&stop);
+        let thread = std::thread::Builder::new().name("door".into()).spawn(move || acceptor.run(poll, &told))?;
+        Ok(Self { stop, waker, thread: Some(thread), workers })
+    }
+
+    /// Accepts nobody any more; who is inside stays.
+    pub fn close(&mut self) {
+        self.stop.store(true, Ordering::Release);
+        let _ = self.waker.wake(); // it fails only if the thread is gone already
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join(); // a panic there has been reported there
+        }
+    }
+}
+
+impl Drop for Door {
+    fn drop(&mut self) {
+        self.close();
+        for worker in &self.workers {
+            worker.stop();
+        }
+    }
+}
+
+/// One worker: a service of its own, and a task per connection.
+async fn work(
+    mut connections: mpsc::Receiver<Connection>,
+    limits: HeadLimits,
+    clock: Clock,
+    configure: impl Fn(&mut ServiceConfig) + Clone + 'static,
+) {
+    let factory = HttpService::build()
+        .keep_alive(KeepAlive::Timeout(KEEP_ALIVE))
+        .client_request_timeout(Duration::ZERO) // the hull has its own, with an answer
+        .client_disconnect_timeout(Duration::from_secs(2))
+        .on_connect_ext(|hull: &Hull, extensions| drop(extensions.insert(hull.claim())))
+        .h1(map_config(App::new().configure(move |config| configure(config)), |()| AppConfig::default()));
+    let service = match factory.new_service(()).await {
+        Ok(service) => Rc::new(service),
+        Err(()) => return tracing::error!("the HTTP service cannot start"),
+    };
+    while let Some(connection) = connections.recv().await {
+        let address = match connection.peer {
+            crate::engine::broadcast::Peer::Inet(address) => Some(address),
+            crate::engine::broadcast::Peer::Unix => None,
+        };
+        let Ok(hull) = Hull::new(connection, limits, clock) else { continue };
+        let service = Rc::clone(&service);
+        actix_rt::spawn(async move {
+            // A connection ends in many ways, most of them the peer's; the hand-over to the engine is an "error" too.
+            if let Err(error) = service.call((hull, address)).await {
+                tracing::debug!(%error, "connection ended");
+            }
+        });
+    }
+}

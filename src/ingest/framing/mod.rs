@@ -1,0 +1,168 @@
+//! Framers: what the streamheaders of a container are, and where a listener may start. Pure: bytes in, units out.
+//!
+//! - They are the authority. Muxers mark keyframes in many ways and some not at all; the bytes do not lie.
+//! - Pieces may be cut anywhere; a unit that lies within one piece is copied once, straight from it.
+//! - Nothing is trusted: a length that is too large is corruption, corruption is skipped and counted, and what is held is
+//!   bounded by [`UNIT_MOST`] and [`HEADERS_MOST`].
+//! - A complete unit is never held back. (A WebM cluster's head waits for its first block, a transport stream's tables for the
+//!   packet after them: only then is it known whether a listener may start there.)
+//!
+//! For well-formed streams headers and units, in their order, are the bytes that came in; a set marked `in_band` is an extra copy.
+//!
+//! Deliberately absent: rewriting, timestamps from within containers, and containers that GStreamer marks well by itself.
+
+mod asf;
+mod ebml;
+mod flv;
+mod frames;
+mod ogg;
+mod spool;
+mod ts;
+mod wav;
+
+#[cfg(test)]
+mod tests;
+
+use crate::fanout::chunk::Marks;
+use spool::{Parse, Spool};
+
+/// The largest unit that is waited for.
+const UNIT_MOST: usize = 8 * 1024 * 1024;
+/// The largest set of streamheaders that is collected.
+const HEADERS_MOST: usize = 4 * 1024 * 1024;
+
+/// One buffer as the pipeline delivered it.
+#[derive(Clone, Copy, Debug)]
+pub struct Piece<'a> {
+    /// The bytes.
+    pub data: &'a [u8],
+    /// What upstream says of it; a framer does not ask whether it is a keyframe.
+    pub marks: Marks,
+}
+
+/// What a framer finds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Framed {
+    /// Streamheaders, valid from the next unit on.
+    Headers {
+        /// The parts of the set.
+        parts: Vec<Box<[u8]>>,
+        /// The units carry the same: only those who do not follow without a gap need the set.
+        in_band: bool,
+    },
+    /// A piece of the stream that is sent whole.
+    Unit {
+        /// The bytes.
+        data: Box<[u8]>,
+        /// Those of the piece it began in, but for the keyframe, which the framer knows. Only the first unit that begins in a
+        /// piece has its times.
+        marks: Marks,
+    },
+}
+
+/// Whether bytes are what they claim to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Recognition {
+    /// They are.
+    Yes,
+    /// They are not.
+    No,
+    /// Too few to tell.
+    NeedMore,
+}
+
+/// A framer of some container.
+#[derive(Debug)]
+pub struct Framer {
+    spool: Spool,
+    container: Container,
+}
+
+#[derive(Debug)]
+enum Container {
+    Asf(asf::Asf),
+    Ogg(ogg::Ogg),
+    Ebml(ebml::Ebml),
+    Flv(flv::Flv),
+    Ts(ts::Ts),
+    Frames(frames::Frames),
+    Wav(wav::Wav),
+}
+
+impl Framer {
+    /// The framer for a media type (the name of GStreamer's caps), if there is one.
+    pub fn for_media(media: &str, mpegversion: Option<i32>) -> Option<Self> {
+        let container = match (media, mpegversion) {
+            ("application/ogg" | "audio/ogg" | "video/ogg", _) => Container::Ogg(ogg::Ogg::default()),
+            ("video/webm" | "audio/webm" | "video/x-matroska" | "audio/x-matroska", _) => Container::Ebml(ebml::Ebml::default()),
+            ("video/x-ms-asf", _) => Container::Asf(asf::Asf::default()),
+            ("video/x-flv", _) => Container::Flv(flv::Flv::default()),
+            ("video/mpegts", _) => Container::Ts(ts::Ts::default()),
+            ("audio/mpeg", Some(1)) => Container::Frames(frames::Frames::new(frames::mpeg_frame)),
+            ("audio/mpeg", Some(2 | 4)) => Container::Frames(frames::Frames::new(frames::adts_frame)),
+            ("audio/x-wav", _) => Container::Wav(wav::Wav::default()),
+            _ => return None,
+        };
+        Some(Self { spool: Spool::default(), container })
+    }
+
+    /// Whether a stream that begins with these bytes is what this framer takes apart. Decided within the first unit and
+    /// the head of the next; most within a few bytes.
+    pub fn recognises(&self, start: &[u8]) -> Recognition {
+        let begins_with = |magic: &[u8]| match start.len() < magic.len() && magic.starts_with(start) {
+            true => Recognition::NeedMore,
+            false if start.starts_with(magic) => Recognition::Yes,
+            false => Recognition::No,
+        };
+        match &self.container {
+            Container::Ogg(_) => begins_with(b"OggS"),
+            Container::Ebml(_) => begins_with(&[0x1A, 0x45, 0xDF, 0xA3]),
+            Container::Asf(_) => begins_with(&asf::MAGIC),
+            Container::Flv(_) => begins_with(b"FLV"),
+            Container::Wav(_) => begins_with(b"RIFF"),
+            Container::Ts(_) => ts::recognise(start),
+            Container::Frames(frames) => frames.recognise(start),
+        }
+    }
+
+    /// Takes a piece; what it completes goes to `out`.
+    pub fn push(&mut self, piece: &Piece<'_>, out: &mut Vec<Framed>) {
+        let container: &mut dyn Parse = match &mut self.container {
+            Container::Asf(asf) => asf,
+            Container::Ogg(ogg) => ogg,
+            Container::Ebml(ebml) => ebml,
+            Container::Flv(flv) => flv,
+            Container::Ts(ts) => ts,
+            Container::Frames(frames) => frames,
+            Container::Wav(wav) => wav,
+        };
+        self.spool.push(piece, container, out);
+    }
+
+    /// Something was lost: what is held is half of something.
+    pub fn gap(&mut self) {
+        self.spool.clear();
+        match &mut self.container {
+            Container::Ebml(ebml) => ebml.gap(),
+            Container::Frames(frames) => frames.gap(),
+            Container::Wav(wav) => wav.gap(),
+            Container::Asf(_) | Container::Ogg(_) | Container::Flv(_) | Container::Ts(_) => {}
+        }
+    }
+
+    /// The stream is over: what is held and whole in itself is given.
+    pub fn finish(&mut self, out: &mut Vec<Framed>) {
+        match &mut self.container {
+            // Held only to see what comes next, and nothing does.
+            Container::Ts(ts) => ts.finish(&mut self.spool, out),
+            Container::Ebml(ebml) => ebml.finish(&mut self.spool, out),
+            Container::Asf(_) | Container::Ogg(_) | Container::Flv(_) | Container::Frames(_) | Container::Wav(_) => {}
+        }
+        self.spool.clear();
+    }
+
+    /// Bytes thrown away so far while looking for a beginning.
+    pub fn skipped_bytes(&self) -> u64 {
+        self.spool.skipped
+    }
+}

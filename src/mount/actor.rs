@@ -1,0 +1,209 @@
+//! The Mount actor: the one writer of a mount's ring.
+//!
+//! It takes what the gate delivers, and reports of listeners that left. A source is known by a number; what comes late from
+//! one that has been replaced is ignored.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use actix::prelude::*;
+
+use super::OnSourceEnd;
+use super::gate::{Delivery, Gate};
+use super::handle::Handle;
+use crate::engine::broadcast::{Obituary, Reports};
+use crate::engine::crew::Crew;
+use crate::engine::inbox::Command;
+use crate::fanout::departure::Departure;
+use crate::fanout::history::History;
+use crate::units::{Moment, MountPath};
+
+/// Deliveries that may wait: a few buffers of a live source, and some slack for one that has no clock.
+pub(super) const MAILBOX: usize = 64;
+
+/// The actor of one mount.
+#[derive(Debug)]
+pub struct Mount {
+    handle: Arc<Handle>,
+    crew: Arc<Crew>,
+    history: History,
+    /// The source that may write; the next one gets the next number.
+    source: u64,
+    warned_of_memory: bool,
+}
+
+impl Mount {
+    pub(super) fn new(handle: Arc<Handle>, crew: Arc<Crew>) -> Self {
+        let history = History::new(handle.settings.retention());
+        Self { handle, crew, history, source: 0, warned_of_memory: false }
+    }
+
+    fn source_down(&mut self, fault: Option<Arc<str>>) {
+        let now = self.crew.clock().now();
+        let was_up = self.handle.status().up;
+        self.handle.change(|status| {
+            status.up = false;
+            status.fault = fault;
+            if was_up {
+                status.since = Some(now);
+                status.up_since = None;
+            }
+        });
+        if was_up && self.handle.settings.on_source_end == OnSourceEnd::Close {
+            let slot = self.handle.broadcast.slot;
+            self.crew.tell_all(|| Command::Drain { slot: Some(slot), why: Departure::SourceEnded });
+        }
+    }
+}
+
+impl Actor for Mount {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        ctx.set_mailbox_capacity(MAILBOX);
+    }
+}
+
+impl Supervised for Mount {
+    /// After a panic in a handler: the source must start anew, the ring and its listeners stay.
+    fn restarting(&mut self, _: &mut Self::Context) {
+        tracing::error!(mount = %self.handle.settings.path, "the mount's actor is restarted; listeners stay");
+        self.source += 1;
+        self.source_down(Some("internal error".into()));
+    }
+}
+
+/// What the gate brings. For the gate only.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Deliver {
+    pub(super) source: u64,
+    pub(super) batch: Vec<Delivery>,
+    pub(super) arrival: Moment,
+    pub(super) content_type: Option<Arc<str>>,
+}
+
+impl Handler<Deliver> for Mount {
+    type Result = ();
+
+    fn handle(&mut self, message: Deliver, _: &mut Self::Context) {
+        if message.source != self.source {
+            return;
+        }
+        let (history, counters) = (&mut self.history, &self.handle.source);
+        let mut forced = false;
+        self.handle.broadcast.feed.write(|ring| {
+            for delivery in message.batch {
+                match delivery {
+                    Delivery::Chunk(chunk) => {
+                        counters.count(chunk.payload().len() as u64);
+                        forced |= history.push(ring, chunk, message.arrival).forced;
+                    }
+                    Delivery::Flush => history.flush(ring),
+                }
+            }
+        });
+        if forced && !self.warned_of_memory {
+            self.warned_of_memory = true;
+            tracing::warn!(mount = %self.handle.settings.path, ring_max = %self.handle.settings.ring_max,
+                "the stream is larger than ring_max allows: history, bursts and limits are shorter than configured; raise ring_max");
+        }
+        let status = self.handle.status();
+        // Bytes without caps are bytes.
+        let content_type =
+            self.handle.settings.content_type.clone().or(message.content_type).or_else(|| Some("application/octet-stream".into()));
+        if !status.up || status.content_type != content_type {
+            let now = self.crew.clock().now();
+            self.handle.change(|status| {
+                if !status.up {
+                    status.since = Some(now);
+                    status.up_since = Some(SystemTime::now());
+                }
+                status.up = true;
+                status.fault = None;
+                status.content_type = content_type;
+            });
+            tracing::info!(mount = %self.handle.settings.path, content_type = self.handle.status().content_type.as_deref(), "source up");
+        }
+    }
+}
+
+/// A source begins: it takes the place of any other. Answers with its gate.
+#[derive(Debug, Message)]
+#[rtype(result = "Gate")]
+pub struct OpenGate;
+
+impl Handler<OpenGate> for Mount {
+    type Result = MessageResult<OpenGate>;
+
+    fn handle(&mut self, _: OpenGate, ctx: &mut Self::Context) -> Self::Result {
+        self.source += 1;
+        self.history.new_source();
+        MessageResult(Gate::new(ctx.address(), Arc::clone(&self.handle), self.source, self.crew.clock()))
+    }
+}
+
+/// The source has ended.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct SourceEnded {
+    /// Why, in a sentence; `None`: it came to its end.
+    pub fault: Option<Arc<str>>,
+}
+
+impl Handler<SourceEnded> for Mount {
+    type Result = ();
+
+    fn handle(&mut self, message: SourceEnded, _: &mut Self::Context) {
+        self.source_down(message.fault);
+    }
+}
+
+/// Listeners have left. Not bounded by the mailbox, but by the number of listeners.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Departed(pub Vec<Obituary>);
+
+impl Handler<Departed> for Mount {
+    type Result = ();
+
+    fn handle(&mut self, Departed(gone): Departed, _: &mut Self::Context) {
+        log_departures(&self.handle.settings.path, &gone);
+    }
+}
+
+fn log_departures(mount: &MountPath, gone: &[Obituary]) {
+    for gone in gone {
+        tracing::info!(
+            target: "flumen::listener",
+            mount = %mount,
+            id = gone.id.0,
+            peer = %gone.peer,
+            agent = &*gone.user_agent,
+            reason = gone.why.label(),
+            seconds = (gone.stayed.as_secs_f64() * 1e3).round() / 1e3,
+            bytes = gone.tally.bytes,
+            dropped_chunks = gone.tally.dropped_chunks,
+            "listener left"
+        );
+    }
+}
+
+/// Carries reports from shards to the actor.
+#[derive(Debug, Default)]
+pub(super) struct Post(std::sync::OnceLock<Addr<Mount>>);
+
+impl Post {
+    pub(super) fn deliver_to(&self, mount: Addr<Mount>) {
+        // Set once, right after the actor has started.
+        let _ = self.0.set(mount);
+    }
+}
+
+impl Reports for Arc<Post> {
+    fn departed(&self, gone: Vec<Obituary>) {
+        if let Some(mount) = self.0.get() {
+            mount.do_send(Departed(gone));
+        }
+    }
+}

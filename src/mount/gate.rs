@@ -1,0 +1,107 @@
+//! The one gate through which a stream enters: from the source's thread to the mount's actor.
+//!
+//! - Bounded twice: by the actor's mailbox, and by the bytes that the mount's chunks may take in memory.
+//! - A source that delivers faster than the actor takes is held for a short while, which is all that a pipeline without a
+//!   clock needs; then its chunks are turned away up to the next keyframe, and the gap is marked and counted. A live pipeline
+//!   is never held for longer than that.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::Addr;
+use actix::prelude::SendError;
+
+use super::Mount;
+use super::actor::Deliver;
+use super::handle::Handle;
+use crate::engine::crew::Clock;
+use crate::fanout::chunk::{Chunk, Marks, OVERHEAD_BYTES};
+use crate::fanout::stats::add;
+use crate::fanout::streamheader::Headers;
+use crate::units::Moment;
+
+/// The longest that a delivery is held while the mailbox is full.
+const HOLD_MOST: Duration = Duration::from_millis(500);
+const HOLD_STEP: Duration = Duration::from_millis(1);
+
+/// One thing that a source delivers.
+#[derive(Debug)]
+pub enum Delivery {
+    /// A chunk of the stream.
+    Chunk(Arc<Chunk>),
+    /// Upstream flushed: what is held is void.
+    Flush,
+}
+
+/// Why a delivery was turned away.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum GateError {
+    /// The mount did not take it in time, or its memory is used up.
+    #[error("the mount takes no more for now")]
+    Full,
+    /// The mount is gone, or another source has taken this one's place.
+    #[error("the mount is closed")]
+    Closed,
+}
+
+/// A source's way into a mount.
+#[derive(Clone, Debug)]
+pub struct Gate {
+    mount: Addr<Mount>,
+    handle: Arc<Handle>,
+    source: u64,
+    clock: Clock,
+}
+
+impl Gate {
+    /// The way of the source with this number.
+    pub(super) fn new(mount: Addr<Mount>, handle: Arc<Handle>, source: u64, clock: Clock) -> Self {
+        Self { mount, handle, source, clock }
+    }
+
+    /// The mount.
+    pub fn handle(&self) -> &Arc<Handle> {
+        &self.handle
+    }
+
+    /// Makes a chunk from a payload, unless it is too large or memory is used up. The payload is a copy of the pipeline's, the only
+    /// one: what the pipeline allocated may be part of something far larger, or of a pool that it needs back.
+    pub fn chunk(&self, payload: Box<[u8]>, marks: Marks, headers: &Arc<Headers>) -> Option<Arc<Chunk>> {
+        let cost = payload.len() as u64 + OVERHEAD_BYTES;
+        if cost > self.handle.settings.chunk_max()
+            || self.handle.broadcast.account.held_bytes() + cost > self.handle.settings.memory_bound()
+        {
+            add(&self.handle.source.refused_chunks, 1);
+            return None;
+        }
+        Some(Arc::new(Chunk::new(payload, marks, Arc::clone(headers), &self.handle.broadcast.account)))
+    }
+
+    /// Delivers what one buffer of the source brought.
+    ///
+    /// # Errors
+    /// When the mount does not take it; then nothing of it has been taken.
+    pub fn deliver(&self, batch: Vec<Delivery>, content_type: Option<&Arc<str>>) -> Result<(), GateError> {
+        if batch.is_empty() {
+            return Ok(());
+        }
+        let arrival: Moment = self.clock.now();
+        let mut message = Deliver { source: self.source, batch, arrival, content_type: content_type.cloned() };
+        let mut held = Duration::ZERO;
+        loop {
+            match self.mount.try_send(message) {
+                Ok(()) => return Ok(()),
+                Err(SendError::Closed(_)) => return Err(GateError::Closed),
+                Err(SendError::Full(back)) if held < HOLD_MOST => {
+                    message = back;
+                    std::thread::sleep(HOLD_STEP);
+                    held += HOLD_STEP;
+                }
+                Err(SendError::Full(back)) => {
+                    add(&self.handle.source.refused_chunks, back.batch.len() as u64);
+                    return Err(GateError::Full);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! What everybody may know of a mount, and may hold for as long as they like.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use tokio::sync::watch;
+
+use super::{OnSourceEnd, Settings};
+use crate::engine::admission::Places;
+use crate::engine::broadcast::Broadcast;
+use crate::engine::crew::Clock;
+use crate::fanout::placement::{self, Placement, Wish};
+use crate::fanout::stats::{add, read};
+use crate::units::Moment;
+
+/// A newcomer is still let in so long after the source went: the ring has a burst, and most sources come back at once.
+const STALE_AFTER: Duration = Duration::from_secs(10);
+
+/// What is on air.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Status {
+    /// Whether a source delivers.
+    pub up: bool,
+    /// When that last changed.
+    pub since: Option<Moment>,
+    /// The media type, once known.
+    pub content_type: Option<Arc<str>>,
+    /// Why the last source went, in a sentence.
+    pub fault: Option<Arc<str>>,
+    /// When the source came up, in wall-clock time.
+    pub up_since: Option<SystemTime>,
+}
+
+/// What a mount counts on its source's side.
+#[derive(Debug, Default)]
+pub struct SourceCounters {
+    /// Bytes delivered into the ring.
+    pub received_bytes: AtomicU64,
+    /// Chunks delivered into the ring.
+    pub received_chunks: AtomicU64,
+    /// Chunks that were turned away: too large, or more than could be taken in.
+    pub refused_chunks: AtomicU64,
+    /// Times a source was started anew.
+    pub restarts: AtomicU64,
+    /// When the last chunk came, in milliseconds since 1970; zero: never.
+    pub last_chunk_unix_ms: AtomicU64,
+}
+
+impl SourceCounters {
+    pub(super) fn count(&self, bytes: u64) {
+        add(&self.received_bytes, bytes);
+        add(&self.received_chunks, 1);
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        self.last_chunk_unix_ms.store(now.as_millis() as u64, Ordering::Relaxed);
+    }
+}
+
+/// A mount, as others see it.
+#[derive(Debug)]
+pub struct Handle {
+    /// Its settings.
+    pub settings: Settings,
+    /// The engine's side.
+    pub broadcast: Arc<Broadcast>,
+    /// Its listeners' places.
+    pub places: Arc<Places>,
+    /// Its source's counters.
+    pub source: SourceCounters,
+    status: watch::Sender<Status>,
+    clock: Clock,
+}
+
+impl Handle {
+    pub(super) fn new(settings: Settings, broadcast: Arc<Broadcast>, clock: Clock) -> Self {
+        let places = Arc::new(Places::new(settings.max_listeners));
+        let status = Status { content_type: settings.content_type.clone(), ..Status::default() };
+        Self { settings, broadcast, places, source: SourceCounters::default(), status: watch::Sender::new(status), clock }
+    }
+
+    /// What is on air now.
+    pub fn status(&self) -> Status {
+        self.status.borrow().clone()
+    }
+
+    pub(super) fn change(&self, change: impl FnOnce(&mut Status)) {
+        self.status.send_modify(change);
+    }
+
+    /// Whether a newcomer has something to hear.
+    fn ready(&self, status: &Status) -> bool {
+        // Where listeners leave with the source, nobody is let in to what it left behind.
+        let waits = self.settings.on_source_end == OnSourceEnd::Wait;
+        let fresh = status.up || (waits && status.since.is_some_and(|since| self.clock.now().since(since) < STALE_AFTER));
+        fresh && status.content_type.is_some() && self.broadcast.feed.read(|ring| !ring.is_empty())
+    }
+
+    /// The place of a newcomer who comes before anything has: the first chunk decides it, though the listener joins a moment later.
+    pub fn place_early(&self, wish: Option<&Wish>) -> Option<Placement> {
+        let wish = wish.unwrap_or(&self.settings.rules.wish);
+        self.broadcast.feed.read(|ring| ring.is_empty().then(|| placement::place(wish, ring)))
+    }
+
+    /// The media type, as soon as there is something to hear; `None` when there is nothing within `patience`.
+    pub async fn on_air(&self, patience: Duration) -> Option<Arc<str>> {
+        let mut status = self.status.subscribe();
+        let ready = status.wait_for(|status| self.ready(status));
+        let found = tokio::time::timeout(patience, ready).await.ok()?.ok()?;
+        found.content_type.clone()
+    }
+
+    /// Whether a source is needed and missing.
+    pub fn lacks_source(&self) -> bool {
+        self.settings.pipeline.is_some() && !self.status.borrow().up
+    }
+
+    /// Listeners now.
+    pub fn listeners(&self) -> u64 {
+        self.broadcast.counters.listeners()
+    }
+
+    /// Bytes sent to listeners so far.
+    pub fn sent_bytes(&self) -> u64 {
+        read(&self.broadcast.counters.sent_bytes)
+    }
+}

@@ -1,0 +1,107 @@
+//! Mounts: what the operator named, what listeners ask for, what a source fills.
+//!
+//! - One actor per mount is the only writer of its ring. It runs on the mounts' arbiter and does bounded work per message.
+//! - What others may look at (status, counters, the ring itself) lies in the mount's [`Handle`], so that an actor which is
+//!   restarted loses its source and nothing else: ring and listeners stay.
+//!
+//! Deliberately absent: sockets, HTTP, GStreamer.
+
+pub mod actor;
+pub mod gate;
+pub mod handle;
+pub mod registry;
+#[cfg(test)]
+pub(crate) mod testing;
+
+use std::sync::Arc;
+
+use crate::engine::broadcast::Rules;
+use crate::fanout::retention::Retention;
+use crate::units::{ByteCount, Extents, MountPath};
+
+pub use actor::Mount;
+pub use gate::{Delivery, Gate, GateError};
+pub use handle::{Handle, SourceCounters, Status};
+pub use registry::Registry;
+
+/// What people are told of a mount.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Profile {
+    /// Its name.
+    pub name: Option<String>,
+    /// A sentence or two.
+    pub description: Option<String>,
+    /// The kind of programme.
+    pub genre: Option<String>,
+    /// Where to read more.
+    pub url: Option<String>,
+    /// Whether directories may list it.
+    pub public: bool,
+    /// Whether the status page leaves it out.
+    pub hidden: bool,
+}
+
+/// What becomes of listeners when the source ends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnSourceEnd {
+    /// They wait for the next one.
+    #[default]
+    Wait,
+    /// They are sent what is queued, then leave.
+    Close,
+}
+
+/// The checked settings of a mount.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Its path.
+    pub path: MountPath,
+    /// What people are told.
+    pub profile: Profile,
+    /// The media type; `None`: from the caps.
+    pub content_type: Option<Arc<str>>,
+    /// The GStreamer pipeline that fills it, without its sink; `None`: it waits for an encoder to push.
+    pub pipeline: Option<String>,
+    /// Where raw TCP listeners connect.
+    pub tcp: Vec<std::net::SocketAddr>,
+    /// History kept at least.
+    pub keep: Extents,
+    /// Most memory of the history.
+    pub ring_max: ByteCount,
+    /// Most listeners.
+    pub max_listeners: Option<u64>,
+    /// What becomes of listeners when the source ends.
+    pub on_source_end: OnSourceEnd,
+    /// Whether listeners may ask for their own placement.
+    pub allow_query: bool,
+    /// How listeners are served.
+    pub rules: Rules,
+}
+
+impl Settings {
+    /// What of `ring_max` chunks on their way into the ring may take.
+    const INBOUND_SHARE: u64 = 4;
+
+    /// Memory of history that is never saved, in bytes: what arrives in a flood must be there when the shards look.
+    const HISTORY_LEAST: u64 = 256 * 1024;
+
+    /// What the history keeps.
+    pub fn retention(&self) -> Retention {
+        Retention::new(self.keep.clone(), &self.rules.wish, &self.rules.limits, self.ring_max.0).with_cost_least(Self::HISTORY_LEAST)
+    }
+
+    /// The largest chunk this mount takes; a larger one is left out, for it would leave no room for a history.
+    pub fn chunk_max(&self) -> u64 {
+        self.ring_max.0 / Self::INBOUND_SHARE
+    }
+
+    /// Bytes that this mount's chunks take in memory at the very most: the ring; as much again for chunks that the ring has let
+    /// go while listeners were in the middle of them ([`Rules::memory_max`] is where the furthest behind leave); and what is on
+    /// its way in.
+    pub fn memory_bound(&self) -> u64 {
+        self.rules.memory_max + self.ring_max.0 / Self::INBOUND_SHARE
+    }
+}
+
+/// The factor between a ring's bound and [`Rules::memory_max`].
+pub const STRAGGLERS_FACTOR: u64 = 2;

@@ -1,0 +1,40 @@
+//! Fixtures for the tests of the rooms above.
+
+use std::time::Duration;
+
+use super::{OnSourceEnd, Profile, Settings};
+use crate::engine::broadcast::Rules;
+use crate::engine::pace::Coalesce;
+use crate::fanout::placement::{SyncMethod, Wish};
+use crate::fanout::recovery::{Limits, RecoverPolicy};
+use crate::units::{ByteCount, Extents};
+
+/// Plain settings: a megabyte of history, nobody is recovered or removed, data waits 5 ms.
+pub(crate) fn settings(path: &str) -> Settings {
+    let ring_max = ByteCount(1 << 20);
+    Settings {
+        path: path.parse().expect("a path"),
+        profile: Profile::default(),
+        content_type: None,
+        pipeline: None,
+        tcp: Vec::new(),
+        keep: Extents::NONE,
+        ring_max,
+        max_listeners: None,
+        on_source_end: OnSourceEnd::Wait,
+        allow_query: false,
+        rules: Rules {
+            wish: Wish { method: SyncMethod::Latest, burst: Extents::NONE, burst_max: Extents::NONE },
+            limits: Limits::default(),
+            recover: RecoverPolicy::None,
+            resend_streamheader: true,
+            idle_timeout: None,
+            max_duration: None,
+            coalesce: Coalesce { min: Duration::from_millis(5), max: Duration::from_millis(5) },
+            send_buffer: None,
+            dscp: None,
+            keep_half_closed: false,
+            memory_max: 2 * ring_max.0,
+        },
+    }
+}
