@@ -1,0 +1,175 @@
+//! The status page: what is on air, and a player for it.
+//!
+//! One document without anything from elsewhere. It says all it has to say without scripts; the little one in it refreshes
+//! the numbers, and lets go of the stream when somebody pauses, so that a pause does not keep a place.
+
+use std::time::Duration;
+
+use actix_web::HttpResponse;
+use actix_web::http::{StatusCode, header};
+use actix_web::web::{Data, ServiceConfig};
+use askama::Template;
+
+use super::answers::{answer, readable, text};
+use super::{House, SERVER};
+use crate::mount::Handle;
+
+/// Nothing is loaded from elsewhere, and nothing but what the page itself says is run.
+const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src 'self' data:; \
+                      media-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'";
+
+pub(super) fn routes(config: &mut ServiceConfig) {
+    config.service(readable("/", page));
+}
+
+/// What a browser can do with a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Player {
+    Audio,
+    Video,
+    /// Pictures that follow one another.
+    Image,
+    /// It is for other programs.
+    None,
+}
+
+impl Player {
+    fn of(content_type: Option<&str>) -> Self {
+        let bare = content_type.unwrap_or_default().split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+        match bare.as_str() {
+            "video/mp2t" | "video/x-flv" | "video/x-ms-asf" | "video/x-ms-wmv" | "audio/x-ms-wma" => Self::None,
+            "application/ogg" => Self::Audio,
+            "multipart/x-mixed-replace" => Self::Image,
+            kind if kind.starts_with("audio/") => Self::Audio,
+            kind if kind.starts_with("video/") => Self::Video,
+            _ => Self::None,
+        }
+    }
+}
+
+#[derive(Template)]
+#[template(path = "status.html")]
+struct Page {
+    cards: Vec<Card>,
+    on_air: usize,
+    listeners: u64,
+    uptime: String,
+    server: &'static str,
+}
+
+/// One mount on the page.
+struct Card {
+    path: String,
+    name: String,
+    description: Option<String>,
+    genre: Option<String>,
+    /// Only what a link may lead to.
+    url: Option<String>,
+    content_type: Option<String>,
+    bitrate: Option<String>,
+    up: bool,
+    listeners: u64,
+    player: Player,
+}
+
+impl Card {
+    fn of(handle: &Handle) -> Self {
+        let (status, profile) = (handle.status(), &handle.settings.profile);
+        let path = handle.settings.path.to_string();
+        let rate = handle.broadcast.feed.read(|ring| ring.bytes_per_second());
+        Self {
+            name: profile.name.clone().unwrap_or_else(|| path.clone()),
+            description: profile.description.clone(),
+            genre: profile.genre.clone(),
+            url: profile.url.clone().filter(|url| url.starts_with("http://") || url.starts_with("https://")),
+            bitrate: rate.filter(|_| status.up).map(bitrate),
+            up: status.up,
+            listeners: handle.listeners(),
+            player: Player::of(status.content_type.as_deref()),
+            content_type: status.content_type.as_deref().map(Into::into),
+            path,
+        }
+    }
+}
+
+/// `128 kbit/s`, `2.4 Mbit/s`.
+fn bitrate(bytes_per_second: f64) -> String {
+    let kilobits = bytes_per_second * 8.0 / 1000.0;
+    if kilobits < 1000.0 { format!("{kilobits:.0} kbit/s") } else { format!("{:.1} Mbit/s", kilobits / 1000.0) }
+}
+
+/// A time for people: its two largest units.
+fn roughly(span: Duration) -> String {
+    let minutes = span.as_secs() / 60;
+    match (minutes / 1440, minutes / 60 % 24, minutes % 60) {
+        (0, 0, 0) => "less than a minute".into(),
+        (0, 0, minutes) => format!("{minutes} min"),
+        (0, hours, minutes) => format!("{hours} h {minutes} min"),
+        (days, hours, _) => format!("{days} d {hours} h"),
+    }
+}
+
+async fn page(house: Data<House>) -> HttpResponse {
+    let shown = house.registry.all().into_iter().filter(|entry| !entry.handle.settings.profile.hidden);
+    let cards: Vec<_> = shown.map(|entry| Card::of(&entry.handle)).collect();
+    let page = Page {
+        on_air: cards.iter().filter(|card| card.up).count(),
+        listeners: cards.iter().map(|card| card.listeners).sum(),
+        uptime: roughly(house.started_at.elapsed().unwrap_or_default()),
+        server: SERVER,
+        cards,
+    };
+    match page.render() {
+        Ok(body) => {
+            let mut answer = answer(StatusCode::OK, "text/html; charset=utf-8", body);
+            answer.headers_mut().insert(header::CONTENT_SECURITY_POLICY, header::HeaderValue::from_static(POLICY));
+            answer
+        }
+        Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, &format!("the page cannot be written: {error}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::Town;
+    use super::*;
+
+    #[test]
+    fn a_stream_gets_the_player_that_a_browser_has_for_it() {
+        for (content_type, want) in [
+            (Some("audio/mpeg"), Player::Audio),
+            (Some("application/ogg"), Player::Audio),
+            (Some("Video/WebM; codecs=vp8"), Player::Video),
+            (Some("multipart/x-mixed-replace;boundary=x"), Player::Image),
+            (Some("video/mp2t"), Player::None),
+            (Some("application/x-gdp"), Player::None),
+            (None, Player::None),
+        ] {
+            assert_eq!(Player::of(content_type), want, "{content_type:?}");
+        }
+    }
+
+    #[test]
+    fn numbers_are_written_for_people() {
+        assert_eq!((bitrate(16_001.0), bitrate(300_000.0)), ("128 kbit/s".into(), "2.4 Mbit/s".into()));
+        for (seconds, want) in [(59, "less than a minute"), (60, "1 min"), (7_260, "2 h 1 min"), (180_000, "2 d 2 h")] {
+            assert_eq!(roughly(Duration::from_secs(seconds)), want);
+        }
+    }
+
+    #[test]
+    fn the_page_shows_what_is_on_air_and_nothing_hidden_or_unescaped() {
+        let town = Town::with(&["/a.mp3", "/b.webm", "/c.mp3", "/hidden.mp3"]);
+        town.on_air("/a.mp3", "audio/mpeg");
+        town.on_air("/b.webm", "video/webm");
+        town.on_air("/hidden.mp3", "audio/mpeg");
+        let (status, page) = town.get("/");
+        assert_eq!(status, 200);
+        for part in ["<audio", "src=\"/a.mp3\"", "<video", "src=\"/b.webm\"", "/a.mp3.m3u", "/a.mp3.xspf", "/a.mp3.pls", "&#60;b&#62;"] {
+            assert!(page.contains(part), "{part} is missing");
+        }
+        for part in ["<b>", "hidden.mp3", "src=\"/c.mp3\"", "href=\"javascript"] {
+            assert!(!page.contains(part), "{part} must not be there");
+        }
+    }
+}

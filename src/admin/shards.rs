@@ -1,0 +1,99 @@
+//! Questions to the shards, each with a deadline.
+//!
+//! A shard answers between two turns of sending, so nothing here asks for much at once: lists come in parts. A shard that
+//! does not answer is named, never waited for without end.
+
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+
+use crate::engine::broadcast::ListenerView;
+use crate::engine::crew::{Crew, Hand};
+use crate::engine::inbox::{Command, Reply};
+use crate::engine::socket::Socket;
+use crate::fanout::departure::Departure;
+use crate::fanout::stats::read;
+use crate::units::ListenerId;
+
+/// The longest that a shard is waited for.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// Listeners that a shard lists at once.
+const PART: usize = 512;
+/// Listeners that are listed in all. Far beyond what one machine serves; it bounds the memory of an answer.
+pub(super) const LISTED_MOST: usize = 100_000;
+/// The number of a mount that does not exist: asking about it asks whether anybody is there.
+const NO_SLOT: usize = usize::MAX;
+
+/// A shard did not answer.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("sending thread {0} did not answer in time")]
+pub(super) struct Silent(pub(super) usize);
+
+/// Puts a question. A shard whose inbox is full drops it, and whoever waits for the answer learns that at once.
+fn ask<T: Send + 'static>(hand: &Hand, question: impl FnOnce(Reply<T>) -> Command<Socket>) -> oneshot::Receiver<T> {
+    let (sender, receiver) = oneshot::channel();
+    hand.inbox.tell(question(Reply::new(move |answer| {
+        let _ = sender.send(answer); // whoever asked may have gone
+    })));
+    receiver
+}
+
+/// All listeners of a mount, on every shard, in the order in which they were let in. Two parts of a list are two moments:
+/// who comes or goes between them may be missing, but nobody is listed twice.
+pub(super) async fn listeners(crew: &Crew, slot: usize) -> Result<Vec<ListenerView>, Silent> {
+    let mut all = Vec::new();
+    for (index, hand) in crew.hands().iter().enumerate() {
+        let mut from = Some(0);
+        while let Some(start) = from
+            && all.len() < LISTED_MOST
+        {
+            let answer = ask(hand, |reply| Command::List { slot, from: start, most: PART.min(LISTED_MOST - all.len()), reply });
+            let part = timeout(PATIENCE, answer).await.ok().and_then(Result::ok).ok_or(Silent(index))?;
+            all.extend(part.listeners);
+            from = part.next;
+        }
+    }
+    all.sort_by_key(|listener| listener.id);
+    Ok(all)
+}
+
+/// Removes a listener, wherever it is served. Returns whether it was there.
+pub(super) async fn kick(crew: &Crew, slot: usize, id: ListenerId) -> Result<bool, Silent> {
+    let asked: Vec<_> =
+        crew.hands().iter().map(|hand| ask(hand, |reply| Command::Kick { slot, id, why: Departure::Kicked, reply })).collect();
+    let mut silent = None;
+    for (index, answer) in asked.into_iter().enumerate() {
+        match timeout(PATIENCE, answer).await {
+            Ok(Ok(true)) => return Ok(true),
+            Ok(Ok(false)) => {}
+            Ok(Err(_)) | Err(_) => silent = Some(Silent(index)),
+        }
+    }
+    silent.map_or(Ok(false), Err)
+}
+
+/// The shards whose loops do not turn: they neither answer nor count a turn for as long as they are waited for.
+pub(super) async fn stuck(crew: &Crew) -> Vec<usize> {
+    let asked: Vec<_> = crew
+        .hands()
+        .iter()
+        .map(|hand| {
+            let turns = read(&hand.counters.turns);
+            (turns, ask(hand, |reply| Command::List { slot: NO_SLOT, from: 0, most: 0, reply }))
+        })
+        .collect();
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    let mut stuck = Vec::new();
+    for (index, (turns, answer)) in asked.into_iter().enumerate() {
+        if matches!(tokio::time::timeout_at(deadline, answer).await, Ok(Ok(_))) {
+            continue;
+        }
+        // No answer, or no place for the question: busy is not dead, but what is dead does not turn.
+        tokio::time::sleep_until(deadline).await;
+        if read(&crew.hands()[index].counters.turns) == turns {
+            stuck.push(index);
+        }
+    }
+    stuck
+}

@@ -1,0 +1,112 @@
+//! `flumen status`: what a running server says of itself, as a table.
+
+use std::fmt::Write;
+use std::time::Duration;
+
+use serde::Deserialize;
+
+/// How long a server may take to answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// The largest answer that is read: some thousand mounts.
+const ANSWER_MOST: u64 = 16 * 1024 * 1024;
+
+/// The server did not answer, or not as flumen does.
+#[derive(Debug, thiserror::Error)]
+#[error("{url}: {cause}")]
+pub struct StatusError {
+    url: String,
+    cause: Box<ureq::Error>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Mount {
+    path: String,
+    content_type: Option<String>,
+    bitrate_bps: Option<f64>,
+    listeners: u64,
+    listeners_peak: u64,
+    lag_seconds_max: f64,
+    source: Source,
+    ring: Ring,
+}
+
+#[derive(Debug, Deserialize)]
+struct Source {
+    up: bool,
+    lacking: bool,
+    restarts: u64,
+    fault: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Ring {
+    seconds: f64,
+}
+
+/// Asks the server at `url` and draws a table: mounts, listeners, history, health.
+///
+/// # Errors
+/// When it does not answer.
+pub(super) fn table(url: &str) -> Result<String, StatusError> {
+    let failed = |cause| StatusError { url: url.to_owned(), cause: Box::new(cause) };
+    let agent: ureq::Agent = ureq::Agent::config_builder().timeout_global(Some(PATIENCE)).http_status_as_error(false).build().into();
+    let mut answer = agent.get(format!("{url}/api/v1/mounts")).call().map_err(failed)?;
+    if !answer.status().is_success() {
+        return Err(failed(ureq::Error::StatusCode(answer.status().as_u16())));
+    }
+    let text = answer.body_mut().with_config().limit(ANSWER_MOST).read_to_string().map_err(failed)?;
+    let mounts: Vec<Mount> = serde_json::from_str(&text).map_err(|error| failed(ureq::Error::Other(Box::new(error))))?;
+    let ready = agent.get(format!("{url}/readyz")).call().map_err(failed)?.status().is_success();
+    Ok(draw(&mounts, ready))
+}
+
+fn draw(mounts: &[Mount], ready: bool) -> String {
+    let mut rows = vec![["MOUNT", "SOURCE", "TYPE", "KBIT/S", "LISTENERS", "PEAK", "LAG", "HISTORY", "RESTARTS"].map(str::to_owned)];
+    for mount in mounts {
+        let source = match (&mount.source, mount.source.up) {
+            (_, true) => "up".to_owned(),
+            (source, false) if source.lacking => {
+                source.fault.as_ref().map_or("down".to_owned(), |fault| format!("down: {}", fault.chars().take(40).collect::<String>()))
+            }
+            _ => "waiting".to_owned(),
+        };
+        rows.push([
+            mount.path.clone(),
+            source,
+            mount.content_type.clone().unwrap_or_else(|| "-".to_owned()),
+            mount.bitrate_bps.map_or("-".to_owned(), |rate| format!("{:.0}", rate / 1000.0)),
+            mount.listeners.to_string(),
+            mount.listeners_peak.to_string(),
+            format!("{:.1}s", mount.lag_seconds_max),
+            format!("{:.1}s", mount.ring.seconds),
+            mount.source.restarts.to_string(),
+        ]);
+    }
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..rows[0].len()).map(width).collect();
+    let mut table = String::new();
+    for row in &rows {
+        let line: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+        let _ = writeln!(table, "{}", line.join("  ").trim_end()); // a string takes everything
+    }
+    let listeners: u64 = mounts.iter().map(|mount| mount.listeners).sum();
+    let _ = writeln!(table, "\n{listeners} listeners on {} mounts; {}", mounts.len(), if ready { "ready" } else { "not ready" });
+    table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_says_what_is_on_air_and_what_is_not() {
+        let json = r#"[
+            {"path":"/a.mp3","content_type":"audio/mpeg","bitrate_bps":128000.0,"listeners":3,"listeners_peak":5,"lag_seconds_max":0.32,
+             "source":{"up":true,"lacking":false,"restarts":0,"fault":null},"ring":{"seconds":10.04}},
+            {"path":"/b.ogg","content_type":null,"bitrate_bps":null,"listeners":0,"listeners_peak":0,"lag_seconds_max":0.0,
+             "source":{"up":false,"lacking":true,"restarts":7,"fault":"no signal"},"ring":{"seconds":0.0}}]"#;
+        let table = draw(&serde_json::from_str::<Vec<Mount>>(json).expect("mounts"), false);
+        assert!(table.contains("/a.mp3  up               audio/mpeg  128     3          5     0.3s  10.0s    0\n"), "{table}");
+        assert!(table.contains("down: no signal") && table.ends_with("3 listeners on 2 mounts; not ready\n"), "{table}");
+    }
+}

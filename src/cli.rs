@@ -1,0 +1,161 @@
+//! The command line: words in, a [`Command`] out.
+//!
+//! Deliberately absent: doing anything. What a command does is wired in `app.rs`.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::Launch;
+
+/// What somebody wants flumen to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Run.
+    Serve {
+        /// The file named with `-c`.
+        config: Option<PathBuf>,
+    },
+    /// Validate and describe a configuration.
+    Check {
+        /// The file named with `-c`.
+        config: Option<PathBuf>,
+    },
+    /// Run one mount without a file.
+    Launch(Launch),
+    /// Print how a running server fares.
+    Status {
+        /// Where it is, without a slash at the end.
+        url: String,
+    },
+}
+
+/// What came instead of a command: a usage error, or the help somebody asked for. Prints as what to show.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Usage(clap::Error);
+
+impl Usage {
+    /// Exit code of bad usage (`EX_USAGE`).
+    pub const BAD: u8 = 64;
+
+    /// The exit code: 0 when help or version was asked for.
+    pub fn exit_code(&self) -> u8 {
+        if self.0.use_stderr() { Self::BAD } else { 0 }
+    }
+
+    /// Shows it where it belongs, in colour on a terminal: help on stdout, errors on stderr.
+    pub fn print(&self) {
+        // Who closed the stream does not want to know.
+        let _ = self.0.print();
+    }
+}
+
+/// Reads the arguments, the program's own name first.
+///
+/// # Errors
+/// When they are not a command, or ask for help or version.
+pub fn parse(arguments: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> Result<Command, Usage> {
+    let cli = Cli::try_parse_from(arguments).map_err(Usage)?;
+    Ok(match cli.command {
+        None => Command::Serve { config: cli.file.config },
+        Some(Word::Serve(file)) => Command::Serve { config: file.config },
+        Some(Word::Check(file)) => Command::Check { config: file.config },
+        Some(Word::Launch(LaunchArgs { pipeline, mount, listen, set })) => Command::Launch(Launch { pipeline, mount, listen, set }),
+        Some(Word::Status { url }) => Command::Status { url: url.trim_end_matches('/').to_owned() },
+    })
+}
+
+/// A live streaming server: one encoder in, ten thousand listeners out.
+#[derive(Debug, Parser)]
+#[command(name = "flumen", version, args_conflicts_with_subcommands = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Word>,
+    #[command(flatten)]
+    file: File,
+}
+
+#[derive(Debug, Args)]
+struct File {
+    /// Configuration file [default: $FLUMEN_CONFIG, ./flumen.toml, /etc/flumen/flumen.toml, else a demo]
+    #[arg(short, long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Word {
+    /// Run the server (the default)
+    Serve(File),
+    /// Validate the configuration; print the effective settings and the worst-case memory
+    Check(File),
+    /// Run one mount from the command line, without a file
+    Launch(LaunchArgs),
+    /// Print mounts, listeners, lag and health of a running server
+    Status {
+        /// Where the server is
+        #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8000")]
+        url: String,
+    },
+}
+
+#[derive(Debug, Args)]
+struct LaunchArgs {
+    /// GStreamer launch syntax, without a sink
+    #[arg(value_name = "PIPELINE")]
+    pipeline: String,
+    /// Path of the mount
+    #[arg(long, value_name = "PATH", default_value = "/live")]
+    mount: String,
+    /// Where to listen; may be given several times [default: 0.0.0.0:8000]
+    #[arg(long, value_name = "ADDR")]
+    listen: Vec<String>,
+    /// A key of the mount, or with its section a key of another: --set burst=2s --set server.max_listeners=5
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(line: &str) -> Result<Command, Usage> {
+        parse(std::iter::once("flumen").chain(line.split(' ').filter(|word| !word.is_empty())))
+    }
+
+    #[test]
+    fn every_command_of_the_interface_is_understood() {
+        let file = || Some(PathBuf::from("a.toml"));
+        let status = |url: &str| Command::Status { url: url.to_owned() };
+        let launch = |mount: &str, listen: &[&str], set: &[&str]| {
+            let owned = |texts: &[&str]| texts.iter().map(ToString::to_string).collect();
+            Command::Launch(Launch { pipeline: "fakesrc".to_owned(), mount: mount.to_owned(), listen: owned(listen), set: owned(set) })
+        };
+        for (line, want) in [
+            ("", Command::Serve { config: None }),
+            ("-c a.toml", Command::Serve { config: file() }),
+            ("serve -c a.toml", Command::Serve { config: file() }),
+            ("serve --config a.toml", Command::Serve { config: file() }),
+            ("check", Command::Check { config: None }),
+            ("check -c a.toml", Command::Check { config: file() }),
+            ("launch fakesrc", launch("/live", &[], &[])),
+            ("launch fakesrc --mount /a --listen [::]:80 --listen unix:/b", launch("/a", &["[::]:80", "unix:/b"], &[])),
+            ("launch --set burst=2s fakesrc --set a.b=c=d", launch("/live", &[], &["burst=2s", "a.b=c=d"])),
+            ("status", status("http://127.0.0.1:8000")),
+            ("status --url http://a:1/", status("http://a:1")),
+        ] {
+            assert_eq!(parsed(line).expect(line), want, "{line}");
+        }
+    }
+
+    #[test]
+    fn bad_usage_is_64_and_help_is_0() {
+        for line in ["play", "serve extra", "--loud", "check -c", "launch", "launch a b", "status --url", "launch a --set"] {
+            assert_eq!(parsed(line).expect_err(line).exit_code(), 64, "{line}");
+        }
+        for line in ["--help", "-h", "help", "--version", "-V", "check --help", "help launch"] {
+            assert_eq!(parsed(line).expect_err(line).exit_code(), 0, "{line}");
+        }
+    }
+}

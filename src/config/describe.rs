@@ -1,0 +1,200 @@
+//! What `flumen check` prints: the effective settings, as a file that says the same, and the most memory they can take.
+
+use std::fmt::Write;
+
+use super::{Config, LogFormat, mount};
+use crate::engine::socket::SEND_BUFFER_MOST;
+use crate::mount::Settings;
+use crate::units::{ByteCount, Extent, Extents, format_duration};
+
+/// What the caller knows of memory that no setting says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Costs {
+    /// User memory of one listener, its share of all tables included.
+    pub listener_bytes: u64,
+    /// User memory of one open connection that is not a listener.
+    pub connection_bytes: u64,
+    /// The largest SO_SNDBUF that the kernel grants ([`socket_buffer_max`]).
+    pub socket_buffer_max: u64,
+}
+
+/// The largest SO_SNDBUF that this machine's kernel grants; what Linux has by default where that cannot be read.
+pub fn socket_buffer_max() -> u64 {
+    let told = std::fs::read_to_string("/proc/sys/net/core/wmem_max").ok();
+    told.and_then(|text| text.trim().parse().ok()).unwrap_or(212_992)
+}
+
+/// The effective settings as TOML that loads to the same [`Config`], then the worst case of memory as comments.
+pub fn describe(config: &Config, costs: Costs) -> String {
+    let mut out = format!("# Effective settings, from {}\n\n[server]\n", config.origin);
+    let listen: Vec<_> = config.door.listen.iter().map(|address| quoted(&address.to_string())).collect();
+    entry(&mut out, "listen", format_args!("[{}]", listen.join(", ")));
+    entry(&mut out, "shards", config.shards);
+    entry(&mut out, "max_listeners", config.max_listeners);
+    entry(&mut out, "max_connections", config.door.max_connections);
+    entry(&mut out, "header_timeout", quoted(&format_duration(config.door.header_timeout)));
+    entry(&mut out, "max_header_size", quoted(&exact(config.door.max_header_size)));
+    out.push_str("\n[log]\n");
+    entry(&mut out, "format", quoted(label(&LogFormat::WORDS, config.log)));
+    for mount in &config.mounts {
+        describe_mount(&mut out, mount);
+    }
+    out.push('\n');
+    describe_memory(&mut out, config, costs);
+    out
+}
+
+fn describe_mount(out: &mut String, mount: &Settings) {
+    let rules = &mount.rules;
+    let or_none = |text: Option<String>| text.unwrap_or_else(|| "\"none\"".to_owned());
+    out.push_str("\n[[mount]]\n");
+    entry(out, "path", quoted(mount.path.as_str()));
+    let profile = &mount.profile;
+    let texts = [
+        ("pipeline", mount.pipeline.as_deref()),
+        ("content_type", mount.content_type.as_deref()),
+        ("name", profile.name.as_deref()),
+        ("description", profile.description.as_deref()),
+        ("genre", profile.genre.as_deref()),
+        ("url", profile.url.as_deref()),
+    ];
+    for (key, text) in texts {
+        if let Some(text) = text {
+            entry(out, key, quoted(text));
+        }
+    }
+    entry(out, "public", profile.public);
+    entry(out, "hidden", profile.hidden);
+    let tcp: Vec<_> = mount.tcp.iter().map(|address| quoted(&address.to_string())).collect();
+    entry(out, "tcp", format_args!("[{}]", tcp.join(", ")));
+    entry(out, "sync", quoted(rules.wish.method.label()));
+    entry(out, "burst", extents(&rules.wish.burst));
+    entry(out, "burst_max", extents(&rules.wish.burst_max));
+    entry(out, "keep", extents(&mount.keep));
+    entry(out, "ring_max", quoted(&exact(mount.ring_max)));
+    entry(out, "soft_limit", extents(&rules.limits.soft));
+    entry(out, "hard_limit", extents(&rules.limits.hard));
+    entry(out, "recover", quoted(rules.recover.label()));
+    entry(out, "resend_streamheader", rules.resend_streamheader);
+    entry(out, "idle_timeout", or_none(rules.idle_timeout.map(|span| quoted(&format_duration(span)))));
+    let (min, max) = (format_duration(rules.coalesce.min), format_duration(rules.coalesce.max));
+    entry(out, "coalesce", quoted(&if min == max { min } else { format!("{min}..{max}") }));
+    let send_buffer = rules.send_buffer.map_or_else(|| "auto".to_owned(), |bytes| exact(ByteCount(bytes.into())));
+    entry(out, "send_buffer", quoted(&send_buffer));
+    entry(out, "dscp", or_none(rules.dscp.map(|dscp| dscp.to_string())));
+    entry(out, "max_listeners", or_none(mount.max_listeners.map(|most| most.to_string())));
+    entry(out, "max_listener_duration", or_none(rules.max_duration.map(|span| quoted(&format_duration(span)))));
+    entry(out, "on_source_end", quoted(label(&mount::ON_SOURCE_END, mount.on_source_end)));
+    entry(out, "allow_query", mount.allow_query);
+    entry(out, "half_close", quoted(label(&mount::HALF_CLOSE, rules.keep_half_closed)));
+}
+
+fn describe_memory(out: &mut String, config: &Config, costs: Costs) {
+    let mut lines: Vec<[String; 5]> =
+        vec![["mount", "history (ring_max)", "pinned by stragglers", "on its way in", "at most"].map(str::to_owned)];
+    let mut user = 0u64;
+    for mount in &config.mounts {
+        let (ring, bound) = (mount.ring_max.0, mount.memory_bound());
+        let pinned = mount.rules.memory_max - ring;
+        let cells = [ring, pinned, bound - mount.rules.memory_max, bound].map(|bytes| ByteCount(bytes).to_string());
+        let [ring, pinned, inbound, bound_text] = cells;
+        lines.push([mount.path.to_string(), ring, pinned, inbound, bound_text]);
+        user = user.saturating_add(bound);
+    }
+    out.push_str("# Memory at the very most, whatever listeners do:\n#\n");
+    let width = |column: usize| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0);
+    let widths: [usize; 5] = std::array::from_fn(width);
+    for [name, cells @ ..] in &lines {
+        let _ = write!(out, "# {name:<0$}", widths[0]);
+        for (cell, width) in cells.iter().zip(&widths[1..]) {
+            let _ = write!(out, "  {cell:>width$}");
+        }
+        out.push('\n');
+    }
+    let listeners = config.max_listeners.saturating_mul(costs.listener_bytes);
+    let others = config.door.max_connections.saturating_sub(config.max_listeners);
+    let connections = others.saturating_mul(costs.connection_bytes);
+    let kernel = kernel_bytes(config, costs.socket_buffer_max);
+    let total = user.saturating_add(listeners).saturating_add(connections);
+    let _ = writeln!(
+        out,
+        "#\n# mounts                            {}\
+         \n# listeners    {:>9} × {:>8} {}\
+         \n# connections  {others:>9} × {:>8} {} (those that are not listeners)\
+         \n# total, user memory                {} (and what the program and its pipelines take by themselves)\
+         \n# kernel, queued in sockets         {} (listeners × 2 × send_buffer, of which the kernel grants {} by net.core.wmem_max;\
+         \n#                                   \"auto\" counts with its most, {}, and takes 2 × bit rate × (coalesce + 0.5s))",
+        ByteCount(user),
+        config.max_listeners,
+        ByteCount(costs.listener_bytes).to_string(),
+        ByteCount(listeners),
+        ByteCount(costs.connection_bytes).to_string(),
+        ByteCount(connections),
+        ByteCount(total),
+        ByteCount(kernel),
+        ByteCount(costs.socket_buffer_max),
+        ByteCount(SEND_BUFFER_MOST as u64),
+    );
+}
+
+/// Send buffers at the very most: all listeners where the buffers are largest, as far as a mount takes them. The kernel doubles
+/// what is asked for, and grants no more than `granted`.
+fn kernel_bytes(config: &Config, granted: u64) -> u64 {
+    let buffer = |mount: &Settings| mount.rules.send_buffer.map_or(SEND_BUFFER_MOST as u64, u64::from).min(granted);
+    let mut mounts: Vec<_> = config.mounts.iter().map(|mount| (buffer(mount), mount.max_listeners.unwrap_or(u64::MAX))).collect();
+    mounts.sort_unstable_by(|a, b| b.cmp(a));
+    let (mut left, mut bytes) = (config.max_listeners, 0u64);
+    for (buffer, most) in mounts {
+        let here = left.min(most);
+        left -= here;
+        bytes = bytes.saturating_add(here.saturating_mul(2 * buffer));
+    }
+    bytes
+}
+
+fn entry(out: &mut String, key: &str, value: impl std::fmt::Display) {
+    let _ = writeln!(out, "{key} = {value}");
+}
+
+/// A text as TOML writes it.
+fn quoted(text: &str) -> String {
+    let mut out = String::with_capacity(text.len() + 2);
+    out.push('"');
+    for c in text.chars() {
+        match c {
+            '"' => out.push_str("\\\""),
+            '\\' => out.push_str("\\\\"),
+            '\n' => out.push_str("\\n"),
+            '\t' => out.push_str("\\t"),
+            c if c.is_control() => {
+                let _ = write!(out, "\\u{:04X}", u32::from(c));
+            }
+            c => out.push(c),
+        }
+    }
+    out.push('"');
+    out
+}
+
+/// A size that reads back as the same: in the largest unit that leaves a whole number.
+fn exact(size: ByteCount) -> String {
+    let short = size.to_string();
+    if short.parse() == Ok(size) { short } else { format!("{}B", size.0) }
+}
+
+fn extents(extents: &Extents) -> String {
+    let one = |extent| match extent {
+        Extent::Bytes(size) => quoted(&exact(size)),
+        other => quoted(&other.to_string()),
+    };
+    let all: Vec<_> = extents.iter().map(one).collect();
+    match all.as_slice() {
+        [] => "\"none\"".to_owned(),
+        [one] => one.clone(),
+        many => format!("[{}]", many.join(", ")),
+    }
+}
+
+fn label<T: Copy + PartialEq>(words: &[(&'static str, T)], value: T) -> &'static str {
+    words.iter().find(|(_, known)| *known == value).map_or("", |(word, _)| word)
+}

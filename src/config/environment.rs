@@ -1,0 +1,164 @@
+//! What comes from outside the file: `FLUMEN_SERVER__MAX_LISTENERS=500` and `--set server.max_listeners=5`.
+//!
+//! - Both put a leaf into the tree, in place of what the file says there; its reader knows the type.
+//! - A variable with a section in its name that does not fit is an error, like a key that does not. Other `FLUMEN_` names are
+//!   somebody else's (a container platform invents `FLUMEN_PORT`) and are left alone.
+
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::path::PathBuf;
+
+use super::Launch;
+use super::error::{ConfigError, Place};
+use super::reader::nearest;
+use super::tree::{Node, Table, Value};
+
+const PREFIX: &str = "FLUMEN_";
+const SECTIONS: [&str; 4] = ["server", "log", "mount", "mount_defaults"];
+
+/// The variables whose names begin with `FLUMEN_`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Environment(BTreeMap<String, OsString>);
+
+impl Environment {
+    /// Those of this process.
+    pub fn of_process() -> Self {
+        std::env::vars_os().collect()
+    }
+
+    /// The file named by `FLUMEN_CONFIG`.
+    pub(super) fn config_file(&self) -> Option<PathBuf> {
+        self.0.get("FLUMEN_CONFIG").filter(|path| !path.is_empty()).map(PathBuf::from)
+    }
+
+    /// Puts every override into the tree.
+    pub(super) fn overlay(&self, tree: &mut Table, errors: &mut Vec<ConfigError>) {
+        for (name, value) in &self.0 {
+            let path = name[PREFIX.len()..].to_ascii_lowercase();
+            if let Err((problem, remedy)) = overlay_variable(name, &path, value, tree) {
+                let (place, value) = (Place::Variable(name.as_str().into()), format!("{:?}", value.to_string_lossy()));
+                errors.push(ConfigError { place, key: String::new(), value, problem, remedy });
+            }
+        }
+    }
+}
+
+impl<K: AsRef<OsStr>, V: Into<OsString>> FromIterator<(K, V)> for Environment {
+    fn from_iter<I: IntoIterator<Item = (K, V)>>(variables: I) -> Self {
+        let ours = |(name, value): (K, V)| Some((name.as_ref().to_str().filter(|name| name.starts_with(PREFIX))?.to_owned(), value.into()));
+        Self(variables.into_iter().filter_map(ours).collect())
+    }
+}
+
+impl<K: AsRef<OsStr>, V: Into<OsString>, const N: usize> From<[(K, V); N]> for Environment {
+    fn from(variables: [(K, V); N]) -> Self {
+        variables.into_iter().collect()
+    }
+}
+
+/// What is wrong, and what would be right.
+type Refusal = (String, String);
+
+fn overlay_variable(name: &str, path: &str, value: &OsStr, tree: &mut Table) -> Result<(), Refusal> {
+    let Some((section, key)) = path.split_once("__") else { return single_underscore(path) };
+    let Some(text) = value.to_str() else { return Err(("is not UTF-8".to_owned(), "write UTF-8".to_owned())) };
+    set(tree, section, key, "__", Node::loose(text, Place::Variable(name.into()))).map_err(|(problem, near)| {
+        let remedy = match near {
+            Some(near) => format!("did you mean {PREFIX}{}__{}?", near.to_ascii_uppercase(), key.to_ascii_uppercase()),
+            None => "write FLUMEN_SERVER__KEY, FLUMEN_LOG__KEY, FLUMEN_MOUNT_DEFAULTS__KEY or FLUMEN_MOUNT__0__KEY".to_owned(),
+        };
+        (problem, remedy)
+    })
+}
+
+/// Somebody else's, unless it is one of ours but for an underscore.
+fn single_underscore(path: &str) -> Result<(), Refusal> {
+    const OFTEN: [(&str, &[&str]); 3] = [
+        ("server_", &["listen", "shards", "max_listeners", "max_connections", "header_timeout", "max_header_size"]),
+        ("log_", &["format"]),
+        ("mount_defaults_", &["burst", "keep", "sync", "soft_limit", "hard_limit", "ring_max", "max_listeners"]),
+    ];
+    for (section, keys) in OFTEN {
+        if let Some(key) = path.strip_prefix(section).filter(|key| keys.contains(key)) {
+            let right = format!("{PREFIX}{}_{}", section.to_ascii_uppercase(), key.to_ascii_uppercase());
+            return Err(("has one underscore after the section".to_owned(), format!("write {right}, with two")));
+        }
+    }
+    Ok(())
+}
+
+/// Puts a leaf into the tree. The error may name a section that was meant.
+fn set(tree: &mut Table, section: &str, key: &str, between: &str, leaf: Node) -> Result<(), (String, Option<&'static str>)> {
+    if !SECTIONS.contains(&section) {
+        return Err((format!("there is no section {section:?}"), nearest(section, &SECTIONS)));
+    }
+    let place = leaf.place.clone();
+    if section != "mount" {
+        let node = tree.entry(section.to_owned()).or_insert_with(|| Node { value: Value::Table(Table::new()), place });
+        if let Value::Table(table) = &mut node.value {
+            table.insert(key.to_owned(), leaf);
+        } // else the file has something odd there, which its reader reports
+        return Ok(());
+    }
+    let Some((index, key)) = key.split_once(between).and_then(|(index, key)| Some((index.parse::<usize>().ok()?, key))) else {
+        return Err(("names no mount by its number".to_owned(), None));
+    };
+    let mut none = Vec::new();
+    let mounts = match tree.get_mut("mount").map(|node| &mut node.value) {
+        Some(Value::List(mounts)) => mounts,
+        _ => &mut none,
+    };
+    let count = mounts.len();
+    match mounts.get_mut(index).map(|node| &mut node.value) {
+        Some(Value::Table(table)) => {
+            table.insert(key.to_owned(), leaf);
+            Ok(())
+        }
+        Some(_) => Ok(()),
+        None => Err((format!("there is no mount {index}: the configuration has {count}, counted from 0"), None)),
+    }
+}
+
+/// Puts what `flumen launch` was given into the tree.
+pub(super) fn overlay_arguments(launch: &Launch, tree: &mut Table, errors: &mut Vec<ConfigError>) {
+    let mut put = |path: &str, flag: &str, text: &str| {
+        let place = Place::Argument(flag.into());
+        let (section, key) = match path.split_once('.') {
+            Some(("mount", key)) => ("mount", format!("0.{key}")),
+            Some((section, key)) => (section, key.to_owned()),
+            None => ("mount", format!("0.{path}")),
+        };
+        if let Err((problem, near)) = set(tree, section, &key, ".", Node::loose(text, place.clone())) {
+            let remedy = near.map_or_else(
+                || "write key=value of the mount, or section.key=value".to_owned(),
+                |near| format!("did you mean {near}.{key}?"),
+            );
+            errors.push(ConfigError { place, key: path.to_owned(), value: format!("{text:?}"), problem, remedy });
+        }
+    };
+    put("path", "--mount", &launch.mount);
+    put("pipeline", "PIPELINE", &launch.pipeline);
+    if !launch.listen.is_empty() {
+        put("server.listen", "--listen", &launch.listen.join(","));
+    }
+    let mut malformed = Vec::new();
+    for setting in &launch.set {
+        match setting.split_once('=') {
+            Some((path, text)) if !path.trim().is_empty() => put(path.trim(), &format!("--set {setting}"), unquoted(text)),
+            _ => malformed.push(setting),
+        }
+    }
+    errors.extend(malformed.into_iter().map(|setting| ConfigError {
+        place: Place::Argument(format!("--set {setting}").into()),
+        key: String::new(),
+        value: String::new(),
+        problem: "is not of the form key=value".to_owned(),
+        remedy: "write for example --set burst=2s or --set server.max_listeners=5".to_owned(),
+    }));
+}
+
+/// `"5s"` as in the file is taken like `5s`.
+fn unquoted(text: &str) -> &str {
+    let text = text.trim();
+    text.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(text)
+}

@@ -1,0 +1,237 @@
+//! From a TOML file, the environment and the command line to every room's checked settings.
+//!
+//! ```text
+//!   file ─▶ tree ◀─ FLUMEN_… ◀─ --set      tree ─▶ readers ─▶ Config (door, mounts, …)
+//! ```
+//! - Settings are checked here, once; who holds a [`Config`] checks nothing again.
+//! - Bad input is answered in full: every error at once, each with its place, its key, its value and a remedy.
+//! - `config/` knows all rooms, and no room knows `config/`. GStreamer it does not know either: whether a pipeline is one, a
+//!   callback says.
+//!
+//! Deliberately absent: writing files, watching them, and any setting that has no reader yet.
+
+mod address;
+mod describe;
+mod environment;
+mod error;
+mod mount;
+mod reader;
+mod server;
+mod source;
+#[cfg(test)]
+mod tests;
+mod tree;
+mod value;
+
+use std::collections::HashMap;
+use std::fmt;
+use std::path::PathBuf;
+
+use crate::door::{self, ListenAddress};
+use crate::mount as mounts;
+use crate::units::MountPath;
+use address::{Claim, Claims};
+use reader::Reader;
+use tree::{Node, Table};
+
+pub use describe::{Costs, describe, socket_buffer_max};
+pub use environment::Environment;
+pub use error::{ConfigError, ConfigErrors, Place};
+pub use source::{DEMO, Source, locate};
+
+/// Everything the server is told, checked.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Sending threads; 0: one per core.
+    pub shards: usize,
+    /// Most listeners of all mounts together.
+    pub max_listeners: u64,
+    /// The door's settings.
+    pub door: door::Settings,
+    /// How log lines are written.
+    pub log: LogFormat,
+    /// The mounts, in the order written.
+    pub mounts: Vec<mounts::Settings>,
+    /// Where all this comes from.
+    pub origin: Origin,
+}
+
+/// How log lines are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Text on a terminal, JSON elsewhere.
+    #[default]
+    Auto,
+    /// For people.
+    Text,
+    /// For programs.
+    Json,
+}
+
+impl LogFormat {
+    /// The words in the configuration.
+    const WORDS: [(&'static str, Self); 3] = [("auto", Self::Auto), ("text", Self::Text), ("json", Self::Json)];
+}
+
+/// Where a configuration comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// A file.
+    File(PathBuf),
+    /// The demo inside the program.
+    Demo,
+    /// `flumen launch`.
+    CommandLine,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => path.display().fmt(f),
+            Self::Demo => f.write_str("the embedded demo"),
+            Self::CommandLine => f.write_str("the command line"),
+        }
+    }
+}
+
+/// Says what is wrong with a GStreamer launch string.
+pub type CheckPipeline<'a> = &'a dyn Fn(&str) -> Result<(), String>;
+
+/// One mount from the command line, in place of a file.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Launch {
+    /// The GStreamer pipeline, without its sink.
+    pub pipeline: String,
+    /// The mount's path.
+    pub mount: String,
+    /// Where to listen; empty: the default.
+    pub listen: Vec<String>,
+    /// `key=value` of the mount, or with a section: `server.max_listeners=5`.
+    pub set: Vec<String>,
+}
+
+/// Reads and checks a configuration.
+///
+/// # Errors
+/// Everything that is wrong with it.
+pub fn load(source: &Source, environment: &Environment, check: CheckPipeline<'_>) -> Result<Config, ConfigErrors> {
+    let (name, text) = source.read()?;
+    let mut errors = Vec::new();
+    let mut tree = tree::parse(&text, &name).map_err(ConfigErrors::new)?;
+    environment.overlay(&mut tree, &mut errors);
+    let origin = match source {
+        Source::File(path) => Origin::File(path.clone()),
+        Source::Demo => Origin::Demo,
+    };
+    checked(tree, origin, &Place::File { name, line: 0 }, errors, check)
+}
+
+/// Checks what `flumen launch` was given, by the same rules as a file. The environment counts here too; the command line wins.
+///
+/// # Errors
+/// Everything that is wrong with it.
+pub fn launch(launch: &Launch, environment: &Environment, check: CheckPipeline<'_>) -> Result<Config, ConfigErrors> {
+    let place = Place::Argument("command line".into());
+    let mount = Node { value: tree::Value::Table(Table::new()), place: place.clone() };
+    let mut tree = Table::from([("mount".to_owned(), Node { value: tree::Value::List(vec![mount]), place: place.clone() })]);
+    let mut errors = Vec::new();
+    environment.overlay(&mut tree, &mut errors);
+    environment::overlay_arguments(launch, &mut tree, &mut errors);
+    checked(tree, Origin::CommandLine, &place, errors, check)
+}
+
+fn checked(
+    tree: Table,
+    origin: Origin,
+    place: &Place,
+    mut errors: Vec<ConfigError>,
+    check: CheckPipeline<'_>,
+) -> Result<Config, ConfigErrors> {
+    let mut root = Reader::new("", place.clone(), tree, &mut errors);
+    let sections = ["server", "log", "mount_defaults"].map(|name| root.take_table(name).unwrap_or_else(|| (place.clone(), Table::new())));
+    let tables = root.take_tables("mount");
+    root.finish(&["admin", "push", "webhook"]);
+    let [server, log, mut defaults] = sections;
+
+    let mut reader = Reader::new("server", server.0, server.1, &mut errors);
+    let server = server::read(&mut reader);
+    reader.finish(server::LATER);
+    let mut reader = Reader::new("log", log.0, log.1, &mut errors);
+    let log = server::read_log(&mut reader);
+    reader.finish(server::LOG_LATER);
+
+    let mut claims = Claims::default();
+    for (i, claim) in server.claims.into_iter().enumerate() {
+        claims.add(&format!("server.listen[{i}]"), claim, &mut errors);
+    }
+    sound_defaults(&mut defaults, &mut errors, check);
+    let mounts = read_mounts(tables, &defaults.1, &mut claims, &mut errors, check);
+    if !errors.is_empty() {
+        return Err(ConfigErrors::new(errors));
+    }
+    Ok(Config { shards: server.shards, max_listeners: server.max_listeners, door: server.door, log, mounts, origin })
+}
+
+/// Most mounts of one server: each is an actor, a GStreamer pipeline and a label in the metrics.
+const MOUNTS_MOST: usize = 60_000;
+
+/// Reports what is wrong with the defaults once, and leaves only what is right for the mounts to take over.
+fn sound_defaults((place, table): &mut (Place, Table), errors: &mut Vec<ConfigError>, check: CheckPipeline<'_>) {
+    if let Some(node) = table.remove("path") {
+        let remedy = "write it under each [[mount]]".to_owned();
+        let (key, problem) = ("mount_defaults.path".to_owned(), "no two mounts have the same path".to_owned());
+        errors.push(ConfigError { place: node.place.clone(), key, value: node.shown(), problem, remedy });
+    }
+    let mut reader = Reader::new("mount_defaults", place.clone(), table.clone(), errors);
+    mount::read(&mut reader, nowhere(), check);
+    let known = reader.known().to_vec();
+    let failed = reader.finish(mount::LATER);
+    table.retain(|key, _| known.contains(&key.as_str()) && !failed.contains(key.as_str()));
+}
+
+fn read_mounts(
+    tables: Vec<(Place, Table)>,
+    defaults: &Table,
+    claims: &mut Claims,
+    errors: &mut Vec<ConfigError>,
+    check: CheckPipeline<'_>,
+) -> Vec<mounts::Settings> {
+    let mut paths: HashMap<MountPath, (usize, Place)> = HashMap::new();
+    let mut mounts = Vec::with_capacity(tables.len());
+    for (i, (place, mut table)) in tables.into_iter().enumerate() {
+        if i == MOUNTS_MOST {
+            let (problem, remedy) = (format!("more than {MOUNTS_MOST} mounts"), "spread them over several servers".to_owned());
+            errors.push(ConfigError { place, key: format!("mount[{i}]"), value: String::new(), problem, remedy });
+            break;
+        }
+        for (key, node) in defaults {
+            table.entry(key.clone()).or_insert_with(|| node.clone());
+        }
+        let mut reader = Reader::new(format!("mount[{i}]"), place.clone(), table, errors);
+        let path = reader.take("path", mount::path);
+        if path.is_none() && !reader.failed("path") {
+            reader.wrong("path", "is missing: a mount needs a path", "write one such as path = \"/radio.mp3\"");
+        }
+        if let Some(path) = &path {
+            if let Some((twin, at)) = paths.get(path) {
+                let problem = format!("is the path of mount[{twin}] already ({at})");
+                reader.wrong("path", problem, "give each mount a path of its own");
+            } else {
+                paths.insert(path.clone(), (i, place));
+            }
+        }
+        let (settings, addresses) = mount::read(&mut reader, path.unwrap_or_else(nowhere), check);
+        reader.finish(mount::LATER);
+        for (j, Claim { address, place, shown }) in addresses.into_iter().enumerate() {
+            let claim = Claim { address: ListenAddress::Inet(address), place, shown };
+            claims.add(&format!("mount[{i}].tcp[{j}]"), claim, errors);
+        }
+        mounts.push(settings);
+    }
+    mounts
+}
+
+/// A path for settings that are thrown away.
+fn nowhere() -> MountPath {
+    "/nowhere".parse().expect("a path")
+}

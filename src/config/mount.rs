@@ -1,0 +1,257 @@
+//! `[[mount]]` and `[mount_defaults]`: one mount's table to its checked settings.
+//!
+//! - What is written wins over a default: a default that contradicts it gives way. Only what is written twice can contradict.
+//! - The same reader serves both; for the defaults its settings are thrown away and only its errors count.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::address::{self, Claim};
+use super::reader::{Parsed, Reader, Wrong};
+use super::tree::Node;
+use super::value::{
+    boolean, coalesce, dscp, duration, extents, line, media_type, number, one_of, or_none, pipeline, send_buffer, size, web_address, word,
+};
+use crate::engine::broadcast::Rules;
+use crate::engine::pace::Coalesce;
+use crate::fanout::placement::{SyncMethod, Wish};
+use crate::fanout::recovery::{Limits, RecoverPolicy};
+use crate::mount::{OnSourceEnd, Profile, STRAGGLERS_FACTOR, Settings};
+use crate::units::{ByteCount, Extent, Extents, MountPath};
+
+/// Keys of a mount that another version will know.
+pub(super) const LATER: &[&str] = &[
+    "push_password",
+    "push_password_file",
+    "push_password_hash",
+    "source_timeout",
+    "takeover",
+    "fallback",
+    "override",
+    "intro",
+    "relay",
+    "relay_on_demand",
+    "listen_auth",
+    "max_listeners_per_address",
+    "max_bandwidth",
+    "redirect_on_overflow",
+];
+
+/// The words of `on_source_end`.
+pub(super) const ON_SOURCE_END: [(&str, OnSourceEnd); 2] = [("wait", OnSourceEnd::Wait), ("close", OnSourceEnd::Close)];
+/// The words of `half_close`; the value says whether a half closed peer is kept.
+pub(super) const HALF_CLOSE: [(&str, bool); 2] = [("close", false), ("keep", true)];
+
+const RING_DEFAULT: u64 = 64 << 20;
+const RING_LEAST: u64 = 64 << 10;
+const RING_MOST: u64 = 16 << 30;
+const YEAR: Duration = Duration::from_secs(366 * 86_400);
+
+/// Reads every key but the path. Also returns the addresses with their places.
+pub(super) fn read(
+    reader: &mut Reader<'_>,
+    path: MountPath,
+    check: &dyn Fn(&str) -> Result<(), String>,
+) -> (Settings, Vec<Claim<SocketAddr>>) {
+    let pipeline = reader.take("pipeline", |node| pipeline(node, check));
+    let content_type = reader.take("content_type", media_type).map(Into::into);
+    let profile = profile(reader);
+    let claims = reader.take("tcp", address::inets).unwrap_or_default();
+    let wish = wish(reader);
+    let keep = reader.take("keep", extents).unwrap_or(Extent::Time(Duration::from_secs(10)).into());
+    let limits = limits(reader);
+    let ring_max = ring_max(reader, [("keep", &keep), ("burst", &wish.burst), ("soft_limit", &limits.soft), ("hard_limit", &limits.hard)]);
+    let seconds = Duration::from_secs;
+    let rules = Rules {
+        wish,
+        limits,
+        recover: reader.take("recover", word).unwrap_or(RecoverPolicy::Keyframe),
+        resend_streamheader: reader.take("resend_streamheader", boolean).unwrap_or(true),
+        idle_timeout: reader.take("idle_timeout", or_none(duration(seconds(1)..=YEAR, true))).unwrap_or(Some(seconds(60))),
+        max_duration: reader.take("max_listener_duration", or_none(duration(seconds(1)..=YEAR, true))).flatten(),
+        coalesce: reader.take("coalesce", coalesce).unwrap_or(Coalesce { min: Duration::from_millis(20), max: Duration::from_millis(500) }),
+        send_buffer: reader.take("send_buffer", send_buffer).flatten(),
+        dscp: reader.take("dscp", or_none(dscp)).flatten(),
+        keep_half_closed: reader.take("half_close", one_of(&HALF_CLOSE)).unwrap_or(false),
+        memory_max: ring_max * STRAGGLERS_FACTOR,
+    };
+    let settings = Settings {
+        path,
+        profile,
+        content_type,
+        pipeline,
+        tcp: claims.iter().map(|claim| claim.address).collect(),
+        keep,
+        ring_max: ByteCount(ring_max),
+        max_listeners: reader.take("max_listeners", or_none(number(1..=1_000_000, true))).flatten(),
+        on_source_end: reader.take("on_source_end", one_of(&ON_SOURCE_END)).unwrap_or_default(),
+        allow_query: reader.take("allow_query", boolean).unwrap_or(false),
+        rules,
+    };
+    (settings, claims)
+}
+
+fn profile(reader: &mut Reader<'_>) -> Profile {
+    Profile {
+        name: reader.take("name", line(255)),
+        description: reader.take("description", line(1024)),
+        genre: reader.take("genre", line(255)),
+        url: reader.take("url", web_address),
+        public: reader.take("public", boolean).unwrap_or(false),
+        hidden: reader.take("hidden", boolean).unwrap_or(false),
+    }
+}
+
+fn wish(reader: &mut Reader<'_>) -> Wish {
+    let method = reader.take("sync", word).unwrap_or(SyncMethod::BurstKeyframe);
+    let burst = reader.take("burst", extents);
+    let burst_max = reader.take("burst_max", extents).unwrap_or(Extents::NONE);
+    if let Some((least, most)) = burst.as_ref().and_then(|burst| contradiction(burst, &burst_max)) {
+        let problem = format!("asks for {least}, more than the {most} of burst_max{}", reader.whereabouts("burst_max"));
+        reader.wrong("burst", problem, "lower burst or raise burst_max");
+    }
+    let burst = burst.unwrap_or_else(|| {
+        let usual = [Extent::Time(Duration::from_secs(5)), Extent::Bytes(ByteCount(48 << 10))];
+        give_way(&usual, &burst_max, Extent::min_alike)
+    });
+    Wish { method, burst, burst_max }
+}
+
+fn limits(reader: &mut Reader<'_>) -> Limits {
+    let soft = reader.take("soft_limit", extents);
+    let hard = reader.take("hard_limit", extents);
+    if let Some((low, high)) = soft.as_ref().zip(hard.as_ref()).and_then(|(soft, hard)| contradiction(soft, hard)) {
+        let problem =
+            format!("is {low}, more than the {high} of hard_limit{}: nobody would ever be recovered", reader.whereabouts("hard_limit"));
+        reader.wrong("soft_limit", problem, "lower soft_limit or raise hard_limit");
+    }
+    let usual = |seconds| [Extent::Time(Duration::from_secs(seconds))];
+    let none = Extents::NONE;
+    Limits {
+        soft: soft.clone().unwrap_or_else(|| give_way(&usual(10), hard.as_ref().unwrap_or(&none), Extent::min_alike)),
+        hard: hard.unwrap_or_else(|| give_way(&usual(30), soft.as_ref().unwrap_or(&none), Extent::max_alike)),
+    }
+}
+
+/// A default, changed as far as what is written in the same unit asks for.
+fn give_way(usual: &[Extent], written: &Extents, choose: fn(Extent, Extent) -> Extent) -> Extents {
+    let changed = usual.iter().map(|&usual| written.iter().fold(usual, choose)).collect();
+    Extents::new(changed).unwrap_or_default()
+}
+
+/// The first extent of `low` that is above one of the same unit in `high`.
+fn contradiction(low: &Extents, high: &Extents) -> Option<(Extent, Extent)> {
+    low.iter().flat_map(|low| high.iter().map(move |high| (low, high))).find(|&(low, high)| low.max_alike(high) != high && low.alike(high))
+}
+
+/// Extents compared within a unit; between units nothing can be said.
+trait Alike: Sized {
+    fn alike(self, other: Self) -> bool;
+    fn min_alike(self, other: Self) -> Self;
+    fn max_alike(self, other: Self) -> Self;
+}
+
+impl Alike for Extent {
+    fn alike(self, other: Self) -> bool {
+        std::mem::discriminant(&self) == std::mem::discriminant(&other)
+    }
+
+    fn min_alike(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Chunks(a), Self::Chunks(b)) => Self::Chunks(a.min(b)),
+            (Self::Bytes(a), Self::Bytes(b)) => Self::Bytes(a.min(b)),
+            (Self::Time(a), Self::Time(b)) => Self::Time(a.min(b)),
+            (a, _) => a,
+        }
+    }
+
+    fn max_alike(self, other: Self) -> Self {
+        if self.alike(other) && self.min_alike(other) == self { other } else { self }
+    }
+}
+
+/// The most memory of the history: what is written, else the default or twice what the largest extent in bytes asks for.
+fn ring_max(reader: &mut Reader<'_>, wanted: [(&'static str, &Extents); 4]) -> u64 {
+    let written = reader.take("ring_max", size(RING_LEAST..=RING_MOST)).map(|size| size.0);
+    let most = written.unwrap_or(RING_MOST);
+    let mut largest = 0;
+    for (key, extents) in wanted {
+        let bytes =
+            extents.iter().filter_map(|extent| if let Extent::Bytes(bytes) = extent { Some(bytes.0) } else { None }).max().unwrap_or(0);
+        if bytes > most && reader.given(key) {
+            let held = ByteCount(most);
+            let problem = format!("is more than the {held} that the history may take by ring_max{}", reader.whereabouts("ring_max"));
+            let remedy = if written.is_some() { "lower it or raise ring_max" } else { "lower it: a history takes at most 16GiB" };
+            reader.wrong(key, problem, remedy);
+        }
+        largest = largest.max(bytes);
+    }
+    written.unwrap_or_else(|| largest.saturating_mul(2).clamp(RING_DEFAULT, RING_MOST))
+}
+
+/// The path of a mount: one that no other page has.
+pub(super) fn path(node: &Node) -> Parsed<MountPath> {
+    let path: MountPath = word(node)?;
+    match collision(path.as_str()) {
+        Some(whose) => Err(vec![Wrong::new(format!("is taken by {whose}"), "choose another path, such as \"/radio.mp3\"")]),
+        None => Ok(path),
+    }
+}
+
+fn collision(path: &str) -> Option<&'static str> {
+    const PAGES: [&str; 4] = ["/metrics", "/healthz", "/readyz", "/status-json.xsl"];
+    const TREES: [&str; 2] = ["/api", "/admin"];
+    const PLAYLISTS: [&str; 3] = [".m3u", ".pls", ".xspf"];
+    let below = |tree: &&str| path.strip_prefix(*tree).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+    if PAGES.contains(&path) {
+        Some("a page of flumen's own")
+    } else if TREES.iter().any(below) {
+        Some("flumen's own pages below /api and /admin")
+    } else if PLAYLISTS.iter().any(|ending| path.ends_with(ending)) {
+        Some("the playlists that every mount has (.m3u, .pls, .xspf)")
+    } else {
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pages_and_playlists_are_not_for_mounts() {
+        for taken in [
+            "/metrics",
+            "/healthz",
+            "/readyz",
+            "/status-json.xsl",
+            "/api",
+            "/api/v1/mounts",
+            "/admin/x",
+            "/radio.m3u",
+            "/a/b.xspf",
+            "/x.pls",
+        ] {
+            assert!(collision(taken).is_some(), "{taken}");
+        }
+        for free in ["/radio.mp3", "/metrics.ogg", "/apis", "/administration", "/live/api", "/radio.m3u8"] {
+            assert!(collision(free).is_none(), "{free}");
+        }
+    }
+
+    #[test]
+    fn extents_contradict_only_within_a_unit() {
+        for (low, high, want) in [
+            ("5s", "4s", true),
+            ("5s", "5s", false),
+            ("5s", "none", false),
+            ("none", "5s", false),
+            ("5s", "10B", false),
+            ("5s, 20B", "10s, 10B", true),
+            ("5s, 20 chunks", "1h, 1GiB", false),
+        ] {
+            let found = contradiction(&low.parse().expect(low), &high.parse().expect(high));
+            assert_eq!(found.is_some(), want, "{low} {high}");
+        }
+    }
+}

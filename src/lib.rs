@@ -1,0 +1,34 @@
+//! flumen: one encoder in, ten thousand listeners out.
+//!
+//! ```text
+//!  encoder ─▶ appsink ─▶ Mount actor ─▶ Feed (ring) ─▶ Shard ─▶ socket
+//!             ingest     mount          engine         engine
+//! ```
+//! The rooms stand on floors; imports look down only (`tests/floors.rs` keeps it so):
+//!
+//! | floor | rooms |
+//! |---|---|
+//! | 8 | [`app`] the wiring · [`cli`] |
+//! | 7 | [`config`] file and environment to every room's checked settings |
+//! | 6 | [`admin`] and [`metrics`] look at the house · [`supervisor`] keeps it alive |
+//! | 5 | [`ingest`] in · [`delivery`] out |
+//! | 4 | [`mount`] the actors · [`door`] sockets before they have a purpose |
+//! | 3 | [`engine`] threads, epoll, descriptors |
+//! | 2 | [`fanout`] PURE: ring, cursor, placement, recovery, streamheaders |
+//! | 1 | [`wire`] PURE: bytes of request heads and playlists |
+//! | 0 | [`units`] PURE |
+
+pub mod admin;
+pub mod app;
+pub mod cli;
+pub mod config;
+pub mod delivery;
+pub mod door;
+pub mod engine;
+pub mod fanout;
+pub mod ingest;
+pub mod metrics;
+pub mod mount;
+pub mod supervisor;
+pub mod units;
+pub mod wire;

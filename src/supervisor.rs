@@ -1,0 +1,178 @@
+//! Keeps sources alive: starts each mount's pipeline, and starts it anew when it ends.
+//!
+//! - The only place in the house that retries. Waits grow from [`FIRST_WAIT`] to [`LONGEST_WAIT`], are jittered, and begin anew
+//!   once a source has delivered.
+//! - A pipeline is built, started and stopped on a thread where blocking is allowed; a new one is started only after the
+//!   old one has stopped, since they want the same ports and devices.
+//! - Mounts lose their source, never their listeners.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::prelude::*;
+
+use crate::fanout::stats::{add, read};
+use crate::ingest::{Ended, Pipeline};
+use crate::mount::actor::{OpenGate, SourceEnded};
+use crate::mount::registry::Entry;
+
+/// The first wait: a source that is only passed on to the next client is back at once.
+const FIRST_WAIT: Duration = Duration::from_millis(100);
+/// The longest wait between two attempts.
+const LONGEST_WAIT: Duration = Duration::from_secs(30);
+/// A pipeline that does not stop in this time is worth a line in the log.
+const SLOW_STOP: Duration = Duration::from_secs(10);
+
+/// The wait before an attempt, given how many in a row have failed; `jitter` is 0 to 1.
+fn wait(failures: u32, jitter: f64) -> Duration {
+    let grown = FIRST_WAIT.saturating_mul(1 << failures.min(16)).min(LONGEST_WAIT);
+    grown.mul_f64(0.75 + 0.5 * jitter.clamp(0.0, 1.0)).min(LONGEST_WAIT)
+}
+
+/// Keeps the source of one mount alive.
+#[derive(Debug)]
+pub struct Keeper {
+    entry: Entry,
+    description: Arc<str>,
+    running: Option<Pipeline>,
+    /// Tells the present attempt from earlier ones.
+    attempt: u64,
+    failures: u32,
+    /// Chunks the mount had received when the attempt began.
+    received_before: u64,
+    /// It ended before its start was reported.
+    early: Option<Ended>,
+    stopping: bool,
+}
+
+impl Keeper {
+    /// Keeps this pipeline running into this mount.
+    pub fn new(entry: Entry, description: &str) -> Self {
+        Self {
+            entry,
+            description: description.into(),
+            running: None,
+            attempt: 0,
+            failures: 0,
+            received_before: 0,
+            early: None,
+            stopping: false,
+        }
+    }
+
+    fn begin(&mut self, ctx: &mut Context<Self>) {
+        if self.stopping {
+            return;
+        }
+        self.attempt += 1;
+        self.received_before = read(&self.entry.handle.source.received_chunks);
+        let (attempt, mount, description, keeper) = (self.attempt, self.entry.actor.clone(), Arc::clone(&self.description), ctx.address());
+        let starting = async move {
+            let gate = mount.send(OpenGate).await.map_err(|error| error.to_string())?;
+            let start = move || Pipeline::start(&description, gate, move |how| keeper.do_send(PipelineEnded { attempt, how }));
+            actix_rt::task::spawn_blocking(start).await.map_err(|error| error.to_string())?.map_err(|error| error.to_string())
+        };
+        ctx.spawn(starting.into_actor(self).map(move |started, keeper, ctx| match started {
+            Ok(late) if keeper.attempt != attempt || keeper.stopping => drop(actix_rt::task::spawn_blocking(move || drop(late))),
+            Ok(pipeline) => {
+                keeper.running = Some(pipeline);
+                if let Some(how) = keeper.early.take() {
+                    keeper.end(&how, ctx);
+                }
+            }
+            Err(_) if keeper.attempt != attempt || keeper.stopping => {}
+            Err(error) => keeper.end(&Ended::Fault(error.into()), ctx),
+        }));
+    }
+}
+
+impl Actor for Keeper {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        self.begin(ctx);
+    }
+}
+
+/// A pipeline has ended by itself. At most one per attempt.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+struct PipelineEnded {
+    attempt: u64,
+    how: Ended,
+}
+
+impl Handler<PipelineEnded> for Keeper {
+    type Result = ();
+
+    fn handle(&mut self, message: PipelineEnded, ctx: &mut Self::Context) {
+        if message.attempt != self.attempt || self.stopping {
+            return;
+        }
+        if self.running.is_none() {
+            self.early = Some(message.how);
+            return;
+        }
+        self.end(&message.how, ctx);
+    }
+}
+
+impl Keeper {
+    fn end(&mut self, how: &Ended, ctx: &mut Context<Self>) {
+        self.attempt += 1; // whatever else the old one says is late
+        let delivered = read(&self.entry.handle.source.received_chunks) > self.received_before;
+        self.failures = if delivered { 0 } else { self.failures + 1 };
+        let wait = wait(self.failures, fastrand::f64());
+        let fault = match how {
+            Ended::EndOfStream => None,
+            Ended::Fault(fault) => Some(Arc::clone(fault)),
+        };
+        tracing::warn!(mount = %self.entry.handle.settings.path, reason = fault.as_deref().unwrap_or("end of stream"),
+            retry_in_seconds = wait.as_secs_f64(), "source ended");
+        self.entry.actor.do_send(SourceEnded { fault });
+        add(&self.entry.handle.source.restarts, 1);
+        let old = self.running.take();
+        let path = self.entry.handle.settings.path.clone();
+        let stopped = async move {
+            let mut stopping = actix_rt::task::spawn_blocking(move || drop(old));
+            if tokio::time::timeout(SLOW_STOP, &mut stopping).await.is_err() {
+                tracing::error!(mount = %path, "the old pipeline does not stop; the mount stays without a source until it does");
+                let _ = stopping.await; // a panic in an element's stop: go on with a new pipeline
+            }
+            tokio::time::sleep(wait).await;
+        };
+        ctx.spawn(stopped.into_actor(self).map(|(), keeper, ctx| keeper.begin(ctx)));
+    }
+}
+
+/// Stops the source for good; answered when it has stopped.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Stop;
+
+impl Handler<Stop> for Keeper {
+    type Result = ResponseFuture<()>;
+
+    fn handle(&mut self, _: Stop, _: &mut Self::Context) -> Self::Result {
+        self.stopping = true;
+        let old = self.running.take();
+        Box::pin(async move {
+            let _ = actix_rt::task::spawn_blocking(move || drop(old)).await; // a panic in an element's stop: we are leaving anyway
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_grow_are_jittered_and_end_at_the_longest() {
+        assert_eq!(wait(0, 0.5), FIRST_WAIT);
+        assert_eq!(wait(3, 0.5), FIRST_WAIT * 8);
+        assert!(wait(3, 0.0) < wait(3, 1.0));
+        for failures in [20, u32::MAX] {
+            assert_eq!(wait(failures, 1.0), LONGEST_WAIT);
+        }
+    }
+}
