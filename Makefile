@@ -1,0 +1,55 @@
+# make run    build and start the server on its embedded demo configuration
+# make test   every test; installs what the tests need
+# The Debian packages that are missing are installed first (with sudo, unless you are root).
+
+CARGO ?= cargo
+SUDO  := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
+ARGS  ?=
+
+BUILD_PACKAGES := gcc libc6-dev pkg-config libgstreamer1.0-dev libgstreamer-plugins-base1.0-dev
+RUN_PACKAGES   := gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad gstreamer1.0-plugins-ugly gstreamer1.0-x fonts-dejavu-core
+TEST_PACKAGES  := gstreamer1.0-tools gstreamer1.0-libav ffmpeg curl mpv chromium prometheus
+
+.PHONY: run build test lint deps test-deps world fuzz clean
+
+run: deps
+	$(CARGO) run --release --locked --bin flumen -- $(ARGS)
+
+build: deps
+	$(CARGO) build --release --locked --workspace
+
+test: test-deps
+	$(CARGO) test --locked --workspace --all-targets
+	$(CARGO) test --locked --workspace --doc
+	$(CARGO) test --locked --lib --features model-check engine::feed
+
+lint: deps
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps --document-private-items
+
+# The seeded world with many more seeds than CI has time for: make world SEEDS=100000
+SEEDS ?= 5000
+world: deps
+	FLUMEN_WORLD_SEEDS=$(SEEDS) $(CARGO) test --locked --release --lib engine::world
+
+# Properties of the core and the parsers with many more cases than CI has time for: make fuzz CASES=1000000
+CASES ?= 100000
+fuzz: deps
+	PROPTEST_CASES=$(CASES) $(CARGO) test --locked --release --lib -- silent_gap never_ panic promises
+
+# install-missing: $(call install-missing,packages)
+define install-missing
+	@missing=""; for p in $(1); do dpkg-query -W -f '$${Status}' $$p 2>/dev/null | grep -q "ok installed" || missing="$$missing $$p"; done; \
+	if [ -n "$$missing" ]; then echo "installing:$$missing"; \
+	  $(SUDO) apt-get update -qq && $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null; fi
+endef
+
+deps:
+	$(call install-missing,$(BUILD_PACKAGES) $(RUN_PACKAGES))
+
+test-deps: deps
+	$(call install-missing,$(TEST_PACKAGES))
+
+clean:
+	$(CARGO) clean

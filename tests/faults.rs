@@ -1,0 +1,142 @@
+//! Listeners that fail, a server that stands still: who leaves, with which word, and who notices nothing. From outside.
+
+mod support;
+
+use std::io::{Read, Write};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use support::{MP3, Server, free_port, until};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// Small buffers on both sides, so that a listener that does not read is soon seen not to.
+fn stalled(server: &Server, path: &str) -> support::Stream {
+    let stream = server.listen(path);
+    rustix::net::sockopt::set_socket_recv_buffer_size(&stream.socket, 4096).expect("a small buffer");
+    stream
+}
+
+fn left(server: &Server, why: &str) -> f64 {
+    server.metric("flumen_listener_departures_total", &[&format!("reason=\"{why}\"")])
+}
+
+#[test]
+fn the_slow_leave_with_their_word_and_the_quick_hear_no_difference() {
+    let rules = "send_buffer = \"4KiB\"\nsoft_limit = \"none\"\nhard_limit = \"2s\"\nburst = \"1s\"\n";
+    let server = Server::start(&format!("{MP3}{rules}"));
+    let mut quick = server.listen("/radio.mp3");
+    let slow: Vec<_> = (0..20).map(|_| stalled(&server, "/radio.mp3")).collect();
+    let (mut longest, mut last, end) = (Duration::ZERO, Instant::now(), Instant::now() + SECOND * 12);
+    let mut buffer = [0; 65536];
+    while Instant::now() < end && left(&server, "too_slow") < 20.0 {
+        assert_ne!(quick.socket.read(&mut buffer).expect("the stream"), 0);
+        longest = longest.max(last.elapsed());
+        last = Instant::now();
+    }
+    assert_eq!(left(&server, "too_slow"), 20.0, "log:\n{}", server.log());
+    assert!(longest < SECOND, "the quick one waited {longest:?}");
+    assert_eq!(server.metric("flumen_listeners", &[]), 1.0);
+    drop(slow);
+}
+
+#[test]
+fn the_slow_are_recovered_on_a_whole_frame_and_stay() {
+    let rules = "send_buffer = \"4KiB\"\nsoft_limit = \"1s\"\nhard_limit = \"none\"\nidle_timeout = \"none\"\nburst = \"500ms\"\n";
+    let server = Server::start(&format!("{MP3}{rules}"));
+    let mut slow = stalled(&server, "/radio.mp3");
+    assert!(until(SECOND * 15, || server.metric("flumen_dropped_chunks_total", &[]) > 50.0));
+    let body = slow.read_for(SECOND * 2);
+    // Frames of 417 or 418 bytes, each beginning where the one before ends: nothing is torn, whatever was left out.
+    let mut at = 0;
+    while at + 4 < body.len() {
+        assert_eq!((body[at], body[at + 1]), (0xFF, 0xFB), "a torn frame at {at} of {}", body.len());
+        at += 417 + usize::from(body[at + 2] >> 1 & 1);
+    }
+    assert!(server.metric("flumen_recoveries_total", &["keyframe"]) > 0.0);
+    assert_eq!(server.metric("flumen_listeners", &[]), 1.0);
+}
+
+#[test]
+fn no_progress_for_the_idle_timeout_is_stalled_and_a_silent_source_is_nobodys_fault() {
+    let port = free_port();
+    let rules = "send_buffer = \"4KiB\"\nsoft_limit = \"none\"\nhard_limit = \"none\"\nidle_timeout = \"2s\"\n";
+    let silent = format!(
+        "[[mount]]\npath = \"/silent\"\npipeline = \"tcpserversrc host=127.0.0.1 port={port} ! gdpdepay\"\nidle_timeout = \"1s\"\n"
+    );
+    let server = Server::spawn("", &format!("{MP3}{rules}\n{silent}"), &[]);
+    let gdp = support::gst_output("audiotestsrc num-buffers=1 ! gdppay");
+    let mut source = support::connect_source(port);
+    source.write_all(&gdp).expect("sent");
+    server.await_ready();
+    let mut patient = server.listen("/silent");
+    let _stalled = stalled(&server, "/radio.mp3");
+    assert!(until(SECOND * 15, || left(&server, "stalled") == 1.0), "log:\n{}", server.log());
+    assert!(!patient.ends_within(SECOND));
+    assert_eq!(server.metric("flumen_listeners", &["silent"]), 1.0);
+}
+
+#[test]
+fn a_server_that_stood_still_judges_nobody_for_it() {
+    let server = Server::start(&format!("{MP3}soft_limit = \"none\"\nhard_limit = \"2s\"\nidle_timeout = \"2s\"\n"));
+    let (going_on, heard) = (AtomicBool::new(true), AtomicU64::new(0));
+    std::thread::scope(|scope| {
+        for _ in 0..20 {
+            scope.spawn(|| {
+                let mut stream = server.listen("/radio.mp3");
+                stream.socket.set_read_timeout(Some(SECOND * 20)).expect("a timeout");
+                let mut buffer = [0; 65536];
+                while going_on.load(Ordering::Relaxed) {
+                    let count = stream.socket.read(&mut buffer).expect("the stream goes on");
+                    assert_ne!(count, 0, "closed");
+                    heard.fetch_add(count as u64, Ordering::Relaxed);
+                }
+            });
+        }
+        assert!(until(SECOND * 5, || server.metric("flumen_listeners", &[]) == 20.0));
+        server.signal("-STOP");
+        std::thread::sleep(SECOND * 6);
+        server.signal("-CONT");
+        let before = heard.load(Ordering::Relaxed);
+        std::thread::sleep(SECOND * 3);
+        assert!(heard.load(Ordering::Relaxed) > before + 20 * 30_000, "all go on hearing");
+        assert_eq!(server.metric("flumen_listener_departures_total", &[]), 0.0, "log:\n{}", server.log());
+        going_on.store(false, Ordering::Relaxed);
+    });
+}
+
+#[test]
+fn a_session_ends_when_it_is_over_and_the_operator_can_end_it_before() {
+    let server = Server::start(&format!("{MP3}max_listener_duration = \"3s\"\n"));
+    let (mut first, mut second) = (server.listen("/radio.mp3"), server.listen("/radio.mp3"));
+    let listeners = server.get("/api/v1/mounts/radio.mp3/listeners").body_text();
+    let ids: Vec<&str> = listeners.split("\"id\":").skip(1).filter_map(|rest| rest.split(',').next()).collect();
+    assert_eq!(ids.len(), 2, "{listeners}");
+    let kick = |id: &str| server.request("DELETE", &format!("/api/v1/mounts/radio.mp3/listeners/{id}")).expect("an answer").status;
+    assert_eq!((kick(ids[0]), kick(ids[0]), kick("999999")), (204, 404, 404));
+    assert!(until(SECOND, || left(&server, "kicked") == 1.0));
+    assert!(first.ends_within(SECOND * 6) && second.ends_within(SECOND * 6));
+    assert_eq!((left(&server, "session_limit"), left(&server, "hung_up")), (1.0, 0.0));
+}
+
+#[test]
+fn a_storm_of_joins_and_leaves_leaves_exact_counters_and_no_memory() {
+    let server = Server::start(MP3);
+    std::thread::sleep(SECOND);
+    let storm = || {
+        let mut streams: Vec<_> = (0..400).map(|_| server.connect()).collect();
+        streams.iter_mut().for_each(|socket| socket.write_all(b"GET /radio.mp3 HTTP/1.0\r\n\r\n").expect("sent"));
+        assert!(until(SECOND * 10, || server.metric("flumen_listeners", &[]) == 400.0));
+        drop(streams);
+        assert!(until(SECOND * 10, || server.metric("flumen_listeners", &[]) == 0.0));
+    };
+    // The allocator's pools and every thread's share of them fill up first; what still grows after that is kept by somebody.
+    (0..4).for_each(|_| storm());
+    let memory = server.rss_kib();
+    (0..8).for_each(|_| storm());
+    assert_eq!(server.metric("flumen_listener_joins_total", &[]), 4800.0);
+    assert_eq!(left(&server, "hung_up"), 4800.0);
+    assert_eq!(server.metric("flumen_listeners_peak", &[]), 400.0);
+    let grown = server.rss_kib().saturating_sub(memory);
+    assert!(grown < 3200, "{grown} KiB more than {memory} KiB after 3,200 more sessions");
+}
