@@ -19,6 +19,9 @@ impl Seq {
     /// The place of the first chunk of a mount.
     pub const ZERO: Self = Self(0);
 
+    /// A place that no chunk will ever have.
+    pub const LAST: Self = Self(u64::MAX);
+
     /// The place with this number.
     pub const fn new(number: u64) -> Self {
         Self(number)

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use super::counters::MountCounters;
 use super::feed::Feed;
 use super::pace::Coalesce;
-use crate::fanout::chunk::Account;
+use crate::fanout::account::Account;
 use crate::fanout::cursor::Tally;
 use crate::fanout::departure::Departure;
 use crate::fanout::placement::Wish;

@@ -5,6 +5,7 @@
 //! ```
 //! - A shard holds the lock only to share chunk handles, never while it writes to a socket.
 //! - A write never waits for a reader's sockets; it wakes those readers that said they sleep, and only those.
+//! - What a shard with listeners has not looked at yet, the ring keeps while memory lasts.
 //! - No wake-up is lost: a reader arms its bell first and looks a last time after; the writer publishes first and looks at
 //!   the bells after. (`cargo test --features model-check feed` lets loom try every order.)
 //!
@@ -13,14 +14,29 @@
 use super::alarm::Alarm;
 use super::sync::{AtomicBool, AtomicU64, Mutex, MutexGuard, Ordering, fence};
 use crate::fanout::ring::Ring;
+use crate::units::Seq;
 
 /// A ring with its readers' bells.
 #[derive(Debug)]
 pub struct Feed {
-    ring: Mutex<Ring>,
+    ring: Mutex<Shared>,
     /// Grows with every write. Readers compare before they lock.
     version: AtomicU64,
     bells: Box<[Bell]>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    ring: Ring,
+    /// How far each reader has looked; [`Seq::LAST`] where nobody reads.
+    read: Box<[Seq]>,
+}
+
+impl Shared {
+    fn note(&mut self, reader: usize, upto: Seq) {
+        self.read[reader] = upto;
+        self.ring.read_upto(self.read.iter().copied().min().unwrap_or(Seq::LAST));
+    }
 }
 
 #[derive(Debug)]
@@ -33,10 +49,11 @@ impl Feed {
     /// An empty ring, read by as many shards as there are alarms.
     pub fn new(alarms: &[Alarm]) -> Self {
         let bells = alarms.iter().map(|alarm| Bell { armed: AtomicBool::new(false), alarm: alarm.clone() }).collect();
-        Self { ring: Mutex::new(Ring::default()), version: AtomicU64::new(0), bells }
+        let shared = Shared { ring: Ring::default(), read: vec![Seq::LAST; alarms.len()].into() };
+        Self { ring: Mutex::new(shared), version: AtomicU64::new(0), bells }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Ring> {
+    fn lock(&self) -> MutexGuard<'_, Shared> {
         // A panic under the lock leaves a ring that is whole: its operations do not call out.
         self.ring.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
@@ -44,8 +61,8 @@ impl Feed {
     /// Changes the ring and wakes the readers that sleep. For the one writer.
     pub fn write<T>(&self, change: impl FnOnce(&mut Ring) -> T) -> T {
         let result = {
-            let mut ring = self.lock();
-            let result = change(&mut ring);
+            let mut shared = self.lock();
+            let result = change(&mut shared.ring);
             self.version.fetch_add(1, Ordering::Release);
             result
         };
@@ -60,7 +77,7 @@ impl Feed {
 
     /// Looks at the ring, for those who are in no hurry (metrics, the API).
     pub fn read<T>(&self, look: impl FnOnce(&Ring) -> T) -> T {
-        look(&self.lock())
+        look(&self.lock().ring)
     }
 
     /// What [`Self::follow`] would bring a copy up to.
@@ -68,11 +85,19 @@ impl Feed {
         self.version.load(Ordering::Acquire)
     }
 
-    /// Brings a shard's copy up to date. Returns the version it has then, and from where on the original holds chunks.
-    pub fn follow(&self, copy: &mut Ring) -> (u64, crate::units::Seq) {
-        let ring = self.lock();
-        copy.follow(&ring);
-        (self.version.load(Ordering::Acquire), ring.oldest())
+    /// Brings a shard's copy up to date. Returns the version it has then, and from where on the original holds chunks. From now on
+    /// the shard counts as a reader.
+    pub fn follow(&self, shard: usize, copy: &mut Ring) -> (u64, Seq) {
+        let mut shared = self.lock();
+        copy.follow(&shared.ring);
+        let next = shared.ring.next();
+        shared.note(shard, next);
+        (self.version.load(Ordering::Acquire), shared.ring.oldest())
+    }
+
+    /// The shard reads no more, until it follows again.
+    pub fn leave(&self, shard: usize) {
+        self.lock().note(shard, Seq::LAST);
     }
 
     /// Asks to be woken at the next write. Returns false, and asks nothing, if there has been one since `seen`: then the
@@ -121,8 +146,26 @@ mod tests {
         push();
         assert_eq!(rings.load(Ordering::Relaxed), 1);
         let mut copy = Ring::default();
-        assert_eq!(feed.follow(&mut copy).0, 3);
+        assert_eq!(feed.follow(0, &mut copy).0, 3);
         assert_eq!(copy.len(), 3);
+    }
+
+    #[test]
+    fn the_ring_knows_what_its_readers_have_not_looked_at() {
+        let feed = Feed::new(&[Alarm::silent(), Alarm::silent()]);
+        let (mut first, mut second) = (Ring::default(), Ring::default());
+        let unread = || feed.read(Ring::unread);
+        let push = || feed.write(|ring| ring.push(chunk(b"x", true), 0));
+        assert_eq!(unread(), Seq::LAST, "nobody reads");
+        push();
+        feed.follow(0, &mut first);
+        push();
+        feed.follow(1, &mut second);
+        assert_eq!(unread(), Seq::new(1));
+        feed.leave(0);
+        assert_eq!(unread(), Seq::new(2));
+        feed.leave(1);
+        assert_eq!(unread(), Seq::LAST);
     }
 }
 
@@ -147,13 +190,13 @@ mod model {
                 thread::spawn(move || drop(feed.write(|ring| ring.push(chunk(b"x", true), 0))))
             };
             let mut copy = Ring::default();
-            let (seen, _) = feed.follow(&mut copy);
+            let (seen, _) = feed.follow(0, &mut copy);
             let sleeps = feed.arm(0, seen);
             writer.join().expect("the writer ends");
             if sleeps {
                 assert!(copy.len() == 1 || woken.load(Ordering::Acquire) == 1, "asleep without the chunk and without a call");
             } else {
-                feed.follow(&mut copy);
+                feed.follow(0, &mut copy);
                 assert_eq!(copy.len(), 1);
             }
         });
@@ -174,7 +217,7 @@ mod model {
             };
             let mut copy = Ring::default();
             let before = feed.version();
-            let (seen, _) = feed.follow(&mut copy);
+            let (seen, _) = feed.follow(0, &mut copy);
             assert!(seen >= before && copy.len() as u64 == seen);
             writer.join().expect("the writer ends");
         });

@@ -1,31 +1,17 @@
 //! A chunk: one buffer of the stream, with what the fan-out must know of it.
 //!
 //! - A chunk never changes after it is made; everybody shares it by reference count.
-//! - What it costs is booked in an [`Account`] as long as anybody holds it, be it the ring, a shard's copy of the ring, or a
-//!   listener in the middle of sending it. That is what makes the memory of a mount a number and not a hope.
+//! - What it costs is booked (see `account`) as long as anybody holds it.
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::account::{Account, Booking};
 use super::streamheader::Headers;
 
 /// What one chunk costs beside its payload: its own fields, the allocator's share, and its entries in the ring and in the copies
 /// of eight shards (each further one adds 32 bytes). Stated high, so that a flood of tiny chunks is bounded as well.
 pub const OVERHEAD_BYTES: u64 = 384;
-
-/// How many bytes the chunks of one mount hold in memory, wherever they are.
-#[derive(Debug, Default)]
-pub struct Account {
-    held: AtomicU64,
-}
-
-impl Account {
-    /// Bytes held now: payloads and [`OVERHEAD_BYTES`] each.
-    pub fn held_bytes(&self) -> u64 {
-        self.held.load(Ordering::Relaxed)
-    }
-}
 
 /// What upstream says of a buffer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -54,14 +40,14 @@ pub struct Chunk {
     payload: Box<[u8]>,
     marks: Marks,
     headers: Arc<Headers>,
-    account: Arc<Account>,
+    booking: Booking,
 }
 
 impl Chunk {
     /// A chunk that is to be decoded with `headers`.
     pub fn new(payload: Box<[u8]>, marks: Marks, headers: Arc<Headers>, account: &Arc<Account>) -> Self {
-        account.held.fetch_add(payload.len() as u64 + OVERHEAD_BYTES, Ordering::Relaxed);
-        Self { payload, marks, headers, account: Arc::clone(account) }
+        let booking = Booking::new(account, payload.len() as u64 + OVERHEAD_BYTES);
+        Self { payload, marks, headers, booking }
     }
 
     /// The bytes.
@@ -84,15 +70,9 @@ impl Chunk {
         &self.headers
     }
 
-    /// What it costs in memory, in bytes.
+    /// What it costs in memory, in bytes, its headers not counted: it shares those with its neighbours.
     pub fn cost(&self) -> u64 {
-        self.payload.len() as u64 + OVERHEAD_BYTES
-    }
-}
-
-impl Drop for Chunk {
-    fn drop(&mut self) {
-        self.account.held.fetch_sub(self.cost(), Ordering::Relaxed);
+        self.booking.bytes()
     }
 }
 

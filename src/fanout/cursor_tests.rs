@@ -35,7 +35,7 @@ fn epochs(picture: &str) -> Ring {
     let mut time = 0;
     for epoch in picture.split(' ') {
         let (header, chunks) = epoch.split_once(':').expect("an epoch is header:chunks");
-        let headers = if header.is_empty() { Headers::none() } else { Headers::new(&[header], false) };
+        let headers = if header.is_empty() { Headers::none() } else { Headers::new(&[header], false, &Arc::default()) };
         for payload in chunks.chars() {
             ring.push(chunk_under(&headers, payload.to_string().as_bytes(), true), time);
             time += 20_000_000;
@@ -238,7 +238,7 @@ proptest! {
             match op {
                 Op::Push { keyframe, size, new_epoch } => {
                     if let Some(name) = new_epoch {
-                        headers = Headers::new(&[[b'H', name, b'!']], false);
+                        headers = Headers::new(&[[b'H', name, b'!']], false, &Arc::default());
                         epoch = Some(name);
                     }
                     ring.push(chunk_under(&headers, &payload(sizes.len() as u64, size), keyframe), 20_000_000 * sizes.len() as u64);

@@ -10,6 +10,7 @@
 //!
 //! Deliberately absent: queues per listener, timers, knowledge of containers (that is `ingest`) and of HTTP.
 
+pub mod account;
 pub mod chunk;
 pub mod clock;
 pub mod cursor;

@@ -14,6 +14,9 @@ use std::time::Duration;
 use super::chunk::Chunk;
 use crate::units::{ByteCount, Extent, Extents, Seq};
 
+/// The time over which the rate of a stream is taken: longer than most groups of pictures, shorter than most outages.
+const RATE_OVER: Duration = Duration::from_secs(5);
+
 /// A chunk in its place.
 #[derive(Clone, Debug)]
 struct Entry {
@@ -47,7 +50,7 @@ pub struct Lag {
 }
 
 /// A run of chunks without holes.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Ring {
     entries: VecDeque<Entry>,
     /// Place of `entries[0]`, or of the next arrival when there is none.
@@ -56,10 +59,26 @@ pub struct Ring {
     keyframes: VecDeque<Seq>,
     /// Payload bytes ever pushed.
     bytes_end: u64,
-    /// What the held chunks cost in memory.
+    /// What the held chunks cost in memory, and the streamheaders that go with them, each set once.
     cost: u64,
     /// Everything before this place was cut off by a flush, not by age.
     flushed: Seq,
+    /// From this place on some reader has not looked yet. Retention spares it while memory lasts.
+    unread: Seq,
+}
+
+impl Default for Ring {
+    fn default() -> Self {
+        Self {
+            entries: VecDeque::new(),
+            oldest: Seq::ZERO,
+            keyframes: VecDeque::new(),
+            bytes_end: 0,
+            cost: 0,
+            flushed: Seq::ZERO,
+            unread: Seq::LAST,
+        }
+    }
 }
 
 impl Ring {
@@ -77,7 +96,7 @@ impl Ring {
         if entry.chunk.keyframe() {
             self.keyframes.push_back(self.next());
         }
-        self.cost += entry.chunk.cost();
+        self.cost += entry.chunk.cost() + headers_cost(&entry, self.entries.back());
         self.entries.push_back(entry);
     }
 
@@ -85,7 +104,7 @@ impl Ring {
     pub fn trim(&mut self, from: Seq) {
         while self.oldest < from {
             let Some(entry) = self.entries.pop_front() else { break };
-            self.cost -= entry.chunk.cost();
+            self.cost -= entry.chunk.cost() + headers_cost(&entry, self.entries.front());
             self.oldest = self.oldest.next();
         }
         while self.keyframes.front().is_some_and(|&seq| seq < self.oldest) {
@@ -145,6 +164,16 @@ impl Ring {
         self.flushed
     }
 
+    /// From where on some reader has not looked yet; [`Seq::LAST`] when there are no readers.
+    pub fn unread(&self) -> Seq {
+        self.unread
+    }
+
+    /// The readers have looked at everything before this place, all of them.
+    pub fn read_upto(&mut self, unread: Seq) {
+        self.unread = unread;
+    }
+
     /// Whether nothing is held.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
@@ -155,7 +184,7 @@ impl Ring {
         self.entries.len()
     }
 
-    /// Memory of the chunks held, in bytes.
+    /// Memory of the chunks held and of their streamheaders, in bytes.
     pub fn cost(&self) -> u64 {
         self.cost
     }
@@ -170,12 +199,14 @@ impl Ring {
         self.lag(self.oldest).time
     }
 
-    /// Bytes per second of stream time, over what is held; `None` while that is too little to tell.
+    /// Bytes per second of stream time, over the last [`RATE_OVER`]; `None` while that is too little to tell. What lies before
+    /// an outage says nothing of now.
     pub fn bytes_per_second(&self) -> Option<f64> {
-        let seconds = self.time().as_secs_f64();
+        let recent = self.lag(self.within_one(Extent::Time(RATE_OVER), self.next()));
         // The newest chunk has begun but not lasted: it does not count.
         let newest = self.entries.back()?.chunk.payload().len() as u64;
-        (seconds >= 0.5).then(|| (self.bytes() - newest) as f64 / seconds)
+        let seconds = recent.time.as_secs_f64();
+        (seconds >= 0.5).then(|| (recent.bytes - newest) as f64 / seconds)
     }
 
     /// What is at a place.
@@ -285,6 +316,12 @@ impl Ring {
     }
 }
 
+/// What an entry at the end of a run adds for its streamheaders: nothing where the neighbour has the same set.
+fn headers_cost(entry: &Entry, neighbour: Option<&Entry>) -> u64 {
+    let headers = entry.chunk.headers();
+    if neighbour.is_some_and(|neighbour| Arc::ptr_eq(neighbour.chunk.headers(), headers)) { 0 } else { headers.cost() }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -382,9 +419,33 @@ mod tests {
     }
 
     #[test]
+    fn a_set_of_streamheaders_costs_once_for_the_run_of_chunks_that_need_it() {
+        use crate::fanout::streamheader::Headers;
+        use crate::fanout::testing::chunk_under;
+        let sets: Vec<_> = [100, 1000, 7].map(|size| Headers::new(&[vec![b'h'; size]], false, &Arc::default())).into();
+        let mut ring = Ring::default();
+        for set in [0, 0, 1, 1, 1, 0, 2] {
+            ring.push(chunk_under(&sets[set], b"0123456789abcdef", true), 0);
+        }
+        let of_chunks = |count: u64| count * (16 + crate::fanout::chunk::OVERHEAD_BYTES);
+        for (from, want) in [(0, 1207), (1, 1207), (2, 1107), (4, 1107), (5, 107), (6, 7), (7, 0)] {
+            ring.trim(seq(from));
+            assert_eq!(ring.cost(), of_chunks(7 - from) + want, "from {from}");
+        }
+    }
+
+    #[test]
     fn the_rate_is_that_of_the_stream() {
         assert_eq!(ring_of("K").bytes_per_second(), None);
         let rate = ring_of(&"K".repeat(101)).bytes_per_second().expect("two seconds are enough");
         assert!((rate - 800.0).abs() < 0.001, "16 B each 20 ms: {rate}");
+        let mut after_outage = ring_of(&"K".repeat(101));
+        for i in 0..30 {
+            after_outage.push(crate::fanout::testing::chunk(b"0123456789abcdef", true), 3_600_000_000_000 + i * 40_000_000);
+            match after_outage.bytes_per_second() {
+                None => assert!(i < 13, "half a second is enough"),
+                Some(rate) => assert!(i >= 13 && (rate - 400.0).abs() < 0.001, "16 B each 40 ms: {rate}"),
+            }
+        }
     }
 }

@@ -7,14 +7,18 @@
 
 use std::sync::Arc;
 
+use super::account::{Account, Booking};
+
 /// One set of streamheaders, in the order of the caps' `streamheader` array.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default)]
 pub struct Headers {
     /// All parts, one after the other: what a listener is sent.
     joined: Box<[u8]>,
     /// Where each part ends in `joined`.
     ends: Box<[usize]>,
     in_band: bool,
+    /// A set is booked once, however many chunks share it; the empty one not at all.
+    booking: Option<Booking>,
 }
 
 impl Headers {
@@ -25,14 +29,20 @@ impl Headers {
 
     /// A set from its parts. `in_band`: whoever follows the stream without a gap finds the same in the chunks, so only
     /// newcomers and those who jumped need the set (MPEG-TS tables, FLV sequence headers).
-    pub fn new<P: AsRef<[u8]>>(parts: &[P], in_band: bool) -> Arc<Self> {
+    pub fn new<P: AsRef<[u8]>>(parts: &[P], in_band: bool, account: &Arc<Account>) -> Arc<Self> {
         let mut joined = Vec::with_capacity(parts.iter().map(|part| part.as_ref().len()).sum());
         let mut ends = Vec::with_capacity(parts.len());
         for part in parts {
             joined.extend_from_slice(part.as_ref());
             ends.push(joined.len());
         }
-        Arc::new(Self { joined: joined.into(), ends: ends.into(), in_band })
+        let booking = (!joined.is_empty()).then(|| Booking::new(account, joined.len() as u64));
+        Arc::new(Self { joined: joined.into(), ends: ends.into(), in_band, booking })
+    }
+
+    /// What the set costs in memory, in bytes.
+    pub fn cost(&self) -> u64 {
+        self.booking.as_ref().map_or(0, Booking::bytes)
     }
 
     /// All bytes of the set.
@@ -43,6 +53,19 @@ impl Headers {
     /// Whether there is nothing to send.
     pub fn is_empty(&self) -> bool {
         self.joined.is_empty()
+    }
+
+    /// Whether both have the same parts.
+    fn same_as(&self, other: &Self) -> bool {
+        self.joined == other.joined && self.ends == other.ends
+    }
+
+    /// Whether the set is one of these parts, sent in this way.
+    pub fn consists_of<P: AsRef<[u8]>>(&self, parts: &[P], in_band: bool) -> bool {
+        let mut start = 0;
+        self.in_band == in_band
+            && self.ends.len() == parts.len()
+            && self.ends.iter().zip(parts).all(|(&end, part)| self.joined[std::mem::replace(&mut start, end)..end] == *part.as_ref())
     }
 
     /// Whether a header-flagged buffer is a member of the set: then it is not queued, for everybody gets it with the set.
@@ -66,7 +89,7 @@ pub fn due(given: Option<&Headers>, next: &Headers, resend: bool, followed: bool
         None => true,
         Some(_) if next.in_band && followed => false,
         Some(before) if before.is_empty() => true,
-        Some(before) => resend && before.joined != next.joined,
+        Some(before) => resend && !before.same_as(next),
     }
 }
 
@@ -74,10 +97,14 @@ pub fn due(given: Option<&Headers>, next: &Headers, resend: bool, followed: bool
 mod tests {
     use super::*;
 
+    fn headers(parts: &[&str], in_band: bool) -> Arc<Headers> {
+        Headers::new(parts, in_band, &Arc::default())
+    }
+
     #[test]
     fn headers_are_due_as_the_reference_says() {
-        let (none, a, b) = (Headers::none(), Headers::new(&["A"], false), Headers::new(&["B"], false));
-        let tables = Headers::new(&["T"], true);
+        let (none, a, b) = (Headers::none(), headers(&["A"], false), headers(&["B"], false));
+        let (tables, ab_c, a_bc) = (headers(&["T"], true), headers(&["AB", "C"], false), headers(&["A", "BC"], false));
         for (given, next, resend, followed, want) in [
             (None, &a, true, false, true),             // first chunk
             (None, &a, false, false, true),            // first chunk, also without resend
@@ -87,6 +114,7 @@ mod tests {
             (Some(&none), &a, true, true, true),       // old had none
             (Some(&none), &a, false, true, true),      // old had none, also without resend
             (Some(&a), &b, true, true, true),          // changed
+            (Some(&ab_c), &a_bc, true, true, true),    // the same bytes in other parts are other headers
             (Some(&a), &b, false, true, false),        // changed, no resend: an old listener never gets it
             (None, &tables, true, false, true),        // in band: a newcomer needs it
             (Some(&a), &tables, true, true, false),    // in band: who follows finds it in the data
@@ -99,9 +127,13 @@ mod tests {
 
     #[test]
     fn a_member_is_known_by_its_bytes() {
-        let headers = Headers::new(&["babe", "deadbeef"], false);
+        let headers = headers(&["babe", "deadbeef"], false);
         assert_eq!(headers.bytes(), b"babedeadbeef");
         assert!(headers.holds(b"babe") && headers.holds(b"deadbeef"));
         assert!(!headers.holds(b"babedeadbeef") && !headers.holds(b"dead") && !headers.holds(b""));
+        assert!(headers.consists_of(&["babe", "deadbeef"], false) && Headers::none().consists_of::<&str>(&[], false));
+        for (parts, in_band) in [(&["babe", "deadbeef"][..], true), (&["babedead", "beef"], false), (&["babe"], false), (&[], false)] {
+            assert!(!headers.consists_of(parts, in_band), "{parts:?}");
+        }
     }
 }

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use super::chunk::{Account, Chunk, Marks};
+use super::account::Account;
+use super::chunk::{Chunk, Marks};
 use super::ring::Ring;
 use super::streamheader::Headers;
 use crate::units::Seq;

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use gstreamer as gst;
 
 use super::framing::{Framed, Framer, Piece, Recognition};
-use super::media::{HEADERS_MOST, Media};
+use super::media::Media;
 use crate::fanout::chunk::Marks;
 use crate::fanout::streamheader::Headers;
 use crate::mount::{Delivery, Gate, GateError};
@@ -54,6 +54,8 @@ pub struct Intake {
     lost: bool,
     /// The next chunk does not follow on the last.
     discont: bool,
+    /// The mount has not been told yet that upstream flushed.
+    flushed: bool,
     batch: Vec<Delivery>,
 }
 
@@ -74,6 +76,7 @@ impl Intake {
             way: Way::Flags,
             lost: false,
             discont: true,
+            flushed: false,
             batch: Vec::new(),
         }
     }
@@ -89,6 +92,9 @@ impl Intake {
             self.new_caps(caps);
         }
         let Ok(map) = buffer.map_readable() else { return Ok(()) };
+        if map.is_empty() {
+            return Ok(());
+        }
         let (marks, header) = (marks_of(buffer), buffer.flags().contains(gst::BufferFlags::HEADER));
         match &self.way {
             Way::Flags => self.take_by_flags(&map, marks, header),
@@ -107,8 +113,7 @@ impl Intake {
             Way::Proving(_, held) => held.clear(),
             Way::Flags => {}
         }
-        self.discont = true;
-        self.batch.push(Delivery::Flush);
+        (self.discont, self.flushed) = (true, true);
         self.hand_over()
     }
 
@@ -141,7 +146,7 @@ impl Intake {
             }
         }
         if !matches!(self.way, Way::Framed(_)) {
-            self.headers = Headers::new(&media.headers, false);
+            self.set_headers(&media.headers, false);
         }
     }
 
@@ -182,12 +187,22 @@ impl Intake {
     fn take_all(&mut self, framed: Vec<Framed>) {
         for framed in framed {
             match framed {
-                Framed::Headers { parts, in_band } => {
-                    if parts.iter().map(|part| part.len()).sum::<usize>() <= HEADERS_MOST {
-                        self.headers = Headers::new(&parts, in_band);
-                    }
-                }
+                Framed::Headers { parts, in_band } => self.set_headers(&parts, in_band),
                 Framed::Unit { data, marks } => self.put(data, marks),
+            }
+        }
+    }
+
+    /// From the next chunk on these are needed. A set that is refused leaves none: with another one nobody could decode either.
+    fn set_headers<P: AsRef<[u8]>>(&mut self, parts: &[P], in_band: bool) {
+        if self.headers.consists_of(parts, in_band) {
+            return; // caps and tables come again and again
+        }
+        match self.gate.headers(parts, in_band) {
+            Some(headers) => self.headers = headers,
+            None => {
+                self.headers = Headers::none();
+                self.lose("the streamheaders are too large for ring_max, or memory is used up");
             }
         }
     }
@@ -214,12 +229,18 @@ impl Intake {
     }
 
     fn hand_over(&mut self) -> Result<(), GateError> {
+        if self.flushed {
+            self.batch.insert(0, Delivery::Flush);
+        }
         match self.gate.deliver(std::mem::take(&mut self.batch), self.content_type.as_ref()) {
             Err(GateError::Full) => {
-                self.lose("the mount's mailbox is full");
+                self.lose("the mount's mailbox is full"); // a flush among it is told with what comes next
                 Ok(())
             }
-            done => done,
+            done => {
+                self.flushed = false;
+                done
+            }
         }
     }
 }

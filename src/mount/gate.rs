@@ -67,14 +67,24 @@ impl Gate {
     /// Makes a chunk from a payload, unless it is too large or memory is used up. The payload is a copy of the pipeline's, the only
     /// one: what the pipeline allocated may be part of something far larger, or of a pool that it needs back.
     pub fn chunk(&self, payload: Box<[u8]>, marks: Marks, headers: &Arc<Headers>) -> Option<Arc<Chunk>> {
-        let cost = payload.len() as u64 + OVERHEAD_BYTES;
-        if cost > self.handle.settings.chunk_max()
-            || self.handle.broadcast.account.held_bytes() + cost > self.handle.settings.memory_bound()
-        {
+        self.has_room(payload.len() as u64 + OVERHEAD_BYTES)
+            .then(|| Arc::new(Chunk::new(payload, marks, Arc::clone(headers), &self.handle.broadcast.account)))
+    }
+
+    /// Makes a set of streamheaders from its parts, unless it is too large or memory is used up.
+    pub fn headers<P: AsRef<[u8]>>(&self, parts: &[P], in_band: bool) -> Option<Arc<Headers>> {
+        let cost = parts.iter().map(|part| part.as_ref().len() as u64).sum();
+        self.has_room(cost).then(|| Headers::new(parts, in_band, &self.handle.broadcast.account))
+    }
+
+    /// Whether something that costs so much memory may come in. What may not is counted.
+    fn has_room(&self, cost: u64) -> bool {
+        let (settings, account) = (&self.handle.settings, &self.handle.broadcast.account);
+        let room = cost <= settings.chunk_max() && account.held_bytes() + cost <= settings.memory_bound();
+        if !room {
             add(&self.handle.source.refused_chunks, 1);
-            return None;
         }
-        Some(Arc::new(Chunk::new(payload, marks, Arc::clone(headers), &self.handle.broadcast.account)))
+        room
     }
 
     /// Delivers what one buffer of the source brought.
@@ -82,6 +92,9 @@ impl Gate {
     /// # Errors
     /// When the mount does not take it; then nothing of it has been taken.
     pub fn deliver(&self, batch: Vec<Delivery>, content_type: Option<&Arc<str>>) -> Result<(), GateError> {
+        if self.source != self.handle.writer() {
+            return Err(GateError::Closed);
+        }
         if batch.is_empty() {
             return Ok(());
         }
@@ -98,7 +111,8 @@ impl Gate {
                     held += HOLD_STEP;
                 }
                 Err(SendError::Full(back)) => {
-                    add(&self.handle.source.refused_chunks, back.batch.len() as u64);
+                    let chunks = back.batch.iter().filter(|delivery| matches!(delivery, Delivery::Chunk(_))).count();
+                    add(&self.handle.source.refused_chunks, chunks as u64);
                     return Err(GateError::Full);
                 }
             }

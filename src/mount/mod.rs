@@ -82,12 +82,10 @@ impl Settings {
     /// What of `ring_max` chunks on their way into the ring may take.
     const INBOUND_SHARE: u64 = 4;
 
-    /// Memory of history that is never saved, in bytes: what arrives in a flood must be there when the shards look.
-    const HISTORY_LEAST: u64 = 256 * 1024;
-
     /// What the history keeps.
     pub fn retention(&self) -> Retention {
-        Retention::new(self.keep.clone(), &self.rules.wish, &self.rules.limits, self.ring_max.0).with_cost_least(Self::HISTORY_LEAST)
+        let rules = &self.rules;
+        Retention::new(self.keep.clone(), &rules.wish, &rules.limits, rules.recover, self.ring_max.0)
     }
 
     /// The largest chunk this mount takes; a larger one is left out, for it would leave no room for a history.

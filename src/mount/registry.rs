@@ -14,7 +14,7 @@ use crate::engine::broadcast::Broadcast;
 use crate::engine::counters::MountCounters;
 use crate::engine::crew::Crew;
 use crate::engine::feed::Feed;
-use crate::fanout::chunk::Account;
+use crate::fanout::account::Account;
 use crate::fanout::departure::Refusal;
 use crate::fanout::stats::add;
 use crate::units::{ListenerId, MountPath};

@@ -16,7 +16,8 @@ use flumen::engine::inbox::{Command, Reply};
 use flumen::engine::listener::Arrival;
 use flumen::engine::pace::Coalesce;
 use flumen::engine::socket::Socket;
-use flumen::fanout::chunk::{Account, Chunk, Marks};
+use flumen::fanout::account::Account;
+use flumen::fanout::chunk::{Chunk, Marks};
 use flumen::fanout::departure::Departure;
 use flumen::fanout::history::History;
 use flumen::fanout::placement::{SyncMethod, Wish};
@@ -75,7 +76,8 @@ impl Bench {
     pub(crate) fn new(rules: Rules) -> Self {
         let crew = Crew::start(1, Clock::default()).expect("a shard");
         let log = Log::default();
-        let history = History::new(Retention::new("1h".parse().expect("an hour"), &rules.wish, &rules.limits, 128 << 20));
+        let keep = "1h".parse().expect("an hour");
+        let history = History::new(Retention::new(keep, &rules.wish, &rules.limits, rules.recover, 128 << 20));
         let broadcast = Arc::new(Broadcast {
             slot: 0,
             path: "/test".parse().expect("a path"),
@@ -110,7 +112,7 @@ impl Bench {
     }
 
     pub(crate) fn caps(&mut self, streamheader: &[&str]) {
-        self.headers = Headers::new(streamheader, false);
+        self.headers = Headers::new(streamheader, false, &self.broadcast.account);
     }
 
     pub(crate) fn join_on(&mut self, fd: impl Into<OwnedFd>, wish: Option<Wish>, head: &[u8]) -> ListenerId {

@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use crate::fanout::account::Account;
 use crate::fanout::recovery::RecoverPolicy;
 use crate::fanout::streamheader::Headers;
 
@@ -39,8 +40,8 @@ pub(crate) fn payload(number: u64, size: u32) -> Vec<u8> {
 }
 
 /// The streamheaders with this number; every fourth is one that the stream repeats in band.
-pub(crate) fn headers(number: Option<u32>) -> Arc<Headers> {
-    number.map_or_else(Headers::none, |number| Headers::new(&[frame(*b"HE", number.into(), 40)], in_band(number)))
+pub(crate) fn headers(number: Option<u32>, account: &Arc<Account>) -> Arc<Headers> {
+    number.map_or_else(Headers::none, |number| Headers::new(&[frame(*b"HE", number.into(), 40)], in_band(number), account))
 }
 
 fn in_band(header: u32) -> bool {

@@ -35,7 +35,8 @@ use super::inbox::{Command, Inbox, Reply};
 use super::listener::Arrival;
 use super::pace::Coalesce;
 use super::shard::Shard;
-use crate::fanout::chunk::{Account, Chunk, Marks, OVERHEAD_BYTES};
+use crate::fanout::account::Account;
+use crate::fanout::chunk::{Chunk, Marks, OVERHEAD_BYTES};
 use crate::fanout::departure::Departure;
 use crate::fanout::history::History;
 use crate::fanout::placement::{SyncMethod, Wish};
@@ -50,9 +51,6 @@ use inspect::Toll;
 pub(crate) use pipe::Pull;
 use pipe::{Line, Pipe};
 pub(crate) use source::{Quirks, Source};
-
-/// Memory of history that is never saved, in bytes, as mounts have it.
-const HISTORY_LEAST: u64 = 256 * 1024;
 
 /// A listener that is here.
 struct Present {
@@ -250,7 +248,8 @@ impl World {
         if rules.memory_max == 0 {
             rules.memory_max = 2 * ring_max;
         }
-        let retention = Retention::new(keep.parse().expect(keep), &rules.wish, &rules.limits, ring_max).with_cost_least(HISTORY_LEAST);
+        let keep = keep.parse().expect(keep);
+        let retention = Retention::new(keep, &rules.wish, &rules.limits, rules.recover, ring_max);
         let book = Book::new(rules.resend_streamheader, rules.recover);
         let post = Arc::new(Post::default());
         let slot = self.mounts.len();
@@ -306,13 +305,13 @@ impl World {
     pub(crate) fn push(&mut self, mount: usize, size: u32, keyframe: bool, header: Option<u32>, stamp: Option<u64>) {
         let (now, moment) = (self.now(), self.moment());
         let mount = &mut self.mounts[mount];
+        if mount.headers.as_ref().is_none_or(|(current, _)| *current != header) {
+            mount.headers = Some((header, ear::headers(header, &mount.broadcast.account)));
+        }
         let (cost, bound) = (u64::from(size) + OVERHEAD_BYTES, mount.broadcast.rules.memory_max + mount.ring_max / 4);
         if mount.broadcast.account.held_bytes() + cost > bound {
             self.refused += 1;
             return;
-        }
-        if mount.headers.as_ref().is_none_or(|(current, _)| *current != header) {
-            mount.headers = Some((header, ear::headers(header)));
         }
         let headers = Arc::clone(&mount.headers.as_ref().expect("just made").1);
         let number = mount.book.borrow().next();
