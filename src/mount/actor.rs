@@ -1,8 +1,10 @@
 //! The Mount actor: the one writer of a mount's ring.
 //!
-//! It takes what the gate delivers, and reports of listeners that left. A source is known by a number; what comes late from
-//! one that has been replaced is ignored.
+//! - It takes what the gate delivers, and reports of listeners that left. A source is known by a number; what comes late from
+//!   one that has ended or has been replaced is ignored, and its gate says so.
+//! - A panic while it writes costs the mount its source, which is started anew, and nothing else.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -27,18 +29,17 @@ pub struct Mount {
     handle: Arc<Handle>,
     crew: Arc<Crew>,
     history: History,
-    /// The source that may write; the next one gets the next number.
-    source: u64,
     warned_of_memory: bool,
 }
 
 impl Mount {
     pub(super) fn new(handle: Arc<Handle>, crew: Arc<Crew>) -> Self {
         let history = History::new(handle.settings.retention());
-        Self { handle, crew, history, source: 0, warned_of_memory: false }
+        Self { handle, crew, history, warned_of_memory: false }
     }
 
     fn source_down(&mut self, fault: Option<Arc<str>>) {
+        self.handle.next_writer(); // what the old one still delivers comes too late
         let now = self.crew.clock().now();
         let was_up = self.handle.status().up;
         self.handle.change(|status| {
@@ -65,10 +66,9 @@ impl Actor for Mount {
 }
 
 impl Supervised for Mount {
-    /// After a panic in a handler: the source must start anew, the ring and its listeners stay.
+    /// The source must start anew, the ring and its listeners stay.
     fn restarting(&mut self, _: &mut Self::Context) {
         tracing::error!(mount = %self.handle.settings.path, "the mount's actor is restarted; listeners stay");
-        self.source += 1;
         self.source_down(Some("internal error".into()));
     }
 }
@@ -86,13 +86,26 @@ pub struct Deliver {
 impl Handler<Deliver> for Mount {
     type Result = ();
 
-    fn handle(&mut self, message: Deliver, _: &mut Self::Context) {
-        if message.source != self.source {
-            return;
+    fn handle(&mut self, message: Deliver, ctx: &mut Self::Context) {
+        if message.source == self.handle.writer() {
+            self.guarded(ctx, |mount| mount.write(message));
         }
+    }
+}
+
+impl Mount {
+    /// Does something that may panic: actix restarts an actor that stops, but not one that panics.
+    fn guarded(&mut self, ctx: &mut Context<Self>, act: impl FnOnce(&mut Self)) {
+        if catch_unwind(AssertUnwindSafe(|| act(self))).is_err() {
+            ctx.stop();
+        }
+    }
+
+    fn write(&mut self, message: Deliver) {
         let (history, counters) = (&mut self.history, &self.handle.source);
         let mut forced = false;
-        self.handle.broadcast.feed.write(|ring| {
+        let (was_empty, is_empty) = self.handle.broadcast.feed.write(|ring| {
+            let was_empty = ring.is_empty();
             for delivery in message.batch {
                 match delivery {
                     Delivery::Chunk(chunk) => {
@@ -102,7 +115,11 @@ impl Handler<Deliver> for Mount {
                     Delivery::Flush => history.flush(ring),
                 }
             }
+            (was_empty, ring.is_empty())
         });
+        if is_empty {
+            return; // a flush and nothing else: there is nothing on air yet
+        }
         if forced && !self.warned_of_memory {
             self.warned_of_memory = true;
             tracing::warn!(mount = %self.handle.settings.path, ring_max = %self.handle.settings.ring_max,
@@ -124,6 +141,8 @@ impl Handler<Deliver> for Mount {
                 status.content_type = content_type;
             });
             tracing::info!(mount = %self.handle.settings.path, content_type = self.handle.status().content_type.as_deref(), "source up");
+        } else if was_empty {
+            self.handle.change(|_| {}); // newcomers wait for the first chunk, not for a change of what is said of it
         }
     }
 }
@@ -137,9 +156,9 @@ impl Handler<OpenGate> for Mount {
     type Result = MessageResult<OpenGate>;
 
     fn handle(&mut self, _: OpenGate, ctx: &mut Self::Context) -> Self::Result {
-        self.source += 1;
         self.history.new_source();
-        MessageResult(Gate::new(ctx.address(), Arc::clone(&self.handle), self.source, self.crew.clock()))
+        let source = self.handle.next_writer();
+        MessageResult(Gate::new(ctx.address(), Arc::clone(&self.handle), source, self.crew.clock()))
     }
 }
 
@@ -207,3 +226,7 @@ impl Reports for Arc<Post> {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "actor_tests.rs"]
+mod tests;

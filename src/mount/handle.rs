@@ -69,13 +69,33 @@ pub struct Handle {
     pub source: SourceCounters,
     status: watch::Sender<Status>,
     clock: Clock,
+    /// The number of the source that may write; the next one gets the next number. Changed by the actor only.
+    writer: AtomicU64,
 }
 
 impl Handle {
     pub(super) fn new(settings: Settings, broadcast: Arc<Broadcast>, clock: Clock) -> Self {
         let places = Arc::new(Places::new(settings.max_listeners));
         let status = Status { content_type: settings.content_type.clone(), ..Status::default() };
-        Self { settings, broadcast, places, source: SourceCounters::default(), status: watch::Sender::new(status), clock }
+        Self {
+            settings,
+            broadcast,
+            places,
+            source: SourceCounters::default(),
+            status: watch::Sender::new(status),
+            clock,
+            writer: AtomicU64::new(0),
+        }
+    }
+
+    /// The source that may write.
+    pub(super) fn writer(&self) -> u64 {
+        self.writer.load(Ordering::Acquire)
+    }
+
+    /// From now on nobody may write but a source with the number that this returns.
+    pub(super) fn next_writer(&self) -> u64 {
+        self.writer.fetch_add(1, Ordering::AcqRel) + 1
     }
 
     /// What is on air now.

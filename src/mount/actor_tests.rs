@@ -1,0 +1,135 @@
+//! What becomes of a mount when its source ends, flushes or is replaced, and when its actor fails.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::prelude::*;
+
+use super::{Mount, OpenGate, SourceEnded};
+use crate::engine::crew::{Clock, Crew};
+use crate::fanout::chunk::Marks;
+use crate::fanout::streamheader::Headers;
+use crate::mount::registry::Entry;
+use crate::mount::{Delivery, Gate, GateError, Registry};
+
+/// Nothing takes so long unless it never comes.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+struct House {
+    entry: Entry,
+    crew: Arc<Crew>,
+}
+
+impl Drop for House {
+    fn drop(&mut self) {
+        self.crew.stop();
+    }
+}
+
+impl House {
+    fn with_a_mount() -> Self {
+        let crew = Crew::start(1, Clock::default()).expect("a shard");
+        let registry = Registry::new(Arc::clone(&crew), 10);
+        let entry = registry.open(super::super::testing::settings("/a"), &actix_rt::Arbiter::new().handle());
+        Self { entry, crew }
+    }
+
+    async fn source(&self) -> Gate {
+        self.entry.actor.send(OpenGate).await.expect("the actor is there")
+    }
+
+    /// All that was sent to the actor before has been seen to.
+    async fn settle(&self) {
+        self.entry.actor.send(Nothing).await.expect("the actor is there");
+    }
+
+    fn received(&self) -> u64 {
+        crate::fanout::stats::read(&self.entry.handle.source.received_chunks)
+    }
+}
+
+fn deliver(gate: &Gate) -> Result<(), GateError> {
+    let marks = Marks { keyframe: true, ..Marks::default() };
+    let chunk = gate.chunk(vec![1; 100].into(), marks, &Headers::none()).expect("room");
+    gate.deliver(vec![Delivery::Chunk(chunk)], None)
+}
+
+#[derive(Message)]
+#[rtype(result = "()")]
+struct Nothing;
+
+impl Handler<Nothing> for Mount {
+    type Result = ();
+    fn handle(&mut self, _: Nothing, _: &mut Self::Context) {}
+}
+
+#[derive(Message)]
+#[rtype(result = "()")]
+struct Panic;
+
+impl Handler<Panic> for Mount {
+    type Result = ();
+    fn handle(&mut self, _: Panic, ctx: &mut Self::Context) {
+        self.guarded(ctx, |_| panic!("for the test"));
+    }
+}
+
+#[actix::test]
+async fn a_newcomer_during_a_flush_is_let_in_with_the_next_chunk() {
+    let house = House::with_a_mount();
+    let gate = house.source().await;
+    deliver(&gate).expect("taken");
+    gate.deliver(vec![Delivery::Flush], None).expect("taken");
+    house.settle().await;
+    let handle = Arc::clone(&house.entry.handle);
+    assert!(handle.on_air(Duration::from_millis(50)).await.is_none(), "there is nothing to hear");
+    let waiting = actix_rt::spawn(async move { handle.on_air(PATIENCE).await });
+    actix_rt::task::yield_now().await;
+    deliver(&gate).expect("taken");
+    assert!(waiting.await.expect("no panic").is_some());
+}
+
+#[actix::test]
+async fn a_flush_alone_puts_nothing_on_air() {
+    let house = House::with_a_mount();
+    house.source().await.deliver(vec![Delivery::Flush], None).expect("taken");
+    house.settle().await;
+    assert!(!house.entry.handle.status().up);
+}
+
+#[actix::test]
+async fn what_comes_late_from_a_source_that_has_ended_or_was_replaced_is_turned_away() {
+    let house = House::with_a_mount();
+    let first = house.source().await;
+    deliver(&first).expect("taken");
+    house.entry.actor.send(SourceEnded { fault: Some("boom".into()) }).await.expect("the actor is there");
+    assert_eq!(deliver(&first), Err(GateError::Closed));
+    house.settle().await;
+    let status = house.entry.handle.status();
+    assert_eq!((status.up, status.fault.as_deref(), house.received()), (false, Some("boom"), 1));
+
+    let second = house.source().await;
+    deliver(&second).expect("taken");
+    let third = house.source().await;
+    assert_eq!(deliver(&second), Err(GateError::Closed));
+    deliver(&third).expect("taken");
+    house.settle().await;
+    assert_eq!((house.entry.handle.status().up, house.received()), (true, 3));
+}
+
+#[actix::test]
+async fn a_panic_costs_the_mount_its_source_and_nothing_else() {
+    let house = House::with_a_mount();
+    let gate = house.source().await;
+    deliver(&gate).expect("taken");
+    house.settle().await;
+    house.entry.actor.send(Panic).await.expect("answered");
+    house.settle().await;
+    let status = house.entry.handle.status();
+    assert_eq!((status.up, status.fault.as_deref()), (false, Some("internal error")));
+    assert_eq!(deliver(&gate), Err(GateError::Closed), "the pipeline learns that it must start anew");
+    assert_eq!(house.entry.handle.broadcast.feed.read(|ring| ring.len()), 1, "the history is still there");
+    deliver(&house.source().await).expect("taken");
+    house.settle().await;
+    assert!(house.entry.handle.status().up);
+}
