@@ -20,10 +20,10 @@ use super::broadcast::{Broadcast, Obituary};
 use super::inbox::ListPart;
 use super::listener::{Arrival, Listener};
 use super::pace::{Pace, Rotor};
-use super::socket::{Discarded, Wire};
+use super::socket::{Discarded, Wire, send_buffer};
 use crate::fanout::cursor::MOST_SLICES;
 use crate::fanout::departure::Departure;
-use crate::fanout::recovery::Limits;
+use crate::fanout::recovery::{Limits, RecoverPolicy};
 use crate::fanout::ring::Ring;
 use crate::fanout::stats::add;
 use crate::units::{ListenerId, Moment, Seq};
@@ -162,10 +162,15 @@ impl<W: Wire> Audience<W> {
         });
         let place = Place { index, generation: self.generation };
         let mut listener = Listener::join(arrival, &self.ring, place.generation, turn.now);
+        let edges = self.broadcast.rules.limits.edges(&self.ring, self.ring.next());
+        if listener.cursor.at() < edges.soft.max(edges.hard) {
+            listener.overdraft = listener.cursor.lag(&self.ring).chunks;
+        }
         add(&self.broadcast.counters.joins, 1);
         self.count += 1;
-        let watched =
-            listener.wire.prepare(&self.broadcast.rules, self.ring.bytes_per_second()).and_then(|()| watch(&mut listener.wire, place));
+        let rules = &self.broadcast.rules;
+        let prepared = listener.widen(send_buffer(rules, self.ring.bytes_per_second())).and_then(|()| listener.wire.prepare(rules));
+        let watched = prepared.and_then(|()| watch(&mut listener.wire, place));
         self.table[index as usize] = Some(listener);
         match watched {
             Ok(()) => self.serve(index, turn),
@@ -175,7 +180,7 @@ impl<W: Wire> Audience<W> {
 
     /// The first listener comes: a copy of the ring is needed again.
     fn begin(&mut self, now: Moment) {
-        let (seen, oldest) = self.broadcast.feed.follow(&mut self.ring);
+        let (seen, oldest) = self.broadcast.feed.follow(self.shard, &mut self.ring);
         self.ring.trim(oldest);
         self.seen = seen;
         (self.offered, self.lap_upto) = (self.ring.next(), self.ring.next());
@@ -203,17 +208,21 @@ impl<W: Wire> Audience<W> {
             self.lag_seen = Duration::ZERO;
             self.broadcast.counters.lag_max.set(self.shard, Duration::ZERO);
             self.ring = Ring::default();
+            self.broadcast.feed.leave(self.shard);
             self.blocked.clear();
         }
         if self.table.len() > 64 && self.count < self.table.len() / 4 {
+            let before = self.table.len();
             while self.table.last().is_some_and(Option::is_none) {
                 self.table.pop();
             }
-            self.table.shrink_to(self.table.len() * 5 / 4);
-            self.free = self.free.iter().copied().filter(|&index| (index as usize) < self.table.len()).collect();
-            self.ready.shrink_to(self.count);
-            // Places have moved under the rotor: it begins a new round, so that nobody is passed over.
-            (self.unvisited, self.lap_left) = (self.table.len(), self.table.len());
+            if self.table.len() < before {
+                self.table.shrink_to(self.table.len() * 5 / 4);
+                self.free = self.free.iter().copied().filter(|&index| (index as usize) < self.table.len()).collect();
+                self.ready.shrink_to(self.count);
+                // Places have moved under the rotor: it begins a new round, so that nobody is passed over.
+                (self.unvisited, self.lap_left) = (self.table.len(), self.table.len());
+            }
         }
         if self.blocked.len() > 64 && self.blocked.len() / 2 > self.count {
             // Also on a mount whose source is silent: else it would grow with everybody who comes and goes.
@@ -328,7 +337,7 @@ impl<W: Wire> Audience<W> {
             return;
         }
         let (before, flushed) = (self.ring.next(), self.ring.flushed());
-        let (seen, oldest) = self.broadcast.feed.follow(&mut self.ring);
+        let (seen, oldest) = self.broadcast.feed.follow(self.shard, &mut self.ring);
         self.seen = seen;
         if self.ring.flushed() > flushed {
             for index in 0..self.table.len() {
@@ -397,6 +406,7 @@ impl<W: Wire> Audience<W> {
                 // It was not its doing: the shard came too late to offer what is gone.
                 let dropped = listener.cursor.jump(to_the_oldest_keyframe(&self.ring));
                 add(&self.broadcast.counters.dropped_chunks, dropped);
+                add(&self.broadcast.counters.recoveries[RecoverPolicy::Keyframe.index()], 1);
             }
         }
         let Some(listener) = &mut self.table[index as usize] else { return };
@@ -481,9 +491,12 @@ fn add_some(counter: &std::sync::atomic::AtomicU64, amount: u64) {
 /// A peer that goes away is no error.
 fn departure_of(error: &io::Error) -> Departure {
     match error.kind() {
-        io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted | io::ErrorKind::NotConnected => {
-            Departure::HungUp
-        }
+        // The last is a peer that has vanished: keepalive found nobody there.
+        io::ErrorKind::BrokenPipe
+        | io::ErrorKind::ConnectionReset
+        | io::ErrorKind::ConnectionAborted
+        | io::ErrorKind::NotConnected
+        | io::ErrorKind::TimedOut => Departure::HungUp,
         _ => Departure::IoError,
     }
 }

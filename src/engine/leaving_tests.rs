@@ -156,10 +156,39 @@ fn empty_chunks_at_the_end_keep_nobody_from_leaving() {
         world.push(mount, 0, true, header, None);
         world.run_for(secs(1));
         assert_eq!(world.list(mount)[0].lag.chunks, 0, "nothing waits");
-        world.drain(None, Departure::ShuttingDown);
+        world.drain(Some(mount), Departure::SourceEnded);
         world.run_for(ms(1));
-        assert_eq!(world.departure(one), Some(Departure::ShuttingDown), "with header {header:?}");
+        assert_eq!(world.departure(one), Some(Departure::SourceEnded), "with header {header:?}");
     }
+    world.end();
+}
+
+#[test]
+fn who_was_on_the_way_when_everybody_was_told_to_leave_is_drained_too() {
+    let mut world = World::seeded(11, 2);
+    let mount = world.mount(rules(), "10s", RING_MAX);
+    world.source(Source::new(mount, ms(20), 400, 10));
+    world.run_for(secs(1));
+    world.drain(None, Departure::ShuttingDown);
+    let ids: Vec<_> = (0..4).map(|_| world.join(Guest::fast(mount).may(Departure::ShuttingDown))).collect();
+    world.run_for(ms(100));
+    assert!(ids.into_iter().all(|id| world.departure(id) == Some(Departure::ShuttingDown)));
+    world.end();
+}
+
+#[test]
+fn a_draining_listener_is_sent_what_was_queued_whatever_comes_after() {
+    let mut world = World::seeded(12, 1);
+    let rules = Rules { limits: limits("15 chunks", "none"), recover: RecoverPolicy::Latest, coalesce: window(0), ..rules() };
+    let mount = world.mount(rules, "10s", RING_MAX);
+    world.picture(mount, "K");
+    let slow = world.join(Guest { recorded: true, head: 0, ..Guest::slow(mount, 100, 200) });
+    world.picture(mount, "KKKKKKKKKK"); // within the limit
+    world.drain(Some(mount), Departure::SourceEnded);
+    world.run_for(ms(1));
+    world.picture(mount, &"K".repeat(20)); // the next source begins
+    world.run_for(secs(60));
+    assert_eq!((world.last_heard(slow), world.departure(slow)), (Some(10), Some(Departure::SourceEnded)));
     world.end();
 }
 

@@ -6,14 +6,17 @@
 //! ```
 //! What every turn touches lies in the table itself; what is asked for once in a while lies in a box beside it.
 
+use std::io;
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::admission::Seat;
 use super::broadcast::{Broadcast, ListenerView, Obituary, Peer};
+use super::socket::Wire;
 use crate::fanout::cursor::Cursor;
 use crate::fanout::departure::Departure;
 use crate::fanout::placement::{self, Placement, Wish};
+use crate::fanout::recovery::Limits;
 use crate::fanout::ring::Ring;
 use crate::units::{ListenerId, Moment};
 
@@ -63,10 +66,14 @@ pub(super) struct Listener<W> {
     pub(super) cursor: Cursor,
     /// Bytes of the head that have not gone yet.
     head_left: u32,
+    /// The send buffer it was given, in bytes.
+    pub(super) send_buffer: u32,
     /// Bytes it sent us, which we threw away.
     pub(super) received: u32,
     /// When it last took something.
     pub(super) progress: Moment,
+    /// How many chunks it was behind when it joined, if its burst is beyond a limit ([`Self::spared`]). Zero: the limits hold.
+    pub(super) overdraft: u64,
     /// Tells this listener from an earlier one in the same place of the table.
     pub(super) generation: u16,
     /// Its socket takes no more; it is judged.
@@ -93,8 +100,10 @@ impl<W> Listener<W> {
             cursor: Cursor::new(placed),
             wire: arrival.wire,
             head_left: arrival.head.len() as u32,
+            send_buffer: 0,
             received: 0,
             progress: now,
+            overdraft: 0,
             generation,
             blocked: false,
             listed: false,
@@ -113,6 +122,19 @@ impl<W> Listener<W> {
                 _seat: arrival.seat,
             }),
         }
+    }
+
+    /// Gives it a send buffer of at least so many bytes, if what it has is well below: the stream may have been unknown, or
+    /// another one, when it came.
+    pub(super) fn widen(&mut self, bytes: u32) -> io::Result<()>
+    where
+        W: Wire,
+    {
+        if bytes / 2 < self.send_buffer {
+            return Ok(());
+        }
+        self.send_buffer = bytes;
+        self.wire.set_send_buffer(bytes)
     }
 
     pub(super) fn id(&self) -> ListenerId {
@@ -152,6 +174,23 @@ impl<W> Listener<W> {
     /// Whether something could be sent now, as of what the ring holds.
     pub(super) fn has_unsent(&self, ring: &Ring) -> bool {
         self.head_left > 0 || self.cursor.has_unsent(ring.next())
+    }
+
+    /// Whether the limits do not concern it now: it is draining, and what comes is not for it; or it was given a burst beyond a
+    /// limit and has not fallen further behind since. The second ends when it is well inside the limits (`eager`), lest it be
+    /// judged at the very edge. Who asks for what is gone is never spared.
+    pub(super) fn spared(&mut self, eager: &Limits, ring: &Ring) -> bool {
+        let at = self.cursor.at();
+        if at < ring.oldest() {
+            return false;
+        }
+        if self.overdraft > 0 {
+            let well_inside = eager.edges(ring, ring.next());
+            if at >= well_inside.soft.max(well_inside.hard) || ring.lag(at).chunks > self.overdraft {
+                self.overdraft = 0;
+            }
+        }
+        self.overdraft > 0 || self.cursor.draining()
     }
 
     /// Whether it has been told to leave and has got all it was to get.

@@ -166,8 +166,7 @@ fn random_world(seed: u64) {
         world.after(ms(rng.u64(..40_000)), move |world| world.stall_shard(shard, span));
     }
     if rng.u8(..3) == 0 {
-        let mount = rng.bool().then_some(0);
-        world.after(ms(rng.u64(20_000..60_000)), move |world| world.drain(mount, Departure::SourceEnded));
+        world.after(ms(rng.u64(20_000..60_000)), move |world| world.drain(Some(0), Departure::SourceEnded));
     }
     world.run_for(secs(60));
     world.end();

@@ -83,6 +83,8 @@ pub struct Shard<W> {
     grace_until: Moment,
     swept: Moment,
     sweep_part: usize,
+    /// Why everybody is to leave, once they are: who was on the way then is drained as well.
+    draining: Option<Departure>,
 }
 
 impl<W: Wire> Shard<W> {
@@ -98,6 +100,7 @@ impl<W: Wire> Shard<W> {
             grace_until: now,
             swept: now,
             sweep_part: 0,
+            draining: None,
         }
     }
 
@@ -207,13 +210,21 @@ impl<W: Wire> Shard<W> {
         match command {
             Command::Join(arrival) => {
                 let slot = arrival.broadcast.slot;
-                self.audience(&arrival.broadcast, turn.now).join(*arrival, turn, |wire, place| watch.watch(wire, Token { slot, place }));
+                let draining = self.draining;
+                let audience = self.audience(&arrival.broadcast, turn.now);
+                audience.join(*arrival, turn, |wire, place| watch.watch(wire, Token { slot, place }));
+                if let Some(why) = draining {
+                    audience.drain(why, turn);
+                }
             }
             Command::Kick { slot, id, why, reply } => {
                 let found = self.known(slot).is_some_and(|audience| audience.kick(id, why, turn.now));
                 reply.send(found);
             }
-            Command::Drain { slot, why } => self.each(slot, |audience| audience.drain(why, turn)),
+            Command::Drain { slot, why } => {
+                self.draining = self.draining.or(slot.is_none().then_some(why));
+                self.each(slot, |audience| audience.drain(why, turn));
+            }
             Command::Clear { why } => self.each(None, |audience| audience.clear(why, turn.now)),
             Command::List { slot, from, most, reply } => {
                 let part = self.known(slot).map(|audience| audience.list(from, most, turn.now));

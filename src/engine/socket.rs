@@ -25,11 +25,17 @@ pub enum Discarded {
 
 /// A connection, as the engine uses it: never waits.
 pub trait Wire {
-    /// Sets what a mount's rules ask of a connection; `rate` is the stream's bytes per second, if known.
+    /// Sets what a mount's rules ask of a connection, but for the send buffer.
     ///
     /// # Errors
     /// When the connection is already broken.
-    fn prepare(&mut self, rules: &Rules, rate: Option<f64>) -> io::Result<()>;
+    fn prepare(&mut self, rules: &Rules) -> io::Result<()>;
+
+    /// Sets how much the kernel may hold for the peer, in bytes.
+    ///
+    /// # Errors
+    /// When the connection is already broken.
+    fn set_send_buffer(&mut self, bytes: u32) -> io::Result<()>;
 
     /// Sends what it can.
     ///
@@ -82,17 +88,15 @@ impl AsFd for Socket {
     }
 }
 
-/// About twice what the stream brings in a window and half a second more: enough for a listener that keeps up, little enough
-/// that one that does not is seen.
-fn auto_send_buffer(rules: &Rules, rate: Option<f64>) -> Option<u32> {
-    let bytes = 2.0 * rate? * (rules.coalesce.max.as_secs_f64() + 0.5);
-    Some(bytes.clamp(SEND_BUFFER_LEAST, SEND_BUFFER_MOST) as u32)
+/// The send buffer that a mount's rules ask for. `auto` is about twice what the stream, of `rate` bytes per second, brings in a
+/// window and half a second more: enough for a listener that keeps up, little enough that one that does not is seen.
+pub(super) fn send_buffer(rules: &Rules, rate: Option<f64>) -> u32 {
+    let auto = || 2.0 * rate.unwrap_or(0.0) * (rules.coalesce.max.as_secs_f64() + 0.5);
+    rules.send_buffer.unwrap_or_else(|| auto().clamp(SEND_BUFFER_LEAST, SEND_BUFFER_MOST) as u32)
 }
 
 impl Wire for Socket {
-    fn prepare(&mut self, rules: &Rules, rate: Option<f64>) -> io::Result<()> {
-        let size = rules.send_buffer.or_else(|| auto_send_buffer(rules, rate)).unwrap_or(SEND_BUFFER_LEAST as u32);
-        sockopt::set_socket_send_buffer_size(&self.0, size as usize)?;
+    fn prepare(&mut self, rules: &Rules) -> io::Result<()> {
         let domain = sockopt::socket_domain(&self.0)?;
         if domain != rustix::net::AddressFamily::INET && domain != rustix::net::AddressFamily::INET6 {
             return Ok(());
@@ -102,9 +106,10 @@ impl Wire for Socket {
         sockopt::set_tcp_keepidle(&self.0, KEEPALIVE_IDLE)?;
         sockopt::set_tcp_keepintvl(&self.0, KEEPALIVE_INTERVAL)?;
         sockopt::set_tcp_keepcnt(&self.0, KEEPALIVE_COUNT)?;
-        if rules.idle_timeout.is_some_and(|idle| idle <= USER_TIMEOUT) {
+        if let Some(idle) = rules.idle_timeout {
             // It also ends who takes nothing though it answers, so it must not come before our own verdict on those.
-            sockopt::set_tcp_user_timeout(&self.0, USER_TIMEOUT.as_millis() as u32)?;
+            let patience = idle.max(USER_TIMEOUT).as_millis();
+            sockopt::set_tcp_user_timeout(&self.0, u32::try_from(patience).unwrap_or(u32::MAX))?;
         }
         if let Some(dscp) = rules.dscp {
             let class = dscp << 2;
@@ -118,6 +123,10 @@ impl Wire for Socket {
             }
         }
         Ok(())
+    }
+
+    fn set_send_buffer(&mut self, bytes: u32) -> io::Result<()> {
+        Ok(sockopt::set_socket_send_buffer_size(&self.0, bytes as usize)?)
     }
 
     fn send(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {

@@ -16,10 +16,10 @@ use super::shard::{Shard, Token, Watch};
 use super::socket::{Discarded, Wire};
 use super::world::{Guest, Pull, Source, World, limits, ms, rules, secs, window};
 use crate::fanout::departure::Departure;
-use crate::fanout::placement::SyncMethod;
+use crate::fanout::placement::{SyncMethod, Wish};
 use crate::fanout::recovery::RecoverPolicy;
 use crate::fanout::testing::chunk;
-use crate::units::{ListenerId, Moment};
+use crate::units::{Extents, ListenerId, Moment};
 
 const RING_MAX: u64 = 1 << 20;
 
@@ -108,14 +108,105 @@ fn a_listener_that_is_overtaken_by_the_end_of_the_ring_is_too_slow_also_without_
 #[test]
 fn a_history_shorter_than_the_window_costs_those_who_keep_up_nothing() {
     let mut world = World::seeded(19, 2);
-    let mount = world.mount(Rules { coalesce: window(500), ..rules() }, "none", 8 * RING_MAX);
+    let rules = Rules { limits: limits("none", "3 chunks"), coalesce: window(500), ..rules() };
+    let mount = world.mount(rules, "none", 8 * RING_MAX);
     world.source(Source::new(mount, ms(20), 100_000, 25));
     for _ in 0..4 {
         world.join(Guest::fast(mount));
         world.run_for(ms(130));
     }
     world.run_for(secs(10)); // each turn looks whether something is missing
-    assert!(world.mount_at(mount).ring_cost() < 400_000, "the mount itself remembers three chunks");
+    assert!(world.mount_at(mount).ring_cost() < 30 * 101_000, "the mount remembers what a shard has not looked at, and no more");
+    world.end();
+}
+
+#[test]
+fn a_flood_faster_than_any_shard_can_look_costs_those_who_keep_up_nothing() {
+    for millis in [0, 1, 500] {
+        let mut world = World::seeded(30, 2);
+        let rules = Rules { limits: limits("none", "3 chunks"), coalesce: window(millis), ..rules() };
+        let mount = world.mount(rules, "1 chunk", 8 * RING_MAX);
+        let ids: Vec<_> = (0..4).map(|_| world.join(Guest { buffer: 8 << 20, ..Guest::fast(mount) })).collect();
+        world.run_for(secs(1));
+        (0..60).for_each(|_| world.push(mount, 50_000, true, None, None));
+        world.run_for(secs(1));
+        assert!(ids.into_iter().all(|id| world.here(id) && world.dropped(mount, id) == 0), "window {millis} ms");
+        world.end();
+    }
+}
+
+#[test]
+fn a_newcomer_whose_burst_is_beyond_the_limits_gets_all_of_it_while_it_catches_up() {
+    for (soft, hard, rate, stays) in
+        [("10s", "30s", 2_500_000, true), ("2s", "3s", 400_000, true), ("none", "3s", 400_000, true), ("none", "10s", 100_000, false)]
+    {
+        let mut world = World::seeded(31, 1);
+        let rules = Rules {
+            wish: Wish { method: SyncMethod::BurstKeyframe, burst: "5s".parse().expect("a burst"), burst_max: Extents::NONE },
+            limits: limits(soft, hard),
+            recover: RecoverPolicy::Keyframe,
+            coalesce: window(100),
+            ..rules()
+        };
+        let mount = world.mount(rules, "10s", 64 * RING_MAX);
+        world.source(Source::new(mount, ms(40), 10_000, 250)); // a keyframe each ten seconds
+        world.run_for(secs(64)); // five seconds back there is none before the one at 50 s
+        let id = world.join(Guest { recorded: true, head: 0, ..Guest::slow(mount, rate, 512 * 1024) });
+        world.run_for(secs(60));
+        if !stays {
+            assert_eq!(world.departure(id), Some(Departure::TooSlow), "{soft} {hard}: it fell further behind");
+            continue;
+        }
+        assert!(world.here(id), "{soft} {hard}");
+        let heard = world.heard(id);
+        assert_eq!(heard[0], 1250);
+        let holes: Vec<_> = heard.windows(2).filter(|pair| pair[1] != pair[0] + 1).collect();
+        assert!(holes.is_empty(), "{soft} {hard}: part of the burst is missing: {holes:?}");
+        world.end();
+    }
+}
+
+#[test]
+fn without_limits_nobody_is_too_slow_while_memory_lasts() {
+    for (soft, recover) in [("none", RecoverPolicy::Keyframe), ("none", RecoverPolicy::None), ("5 chunks", RecoverPolicy::None)] {
+        let mut world = World::seeded(32, 1);
+        let rules = Rules { limits: limits(soft, "none"), recover, coalesce: window(20), ..rules() };
+        let mount = world.mount(rules, "1 chunk", 8 * RING_MAX);
+        world.source(Source::new(mount, ms(40), 10_000, 1));
+        world.run_for(secs(5));
+        let id = world.join(Guest { head: 0, recorded: true, ..Guest::stalled(mount, 60_000) });
+        world.run_for(secs(20));
+        assert!(world.here(id), "{soft} {recover:?}: there is room for half a minute");
+        world.line(id, |line| line.set_pull(Pull::AtOnce));
+        world.run_for(secs(1));
+        assert!(world.here(id) && world.dropped(mount, id) == 0, "{soft} {recover:?}");
+        assert!(world.heard(id).windows(2).all(|pair| pair[1] == pair[0] + 1), "{soft} {recover:?}");
+        world.line(id, |line| line.set_pull(Pull::Nothing));
+        world.end();
+    }
+}
+
+#[test]
+fn one_survivor_high_up_in_the_table_does_not_make_the_copy_grow() {
+    let mut world = World::seeded(33, 1);
+    let mount = world.mount(Rules { limits: limits("none", "10s"), coalesce: window(500), ..rules() }, "1s", 8 * RING_MAX);
+    world.source(Source::new(mount, ms(20), 4000, 1));
+    world.run_for(secs(2));
+    let ids: Vec<_> = (0..400).map(|_| world.join(Guest::fast(mount).may(Departure::HungUp))).collect();
+    world.run_for(secs(2));
+    for &id in &ids[..399] {
+        world.line(id, |line| line.reset());
+    }
+    world.run_for(secs(12));
+    let mut most = 0;
+    for _ in 0..300 {
+        let id = world.join(Guest::fast(mount).may(Departure::HungUp));
+        world.run_for(ms(50));
+        world.line(id, |line| line.reset());
+        world.run_for(ms(50));
+        most = most.max(world.held(mount));
+    }
+    assert!(most < world.mount_at(mount).ring_cost() * 3 / 2, "{most} bytes held");
     world.end();
 }
 
@@ -222,7 +313,10 @@ fn the_methods_place_a_newcomer_by_what_there_is_when_it_comes() {
 struct Sink(Rc<RefCell<Vec<u8>>>);
 
 impl Wire for Sink {
-    fn prepare(&mut self, _: &Rules, _: Option<f64>) -> io::Result<()> {
+    fn prepare(&mut self, _: &Rules) -> io::Result<()> {
+        Ok(())
+    }
+    fn set_send_buffer(&mut self, _: u32) -> io::Result<()> {
         Ok(())
     }
     fn send(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {

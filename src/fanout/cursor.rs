@@ -165,9 +165,10 @@ impl Cursor {
         skipped
     }
 
-    /// Carries out a jump. Returns how many chunks were dropped by it.
+    /// Carries out a jump. Returns how many chunks were dropped by it; what a draining listener would not get is not dropped.
     pub fn jump(&mut self, verdict: Verdict) -> u64 {
         let Verdict::Jump { to, await_keyframe } = verdict else { return 0 };
+        let to = to.min(self.end(to)).max(self.at);
         let skipped = to.since(self.at);
         self.tally.dropped_chunks += skipped;
         self.tally.dropped_times += 1;

@@ -3,7 +3,7 @@
 use super::Place;
 use super::{Audience, LAG_SAMPLE, TurnContext};
 use crate::engine::listener::Listener;
-use crate::engine::socket::Wire;
+use crate::engine::socket::{Wire, send_buffer};
 use crate::fanout::departure::Departure;
 use crate::fanout::recovery::{self, Verdict};
 use crate::fanout::ring::Ring;
@@ -43,7 +43,7 @@ impl<W: Wire> Audience<W> {
         let Some(listener) = &mut self.table[index as usize] else { return };
         let (rules, counters) = (&self.broadcast.rules, &self.broadcast.counters);
         add(&counters.dropped_chunks, listener.cursor.look_for_keyframe(&self.ring));
-        if listener.cursor.awaits_keyframe() {
+        if listener.cursor.awaits_keyframe() || listener.spared(&self.eager, &self.ring) {
             return;
         }
         match recovery::judge(rules.recover, listener.cursor.at(), edges, &self.ring) {
@@ -87,8 +87,10 @@ impl<W: Wire> Audience<W> {
             self.broadcast.counters.lag_max.set(self.shard, std::mem::take(&mut self.lag_seen));
         }
         let (idle, longest) = (self.broadcast.rules.idle_timeout, self.broadcast.rules.max_duration);
+        let buffer = send_buffer(&self.broadcast.rules, self.ring.bytes_per_second());
         for index in (part..self.table.len()).step_by(parts) {
-            let Some(listener) = &self.table[index] else { continue };
+            let Some(listener) = &mut self.table[index] else { continue };
+            let _ = listener.widen(buffer); // a connection that is broken will say so by itself
             let stalled = listener.blocked
                 && !turn.grace
                 && idle.is_some_and(|idle| turn.now.since(listener.progress.max(turn.resumed)) >= idle)

@@ -170,7 +170,11 @@ impl Line {
 pub(crate) struct Pipe(pub(crate) Rc<RefCell<Line>>);
 
 impl Wire for Pipe {
-    fn prepare(&mut self, _: &Rules, _: Option<f64>) -> io::Result<()> {
+    fn prepare(&mut self, _: &Rules) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn set_send_buffer(&mut self, _: u32) -> io::Result<()> {
         Ok(())
     }
 
