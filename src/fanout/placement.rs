@@ -83,7 +83,8 @@ pub fn place(wish: &Wish, ring: &Ring) -> Placement {
     let end = ring.next();
     let starting_at = |at| Placement { at, await_keyframe: false };
     let next_keyframe = Placement { at: end, await_keyframe: true };
-    if ring.is_empty() {
+    let begun = ring.begun();
+    if !ring.has_begun() {
         // The first chunk decides: it is all there is, so those who may start on a delta start on it.
         let await_keyframe = !matches!(wish.method, SyncMethod::Latest | SyncMethod::Burst | SyncMethod::BurstWithKeyframe);
         return Placement { at: end, await_keyframe };
@@ -92,10 +93,12 @@ pub fn place(wish: &Wish, ring: &Ring) -> Placement {
     match wish.method {
         SyncMethod::Latest => starting_at(newest),
         SyncMethod::NextKeyframe => next_keyframe,
-        SyncMethod::LatestKeyframe => ring.keyframe_at_or_before(newest).map_or(next_keyframe, starting_at),
+        SyncMethod::LatestKeyframe => {
+            ring.keyframe_at_or_before(newest).filter(|&keyframe| keyframe >= begun).map_or(next_keyframe, starting_at)
+        }
         SyncMethod::Burst | SyncMethod::BurstKeyframe | SyncMethod::BurstWithKeyframe => {
-            let least = ring.reaching(&wish.burst, end).unwrap_or(ring.oldest()).min(newest);
-            let most = ring.within(&wish.burst_max, end);
+            let least = ring.reaching(&wish.burst, end).unwrap_or(begun).min(newest);
+            let most = ring.within(&wish.burst_max, end).max(begun);
             let start = least.max(most);
             let older = ring.keyframe_at_or_before(start).filter(|&keyframe| keyframe >= most);
             match wish.method {
@@ -154,6 +157,19 @@ mod tests {
             let got = place(&wish(method, burst, max), &ring_of(picture));
             let want = want.map_or(Placement { at: seq(10), await_keyframe: true }, |at| Placement { at: seq(at), await_keyframe: false });
             assert_eq!(got, want, "{picture} {method:?} burst {burst} max {max}");
+        }
+    }
+
+    #[test]
+    fn nobody_starts_before_the_programme_began() {
+        for method in SyncMethod::ALL {
+            let mut ring = ring_of("K....");
+            ring.begin_anew();
+            assert_eq!(place(&wish(method, "5s", "none"), &ring).at, seq(5), "{method:?}: nothing has come yet");
+            ring.push(crate::fanout::testing::chunk(b"first", false), 1_000_000_000);
+            let wants_keyframe = matches!(method, NextKeyframe | LatestKeyframe | BurstKeyframe);
+            let want = Placement { at: seq(if wants_keyframe { 6 } else { 5 }), await_keyframe: wants_keyframe };
+            assert_eq!(place(&wish(method, "5s", "none"), &ring), want, "{method:?}");
         }
     }
 

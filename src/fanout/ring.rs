@@ -63,6 +63,8 @@ pub struct Ring {
     cost: u64,
     /// Everything before this place was cut off by a flush, not by age.
     flushed: Seq,
+    /// No newcomer starts before this place: what lies there is of a source that is gone.
+    begun: Seq,
     /// From this place on some reader has not looked yet. Retention spares it while memory lasts.
     unread: Seq,
 }
@@ -76,6 +78,7 @@ impl Default for Ring {
             bytes_end: 0,
             cost: 0,
             flushed: Seq::ZERO,
+            begun: Seq::ZERO,
             unread: Seq::LAST,
         }
     }
@@ -118,6 +121,21 @@ impl Ring {
         self.flushed = self.next();
     }
 
+    /// What comes next is another programme: what is held is for those who are in the middle of it, not for newcomers.
+    pub fn begin_anew(&mut self) {
+        self.begun = self.next();
+    }
+
+    /// The earliest place where a newcomer may start.
+    pub fn begun(&self) -> Seq {
+        self.begun.max(self.oldest)
+    }
+
+    /// Whether there is something that a newcomer may be given.
+    pub fn has_begun(&self) -> bool {
+        self.begun() < self.next()
+    }
+
     /// Gives back the room of a history that was once longer.
     pub fn shrink(&mut self) {
         if self.entries.capacity() > 64 && self.entries.capacity() / 4 > self.entries.len() {
@@ -147,6 +165,7 @@ impl Ring {
             self.append(entry.clone());
         }
         self.bytes_end = original.bytes_end;
+        self.begun = original.begun;
     }
 
     /// Place of the oldest chunk held, or of the next arrival when there is none.
@@ -174,12 +193,8 @@ impl Ring {
         self.unread = unread;
     }
 
-    /// Whether nothing is held.
-    pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
-    }
-
     /// Chunks held.
+    #[expect(clippy::len_without_is_empty, reason = "nobody asks: what matters is whether it has begun")]
     pub fn len(&self) -> usize {
         self.entries.len()
     }

@@ -12,12 +12,13 @@ use actix::prelude::*;
 
 use super::OnSourceEnd;
 use super::gate::{Delivery, Gate};
-use super::handle::Handle;
+use super::handle::{Handle, STALE_AFTER};
 use crate::engine::broadcast::{Obituary, Reports};
 use crate::engine::crew::Crew;
 use crate::engine::inbox::Command;
 use crate::fanout::departure::Departure;
 use crate::fanout::history::History;
+use crate::fanout::ring::Ring;
 use crate::units::{Moment, MountPath};
 
 /// Deliveries that may wait: a few buffers of a live source, and some slack for one that has no clock.
@@ -104,8 +105,8 @@ impl Mount {
     fn write(&mut self, message: Deliver) {
         let (history, counters) = (&mut self.history, &self.handle.source);
         let mut forced = false;
-        let (was_empty, is_empty) = self.handle.broadcast.feed.write(|ring| {
-            let was_empty = ring.is_empty();
+        let (had_begun, has_begun) = self.handle.broadcast.feed.write(|ring| {
+            let had_begun = ring.has_begun();
             for delivery in message.batch {
                 match delivery {
                     Delivery::Chunk(chunk) => {
@@ -115,9 +116,9 @@ impl Mount {
                     Delivery::Flush => history.flush(ring),
                 }
             }
-            (was_empty, ring.is_empty())
+            (had_begun, ring.has_begun())
         });
-        if is_empty {
+        if !has_begun {
             return; // a flush and nothing else: there is nothing on air yet
         }
         if forced && !self.warned_of_memory {
@@ -141,7 +142,7 @@ impl Mount {
                 status.content_type = content_type;
             });
             tracing::info!(mount = %self.handle.settings.path, content_type = self.handle.status().content_type.as_deref(), "source up");
-        } else if was_empty {
+        } else if !had_begun {
             self.handle.change(|_| {}); // newcomers wait for the first chunk, not for a change of what is said of it
         }
     }
@@ -157,6 +158,11 @@ impl Handler<OpenGate> for Mount {
 
     fn handle(&mut self, _: OpenGate, ctx: &mut Self::Context) -> Self::Result {
         self.history.new_source();
+        let (status, now) = (self.handle.status(), self.crew.clock().now());
+        let outage = status.since.filter(|_| !status.up).map(|since| now.since(since));
+        if self.handle.settings.on_source_end == OnSourceEnd::Close || outage.is_some_and(|outage| outage >= STALE_AFTER) {
+            self.handle.broadcast.feed.write(Ring::begin_anew);
+        }
         let source = self.handle.next_writer();
         MessageResult(Gate::new(ctx.address(), Arc::clone(&self.handle), source, self.crew.clock()))
     }

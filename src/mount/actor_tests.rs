@@ -8,9 +8,11 @@ use actix::prelude::*;
 use super::{Mount, OpenGate, SourceEnded};
 use crate::engine::crew::{Clock, Crew};
 use crate::fanout::chunk::Marks;
+use crate::fanout::ring::Ring;
 use crate::fanout::streamheader::Headers;
 use crate::mount::registry::Entry;
-use crate::mount::{Delivery, Gate, GateError, Registry};
+use crate::mount::testing::settings;
+use crate::mount::{Delivery, Gate, GateError, OnSourceEnd, Registry, Settings};
 
 /// Nothing takes so long unless it never comes.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -28,9 +30,13 @@ impl Drop for House {
 
 impl House {
     fn with_a_mount() -> Self {
+        Self::with(settings("/a"))
+    }
+
+    fn with(settings: Settings) -> Self {
         let crew = Crew::start(1, Clock::default()).expect("a shard");
         let registry = Registry::new(Arc::clone(&crew), 10);
-        let entry = registry.open(super::super::testing::settings("/a"), &actix_rt::Arbiter::new().handle());
+        let entry = registry.open(settings, &actix_rt::Arbiter::new().handle());
         Self { entry, crew }
     }
 
@@ -115,6 +121,22 @@ async fn what_comes_late_from_a_source_that_has_ended_or_was_replaced_is_turned_
     deliver(&third).expect("taken");
     house.settle().await;
     assert_eq!((house.entry.handle.status().up, house.received()), (true, 3));
+}
+
+#[actix::test]
+async fn where_listeners_leave_with_the_source_newcomers_start_with_the_next_one() {
+    for on_source_end in [OnSourceEnd::Wait, OnSourceEnd::Close] {
+        let house = House::with(Settings { on_source_end, ..settings("/a") });
+        deliver(&house.source().await).expect("taken");
+        house.entry.actor.send(SourceEnded { fault: None }).await.expect("the actor is there");
+        let next = house.source().await;
+        let begun = || house.entry.handle.broadcast.feed.read(Ring::has_begun);
+        assert_eq!(begun(), on_source_end == OnSourceEnd::Wait, "{on_source_end:?}");
+        deliver(&next).expect("taken");
+        house.settle().await;
+        assert!(begun());
+        assert_eq!(house.entry.handle.broadcast.feed.read(Ring::begun).number(), u64::from(on_source_end == OnSourceEnd::Close));
+    }
 }
 
 #[actix::test]

@@ -11,11 +11,13 @@ use crate::engine::admission::Places;
 use crate::engine::broadcast::Broadcast;
 use crate::engine::crew::Clock;
 use crate::fanout::placement::{self, Placement, Wish};
+use crate::fanout::ring::Ring;
 use crate::fanout::stats::{add, read};
 use crate::units::Moment;
 
-/// A newcomer is still let in so long after the source went: the ring has a burst, and most sources come back at once.
-const STALE_AFTER: Duration = Duration::from_secs(10);
+/// A newcomer is still let in so long after the source went: the ring has a burst, and most sources come back at once. What is
+/// older is for nobody who comes.
+pub(super) const STALE_AFTER: Duration = Duration::from_secs(10);
 
 /// What is on air.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -112,13 +114,13 @@ impl Handle {
         // Where listeners leave with the source, nobody is let in to what it left behind.
         let waits = self.settings.on_source_end == OnSourceEnd::Wait;
         let fresh = status.up || (waits && status.since.is_some_and(|since| self.clock.now().since(since) < STALE_AFTER));
-        fresh && status.content_type.is_some() && self.broadcast.feed.read(|ring| !ring.is_empty())
+        fresh && status.content_type.is_some() && self.broadcast.feed.read(Ring::has_begun)
     }
 
     /// The place of a newcomer who comes before anything has: the first chunk decides it, though the listener joins a moment later.
     pub fn place_early(&self, wish: Option<&Wish>) -> Option<Placement> {
         let wish = wish.unwrap_or(&self.settings.rules.wish);
-        self.broadcast.feed.read(|ring| ring.is_empty().then(|| placement::place(wish, ring)))
+        self.broadcast.feed.read(|ring| (!ring.has_begun()).then(|| placement::place(wish, ring)))
     }
 
     /// The media type, as soon as there is something to hear; `None` when there is nothing within `patience`.
