@@ -12,6 +12,7 @@ mod listen;
 mod listener;
 mod net;
 mod output;
+mod page;
 mod probe;
 mod record;
 mod report;
