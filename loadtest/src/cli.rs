@@ -74,6 +74,9 @@ pub(crate) struct SwarmArgs {
     /// Write the result to this file as JSON
     #[arg(long)]
     json: Option<PathBuf>,
+    /// Write a page with plots to this file (HTML)
+    #[arg(long, value_name = "FILE.html")]
+    report: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -183,7 +186,7 @@ impl VerifyAs {
 
 impl SwarmArgs {
     pub(crate) fn output(&self) -> Output {
-        Output::new(self.format, self.json.as_deref())
+        Output::new(self.format, self.json.as_deref(), self.report.as_deref())
     }
 
     fn plan(&self, open_files: u64) -> anyhow::Result<Plan> {

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use crate::cli::ListenArgs;
 use crate::clock::Nanos;
+use crate::history::{self, History};
 use crate::output::Output;
 use crate::probe::{Probe, Pulse, Weight};
 use crate::report::{self, Moment, Outcome, Server};
@@ -34,6 +35,7 @@ struct Run<'a> {
     spoke_pulse: Option<Pulse>,
     /// Listeners × seconds within the steady window.
     listener_seconds: f64,
+    course: History<Moment>,
 }
 
 pub(crate) fn run(args: &ListenArgs, plan: Plan) -> anyhow::Result<bool> {
@@ -54,6 +56,7 @@ pub(crate) fn run(args: &ListenArgs, plan: Plan) -> anyhow::Result<bool> {
         spoke_at: now,
         spoke_bytes: 0,
         listener_seconds: 0.0,
+        course: History::of(history::KEPT),
     };
 
     run.ramp(args.ramp.0, join_timeout)?;
@@ -108,6 +111,7 @@ pub(crate) fn run(args: &ListenArgs, plan: Plan) -> anyhow::Result<bool> {
         verdict: report::verdict(good),
     };
     result.times(&run.swarm.ledger, &steady);
+    output.page(|| report::pages::listen(&result, run.course.all()))?;
     output.result(&result)?;
     Ok(good)
 }
@@ -179,6 +183,7 @@ impl Run<'_> {
 
     fn speak(&mut self, phase: &'static str, now: Nanos) -> anyhow::Result<()> {
         let pulse = self.pulse();
+        let longest_gap_ms = self.swarm.longest_recent_gap(now).map(|gap| gap.as_secs_f64() * 1e3);
         let ledger = &self.swarm.ledger;
         let seconds = now.since(self.spoke_at).as_secs_f64();
         let moment = Moment {
@@ -190,10 +195,12 @@ impl Run<'_> {
             lost: ledger.lost,
             corrupt: ledger.corrupt,
             mbit_per_s: (ledger.body_bytes - self.spoke_bytes) as f64 * 8e-6 / seconds,
+            longest_gap_ms,
             server_cpu_percent: self.spoke_pulse.as_ref().zip(pulse.as_ref()).map(|(old, new)| old.until(new).cpu_percent),
         };
         (self.spoke_at, self.spoke_bytes, self.spoke_pulse) = (now, ledger.body_bytes, pulse);
         self.output.progress(&moment)?;
+        self.course.note(moment);
         Ok(())
     }
 }

@@ -123,6 +123,8 @@ pub(crate) struct Listening {
     /// Bytes and moment from which the steady window counts this listener.
     mark: Option<(u64, Nanos)>,
     longest_gap: Duration,
+    /// The longest gap since it was last asked for.
+    recent_gap: Duration,
     pub(crate) content: Content,
 }
 
@@ -152,7 +154,17 @@ pub(crate) enum Found {
 impl Listening {
     pub(crate) fn new(socket: TcpStream, now: Nanos) -> Self {
         let content = Content::Unchecked;
-        Self { socket, joined: now, bytes: 0, last_byte: now, last_read: now, mark: None, longest_gap: Duration::ZERO, content }
+        Self {
+            socket,
+            joined: now,
+            bytes: 0,
+            last_byte: now,
+            last_read: now,
+            mark: None,
+            longest_gap: Duration::ZERO,
+            recent_gap: Duration::ZERO,
+            content,
+        }
     }
 
     /// Empties the socket without looking, at most `scratch.len()` bytes.
@@ -172,6 +184,7 @@ impl Listening {
     pub(crate) fn account(&mut self, found: Found, now: Nanos, steady: Option<Nanos>) {
         if let Found::Bytes(length) = found {
             self.note_gap(now, steady);
+            self.recent_gap = self.recent_gap.max(now.since(self.last_byte));
             self.bytes += length as u64;
             self.last_byte = now;
         }
@@ -198,6 +211,11 @@ impl Listening {
     pub(crate) fn longest_gap(&mut self, now: Nanos, steady: Option<Nanos>) -> Duration {
         self.note_gap(now, steady);
         self.longest_gap
+    }
+
+    /// The longest time without a body byte since this was last asked, the one that is running included.
+    pub(crate) fn take_recent_gap(&mut self, now: Nanos) -> Duration {
+        std::mem::take(&mut self.recent_gap).max(now.since(self.last_byte))
     }
 
     /// Bytes per second over the steady window, between two moments at which everything that had come was read.

@@ -6,6 +6,7 @@ mod check;
 mod cli;
 mod clock;
 mod gdp;
+mod history;
 mod http;
 mod ledger;
 mod listen;

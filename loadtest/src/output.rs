@@ -6,7 +6,10 @@ use std::fs::File;
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
+use anyhow::Context;
 use serde::Serialize;
+
+use crate::page::Page;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Style {
@@ -19,6 +22,7 @@ pub(crate) struct Output {
     style: Style,
     live: bool,
     file: Option<PathBuf>,
+    page: Option<PathBuf>,
 }
 
 /// What can be said as a line for people.
@@ -34,9 +38,9 @@ struct Tagged<'a, T> {
 }
 
 impl Output {
-    pub(crate) fn new(style: Option<Style>, file: Option<&Path>) -> Self {
+    pub(crate) fn new(style: Option<Style>, file: Option<&Path>, page: Option<&Path>) -> Self {
         let style = style.unwrap_or(if io::stdout().is_terminal() { Style::Table } else { Style::Json });
-        Self { style, live: io::stderr().is_terminal(), file: file.map(Path::to_owned) }
+        Self { style, live: io::stderr().is_terminal(), file: file.map(Path::to_owned), page: page.map(Path::to_owned) }
     }
 
     pub(crate) fn progress(&self, now: &impl Spoken) -> io::Result<()> {
@@ -62,6 +66,12 @@ impl Output {
                 write!(io::stdout().lock(), "{}", result.spoken())
             }
         }
+    }
+
+    /// Writes a page, if one was asked for. It is made only then.
+    pub(crate) fn page(&self, make: impl FnOnce() -> Page) -> anyhow::Result<()> {
+        let Some(path) = &self.page else { return Ok(()) };
+        std::fs::write(path, make().html()?).with_context(|| format!("cannot write {}", path.display()))
     }
 }
 

@@ -11,8 +11,13 @@ use crate::probe::{Effort, Weight};
 use crate::stats::{Quantiles, Spread};
 use crate::swarm::Steady;
 
+pub(crate) mod pages;
+
+/// Columns of a row's name.
+pub(crate) const NAME_WIDTH: usize = 24;
+
 /// One interval of a run.
-#[derive(Debug, Serialize)]
+#[derive(Clone, Debug, Serialize)]
 pub(crate) struct Moment {
     pub(crate) seconds: f64,
     pub(crate) phase: &'static str,
@@ -22,6 +27,8 @@ pub(crate) struct Moment {
     pub(crate) lost: u64,
     pub(crate) corrupt: u64,
     pub(crate) mbit_per_s: f64,
+    /// The longest that a measured listener waited for a byte within the interval.
+    pub(crate) longest_gap_ms: Option<f64>,
     pub(crate) server_cpu_percent: Option<f64>,
 }
 
@@ -128,6 +135,17 @@ impl Listen {
     }
 }
 
+/// What is spoken as rows of a table: a name, and what follows it.
+pub(crate) fn rows_of(result: &impl Spoken) -> Vec<Vec<String>> {
+    let row = |line: &str| {
+        // Names are padded to one width; what stands in front of it is the name.
+        let at = line.char_indices().nth(NAME_WIDTH).map_or(line.len(), |(at, _)| at);
+        let (name, value) = line.split_at(at);
+        vec![name.trim_end().to_owned(), value.trim().to_owned()]
+    };
+    result.spoken().lines().map(row).collect()
+}
+
 /// The verdict's word.
 pub(crate) fn verdict(good: bool) -> &'static str {
     if good { "good" } else { "failed" }
@@ -136,7 +154,7 @@ pub(crate) fn verdict(good: bool) -> &'static str {
 impl Spoken for Listen {
     fn spoken(&self) -> String {
         let mut text = String::new();
-        let mut row = |name: &str, value: String| writeln!(text, "{name:<24} {value}").expect("writing to a String");
+        let mut row = |name: &str, value: String| writeln!(text, "{name:<NAME_WIDTH$} {value}").expect("writing to a String");
         row("targets", self.targets.join(" "));
         row("listeners", format!("{} over a ramp of {:.1} s, steady for {:.1} s", self.listeners, self.ramp_seconds, self.steady_seconds));
         outcome_rows(&self.outcome, &mut row);
@@ -250,7 +268,7 @@ pub(crate) struct Storm {
 impl Spoken for Storm {
     fn spoken(&self) -> String {
         let mut text = String::new();
-        let mut row = |name: &str, value: String| writeln!(text, "{name:<24} {value}").expect("writing to a String");
+        let mut row = |name: &str, value: String| writeln!(text, "{name:<NAME_WIDTH$} {value}").expect("writing to a String");
         row("targets", self.targets.join(" "));
         row("listeners", self.listeners.to_string());
         for round in &self.rounds {

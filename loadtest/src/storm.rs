@@ -33,7 +33,7 @@ pub(crate) fn run(args: &StormArgs, plan: Plan) -> anyhow::Result<bool> {
     }
     let outcome = Outcome::of(&swarm.ledger);
     let good = outcome.good(args.swarm.allow_refused);
-    output.result(&report::Storm {
+    let result = report::Storm {
         version: env!("CARGO_PKG_VERSION"),
         targets,
         listeners,
@@ -42,7 +42,9 @@ pub(crate) fn run(args: &StormArgs, plan: Plan) -> anyhow::Result<bool> {
         before,
         after: server.as_ref().and_then(|probe| probe.weight().ok()),
         verdict: report::verdict(good),
-    })?;
+    };
+    output.page(|| report::pages::storm(&result))?;
+    output.result(&result)?;
     Ok(good)
 }
 

@@ -22,8 +22,11 @@ use crate::ledger::Ledger;
 use crate::listener::{Complaint, Content, Found, Joining, Listening, Progress, State, connect_failure};
 use crate::net;
 use crate::schedule::{self, Dice, Mix, Pace, Role, Round};
-use crate::stats::{Histogram, Spread};
 use crate::target::Target;
+
+mod steady;
+
+pub(crate) use steady::Steady;
 
 const TICK: Duration = Duration::from_millis(10);
 const SWEEP: Duration = Duration::from_millis(100);
@@ -78,20 +81,6 @@ pub(crate) struct Swarm {
     pub(crate) ledger: Ledger,
 }
 
-/// What the steady window showed.
-#[derive(Debug)]
-pub(crate) struct Steady {
-    pub(crate) seconds: f64,
-    /// Healthy listeners that were there all the time and got nothing.
-    pub(crate) starved: u64,
-    /// Longest gap of each measured listener.
-    pub(crate) stalls: Histogram,
-    /// The same of the other healthy ones, good to one period of the round.
-    pub(crate) coarse_stalls: Histogram,
-    /// Bytes per second of each healthy listener.
-    pub(crate) rates: Option<Spread>,
-}
-
 impl Swarm {
     pub(crate) fn new(plan: Plan) -> io::Result<Self> {
         let now = Nanos::now();
@@ -121,10 +110,6 @@ impl Swarm {
     /// Nobody listens and nobody will.
     pub(crate) fn hopeless(&self) -> bool {
         self.ledger.listening + self.ledger.joining == 0 && !self.plan.reconnect
-    }
-
-    pub(crate) fn begin_steady(&mut self) {
-        self.steady = Some(Nanos::now());
     }
 
     /// Begins to connect the listener of slot `at`, which must be absent.
@@ -371,27 +356,5 @@ impl Swarm {
         if let Content::Checked { checker, .. } = &listening.content {
             self.ledger.units += checker.units();
         }
-    }
-
-    /// Reads everybody a last time and says what the steady window showed.
-    pub(crate) fn finish(&mut self) -> Steady {
-        for at in 0..self.slots.len() {
-            self.visit(at, false, false);
-        }
-        let now = Nanos::now();
-        let (mut stalls, mut coarse_stalls, mut rates, mut starved) = (Histogram::default(), Histogram::default(), Vec::new(), 0);
-        for slot in &mut self.slots {
-            let (State::Listening(listening), Pace::Full) = (&mut slot.state, slot.role.pace) else { continue };
-            let gap = listening.longest_gap(now, self.steady);
-            if slot.role.measured { &mut stalls } else { &mut coarse_stalls }.record(gap);
-            // Whoever came within the window had a burst, and not all of the window: no rate.
-            if self.steady.is_some_and(|steady| listening.joined < steady) {
-                starved += u64::from(self.steady.is_some_and(|steady| listening.last_byte < steady));
-                rates.extend(listening.rate());
-            }
-        }
-        let seconds = self.steady.map_or(0.0, |steady| now.since(steady).as_secs_f64());
-        self.steady = None;
-        Steady { seconds, starved, stalls, coarse_stalls, rates: Spread::of(rates) }
     }
 }
