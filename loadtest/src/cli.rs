@@ -17,6 +17,10 @@ use crate::swarm::Plan;
 use crate::target::Target;
 use crate::units::{ByteRate, PerSecond, Share, Slow, bytes, duration};
 
+mod soak;
+
+pub(crate) use soak::{SoakArgs, Start as SoakStart};
+
 /// Load and integrity tests for flumen and other stream servers.
 #[derive(Debug, Parser)]
 #[command(version, about)]
@@ -31,6 +35,8 @@ pub(crate) enum Command {
     Listen(Box<ListenArgs>),
     /// All listeners leave and come back at once, again and again
     Storm(Box<StormArgs>),
+    /// For hours to months: everything that can happen to a server, and whether it keeps its promises meanwhile
+    Soak(Box<SoakArgs>),
     /// Produce numbered, checksummed, time-stamped records as a stream
     Source(SourceArgs),
 }
@@ -214,6 +220,8 @@ impl SwarmArgs {
             format: self.verify_as.format(),
             start: self.start,
             slow_buffer: None,
+            books: Vec::new(),
+            roster: None,
         })
     }
 }
@@ -259,6 +267,25 @@ impl SourceArgs {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_soak_that_cannot_be_is_refused_before_anything_is_sent() {
+        for (line, complaint) in [
+            ("http://127.0.0.1:1/a http://127.0.0.1:2/b", "one server"),
+            ("tcp://127.0.0.1:1", "one server"),
+            ("http://127.0.0.1/ --feed listen:127.0.0.1:1 --feed listen:127.0.0.1:2", "more than there are"),
+            ("http://127.0.0.1/ --stalled 60% --slow 40%@1KiB/s", "healthy"),
+            ("http://127.0.0.1/ --faults-every 10ms", "at least 1s"),
+            ("--flumen /no/such/program", "there is no"),
+            ("--resume /no/such/folder", "cannot read"),
+        ] {
+            let words = ["loadtest", "soak"].into_iter().chain(line.split_whitespace());
+            let Ok(Command::Soak(args)) = Cli::try_parse_from(words).map(|cli| cli.command) else { panic!("{line}") };
+            let error = args.plan(20_000).expect_err(line).to_string();
+            assert!(error.contains(complaint), "{line}: {error}");
+        }
+        assert!(Cli::try_parse_from(["loadtest", "soak"]).is_err(), "a soak of nothing");
+    }
 
     fn listen(line: &str) -> anyhow::Result<Plan> {
         let words = ["loadtest", "listen"].into_iter().chain(line.split_whitespace());

@@ -1,4 +1,4 @@
-//! What happened to the listeners, counted. Invariant: joined = listening + left + lost + removed.
+//! What happened to the listeners, counted. Invariant: joined = listening + left + lost + removed + kicked.
 
 use std::collections::BTreeMap;
 
@@ -23,6 +23,8 @@ pub(crate) struct Ledger {
     pub(crate) lost: u64,
     /// Slow and stalled listeners that the server closed, as it may.
     pub(crate) removed: u64,
+    /// Closed by the server because this tool asked it to.
+    pub(crate) kicked: u64,
     /// Verified listeners with a fault in their stream.
     pub(crate) corrupt: u64,
     /// Verified listeners whose format is not known here.

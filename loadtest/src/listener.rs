@@ -6,11 +6,12 @@
 //! ```
 
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use mio::net::TcpStream;
 
-use crate::check::{self, Checker, Fault, FaultKind, Format, Receipt, Start};
+use crate::check::{self, Book, Checker, Fault, FaultKind, Format, Receipt, Start};
 use crate::clock::Nanos;
 use crate::http::{self, Dechunker, Head, Parsed};
 use crate::net;
@@ -226,11 +227,11 @@ impl Listening {
     }
 
     /// Begins to check, as the content type says, or as told, or by the first bytes.
-    pub(crate) fn verify(&mut self, head: Option<&Head>, told: Option<Format>, start: Start) {
+    pub(crate) fn verify(&mut self, head: Option<&Head>, told: Option<Format>, start: Start, book: Option<Arc<Book>>) {
         let dechunker = head.filter(|head| head.chunked).map(|_| Dechunker::default());
         let promised = head.and_then(|head| check::by_content_type(head.content_type.as_deref()?));
         self.content = match told.or(promised) {
-            Some(format) => Content::Checked { checker: Box::new(Checker::new(format, start)), dechunker },
+            Some(format) => Content::Checked { checker: Box::new(Checker::new(format, start).with_book(book)), dechunker },
             None => Content::Unknown { prefix: Vec::new(), dechunker },
         };
     }

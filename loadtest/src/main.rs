@@ -17,7 +17,9 @@ mod page;
 mod probe;
 mod record;
 mod report;
+mod roster;
 mod schedule;
+mod soak;
 mod source;
 mod stats;
 mod storm;
@@ -52,6 +54,10 @@ fn main() -> ExitCode {
         },
         Command::Storm(args) => match args.plan(open_files) {
             Ok(plan) => storm::run(&args, plan),
+            Err(e) => return complain(USAGE, &e),
+        },
+        Command::Soak(args) => match args.plan(open_files) {
+            Ok(start) => soak::run(&args, start),
             Err(e) => return complain(USAGE, &e),
         },
         Command::Source(args) => match args.check() {

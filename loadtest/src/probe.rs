@@ -7,7 +7,7 @@ use std::fs;
 use std::io;
 use std::path::PathBuf;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::clock::Nanos;
 
@@ -22,7 +22,7 @@ pub(crate) struct Pulse {
 }
 
 /// Memory and descriptors at a moment. Kernel figures are of the whole machine, both ends of every loopback connection included.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Weight {
     pub(crate) rss_kib: u64,
     /// Absent where /proc/PID/smaps_rollup may not be read.

@@ -17,6 +17,7 @@ use crate::clock::Nanos;
 use crate::gdp::{self, FLAG_DELTA_UNIT, FLAG_HEADER, Timing};
 use crate::record::{Kind, Record, SHORTEST};
 use crate::schedule::due;
+use crate::units::ByteRate;
 
 const RECEIVERS_MAX: usize = 64;
 const OUTBOX_MAX: usize = 8 << 20;
@@ -26,32 +27,53 @@ const TURN: Duration = Duration::from_millis(5);
 /// How long the other side of `--connect` may take to be there.
 const PATIENCE: Duration = Duration::from_secs(15);
 
+/// What a stream looks like.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Shape {
+    pub(crate) gdp: bool,
+    pub(crate) rate: ByteRate,
+    pub(crate) record_size: u32,
+    pub(crate) keyframe_every: u64,
+}
+
+impl Shape {
+    pub(crate) fn records_per_second(&self) -> f64 {
+        self.rate.0 / f64::from(self.record_size)
+    }
+}
+
 /// Makes the stream's bytes. Pure but for the times that are handed in.
 #[derive(Debug)]
-struct Maker {
+pub(crate) struct Maker {
     run: u64,
     gdp: bool,
     keyframe_every: u64,
     payload: Vec<u8>,
     nanos_per_record: f64,
-    next: u64,
+    /// The number of the next record: so many have been made.
+    pub(crate) next: u64,
 }
 
 impl Maker {
-    fn new(args: &SourceArgs, run: u64) -> Self {
+    pub(crate) fn new(shape: &Shape, run: u64) -> Self {
         Self {
             run,
-            gdp: args.gdp,
-            keyframe_every: args.keyframe_every,
-            payload: vec![0; args.record_size as usize - SHORTEST],
-            nanos_per_record: f64::from(args.record_size) / args.rate.0 * 1e9,
+            gdp: shape.gdp,
+            keyframe_every: shape.keyframe_every,
+            payload: vec![0; shape.record_size as usize - SHORTEST],
+            nanos_per_record: 1e9 / shape.records_per_second(),
             next: 0,
         }
     }
 
+    /// What the streamheader says: which run this is.
+    pub(crate) fn about(&self) -> String {
+        format!("flumen-test run={:016x} keyframe-every={}", self.run, self.keyframe_every)
+    }
+
     /// What a receiver gets first: the streamheader, in GDP behind stream-start, caps and segment.
-    fn preamble(&self) -> Vec<u8> {
-        let about = format!("flumen-test run={:016x} keyframe-every={}", self.run, self.keyframe_every);
+    pub(crate) fn preamble(&self) -> Vec<u8> {
+        let about = self.about();
         let mut header = Vec::new();
         Record { kind: Kind::Streamheader, sequence: 0, sent: Nanos(0), payload: about.as_bytes() }.encode(&mut header);
         if !self.gdp {
@@ -65,7 +87,7 @@ impl Maker {
     }
 
     /// Appends the next record to `out` and says whether a receiver may begin with it.
-    fn record(&mut self, sent: Nanos, out: &mut Vec<u8>) -> bool {
+    pub(crate) fn record(&mut self, sent: Nanos, out: &mut Vec<u8>) -> bool {
         let sequence = self.next;
         self.next += 1;
         let keyframe = sequence.is_multiple_of(self.keyframe_every);
@@ -104,10 +126,11 @@ struct Receiver {
 
 pub(crate) fn run(args: &SourceArgs) -> anyhow::Result<()> {
     let started = Nanos::now();
-    let mut maker = Maker::new(args, started.0);
+    let shape = Shape { gdp: args.gdp, rate: args.rate, record_size: args.record_size, keyframe_every: args.keyframe_every };
+    let mut maker = Maker::new(&shape, started.0);
     let mut outlet = Outlet::open(args)?;
     let end = started.after(args.duration);
-    let per_second = args.rate.0 / f64::from(args.record_size);
+    let per_second = shape.records_per_second();
     // A peer that had to be waited for gets no flood of records that were due in the meantime.
     let origin = Nanos::now();
     let mut record = Vec::new();
@@ -254,19 +277,9 @@ mod tests {
     use super::*;
     use crate::check::testing::verdict;
     use crate::check::{Format, Start};
-    use crate::units::ByteRate;
 
     fn maker(gdp: bool) -> Maker {
-        let args = SourceArgs {
-            listen: None,
-            connect: None,
-            rate: ByteRate(16_000.0),
-            record_size: 100,
-            keyframe_every: 4,
-            gdp,
-            duration: Duration::from_secs(1),
-        };
-        Maker::new(&args, 7)
+        Maker::new(&Shape { gdp, rate: ByteRate(16_000.0), record_size: 100, keyframe_every: 4 }, 7)
     }
 
     #[test]

@@ -11,16 +11,18 @@
 //! - Times of watched listeners are taken at the read. Those of the others are only good to one period.
 
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use mio::{Events, Interest, Poll, Token};
 
-use crate::check::{Format, Start};
+use crate::check::{Book, Format, Start};
 use crate::clock::Nanos;
 use crate::http::{self, Version};
 use crate::ledger::Ledger;
 use crate::listener::{Complaint, Content, Found, Joining, Listening, Progress, State, connect_failure};
 use crate::net;
+use crate::roster::Roster;
 use crate::schedule::{self, Dice, Mix, Pace, Role, Round};
 use crate::target::Target;
 
@@ -54,6 +56,10 @@ pub(crate) struct Plan {
     pub(crate) start: Start,
     /// Receive buffer of slow and stalled listeners.
     pub(crate) slow_buffer: Option<usize>,
+    /// What the source of each target has done, where it is known; targets beyond have none.
+    pub(crate) books: Vec<Arc<Book>>,
+    /// Where it is written down who listens, for whoever removes listeners.
+    pub(crate) roster: Option<Arc<Roster>>,
 }
 
 #[derive(Debug)]
@@ -257,10 +263,13 @@ impl Swarm {
                 self.ledger.joined += 1;
                 self.ledger.listening += 1;
                 self.ledger.body_bytes += first.len() as u64;
+                if let (Some(roster), Ok(end)) = (&self.plan.roster, joining.socket.local_addr()) {
+                    roster.joined(end);
+                }
                 let mut listening = Listening::new(joining.into_socket(), now);
                 listening.account(Found::Bytes(first.len()), now, self.steady);
                 if slot.role.verified {
-                    listening.verify(head.as_ref(), self.plan.format, self.plan.start);
+                    listening.verify(head.as_ref(), self.plan.format, self.plan.start, self.plan.books.get(which).cloned());
                 }
                 // The stalled stay in epoll: their end shows there and nowhere else.
                 if !slot.role.watched() && slot.role.pace != Pace::Stalled {
@@ -339,11 +348,12 @@ impl Swarm {
     fn lose(&mut self, at: usize) {
         let slot = &mut self.slots[at];
         let State::Listening(listening) = std::mem::take(&mut slot.state) else { return };
-        match slot.role.pace {
-            Pace::Full => self.ledger.lost += 1,
-            Pace::Slow(_) | Pace::Stalled => self.ledger.removed += 1,
+        let pace = slot.role.pace;
+        match (self.depart(&listening), pace) {
+            (true, _) => self.ledger.kicked += 1,
+            (false, Pace::Full) => self.ledger.lost += 1,
+            (false, Pace::Slow(_) | Pace::Stalled) => self.ledger.removed += 1,
         }
-        self.depart(&listening);
         self.retry(at);
     }
 
@@ -351,10 +361,13 @@ impl Swarm {
         self.slots[at].retry_at = self.plan.reconnect.then(|| Nanos::now().after(BACKOFF));
     }
 
-    fn depart(&mut self, listening: &Listening) {
+    /// `true`: on this tool's own request to the server.
+    fn depart(&mut self, listening: &Listening) -> bool {
         self.ledger.listening -= 1;
         if let Content::Checked { checker, .. } = &listening.content {
             self.ledger.units += checker.units();
         }
+        let roster = self.plan.roster.as_ref();
+        roster.zip(listening.socket.local_addr().ok()).is_some_and(|(roster, end)| roster.gone(end))
     }
 }

@@ -7,6 +7,7 @@
 //! - A unit may be longer than what has arrived: the rest is passed over as it comes. The carry is bounded by the longest unit.
 //! - The first fault ends the checking of that listener: what follows a lost place proves nothing.
 
+mod book;
 mod ebml;
 mod mpeg;
 mod ogg;
@@ -14,6 +15,9 @@ mod packets;
 mod records;
 
 use std::fmt;
+use std::sync::Arc;
+
+pub(crate) use book::Book;
 
 use crate::clock::Nanos;
 use crate::stats::Histogram;
@@ -133,6 +137,14 @@ impl Checker {
             Format::Webm => Framing::Ebml(ebml::Ebml::new(start)),
         };
         Self { framing, carry: Vec::new(), pass_over: 0, hunting: start == Start::Anywhere, consumed: 0, units: 0 }
+    }
+
+    /// Holds records against what their source has done. Other formats know no runs.
+    pub(crate) fn with_book(mut self, book: Option<Arc<Book>>) -> Self {
+        if let Framing::Records(records) = &mut self.framing {
+            records.consult(book);
+        }
+        self
     }
 
     /// Whole units seen so far.

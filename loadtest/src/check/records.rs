@@ -1,5 +1,8 @@
 //! Records, exactly: streamheader first, then a keyframe, then every number once, each record whole. Measures latency.
 
+use std::sync::Arc;
+
+use super::book::Book;
 use super::{Complaint, FaultKind, Receipt, Start, Step, complain};
 use crate::record::{Kind, Parsed, Record, parse};
 
@@ -9,19 +12,22 @@ pub(crate) struct Records {
     place: Place,
     /// Payload of the streamheader in force.
     header: Option<Vec<u8>>,
+    /// What the source has done: then a new run is legal only where it made one, and must begin with its first record.
+    book: Option<Arc<Book>>,
 }
 
 /// ```text
 ///  Header ──streamheader──▶ Keyframe ──keyframe──▶ After(n) ──n+1──▶ After(n+1) …
 ///                              ▲                      │
 ///                              └──other streamheader──┘
-///  (a listener that may start anywhere begins at Any)
+///  (a listener that may start anywhere begins at Any; with a book, who was After goes to First instead of Keyframe)
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Place {
     Any,
     Header,
     Keyframe,
+    First,
     After(u64),
 }
 
@@ -31,7 +37,12 @@ impl Records {
             Start::Exact => Place::Header,
             Start::Anywhere => Place::Any,
         };
-        Self { start, place, header: None }
+        Self { start, place, header: None, book: None }
+    }
+
+    /// Holds new runs against what the source has done.
+    pub(super) fn consult(&mut self, book: Option<Arc<Book>>) {
+        self.book = book;
     }
 
     pub(super) fn step(&mut self, bytes: &[u8], receipt: &mut Receipt<'_>) -> Result<Step, Complaint> {
@@ -51,23 +62,31 @@ impl Records {
     fn accept(&mut self, record: &Record<'_>) -> Result<(), Complaint> {
         let found = record.sequence;
         self.place = match (self.place, record.kind) {
-            (Place::Keyframe, Kind::Streamheader) if self.header.as_deref() == Some(record.payload) => {
+            (Place::Keyframe | Place::First, Kind::Streamheader) if self.header.as_deref() == Some(record.payload) => {
                 return complain(FaultKind::Repeat, "the streamheader came twice");
             }
             (place, Kind::Streamheader) => {
                 let same = self.header.as_deref() == Some(record.payload);
+                if let (Some(book), false) = (&self.book, same) {
+                    let seen = if let Place::After(last) = place { Some(last) } else { None };
+                    book.may_follow(self.header.as_deref().map(|header| (header, seen)), record.payload)?;
+                }
                 self.header = Some(record.payload.to_vec());
                 match place {
                     Place::After(last) if same => Place::After(last),
+                    Place::After(_) | Place::First if self.book.is_some() => Place::First,
                     _ if self.start == Start::Anywhere => Place::Any,
                     _ => Place::Keyframe,
                 }
             }
             (Place::Header, _) => return complain(FaultKind::Start, format!("record {found} before the streamheader")),
+            (Place::First, kind) if found > 0 || kind == Kind::Delta => {
+                return complain(FaultKind::Gap, format!("the run begins with record {found}"));
+            }
             (Place::Keyframe, Kind::Delta) => {
                 return complain(FaultKind::Start, format!("delta record {found} where a keyframe must be"));
             }
-            (Place::Any | Place::Keyframe, _) => Place::After(found),
+            (Place::Any | Place::Keyframe | Place::First, _) => Place::After(found),
             (Place::After(last), _) if found > last + 1 => {
                 return complain(FaultKind::Gap, format!("{} records missing after {last}", found - last - 1));
             }
@@ -90,6 +109,9 @@ pub(super) fn begins(bytes: &[u8]) -> Option<bool> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use super::super::book::Book;
     use super::super::testing::{kind_of, verdict};
     use super::super::{FaultKind, Format, Start};
     use crate::clock::Nanos;
@@ -139,6 +161,34 @@ mod tests {
         assert_eq!(kind_of(verdict(Format::Records, Start::Anywhere, &stream("d4 d6")[1..])), None);
         assert_eq!(kind_of(verdict(Format::Records, Start::Anywhere, &stream("H d4 d5"))), None);
         assert_eq!(kind_of(verdict(Format::Records, Start::Anywhere, &stream("d4 d6"))), Some(FaultKind::Gap));
+    }
+
+    #[test]
+    fn with_a_book_a_new_run_is_legal_where_the_source_made_one_and_nowhere_else() {
+        use FaultKind::{Gap, Repeat, Torn};
+        let book = Arc::new(Book::default());
+        book.begin(b"A");
+        book.ended_in_order(2);
+        book.begin(b"B");
+        book.begin(b"C");
+        for (picture, want) in [
+            ("A K0 d1 B K0 d1 C K0", None),
+            ("A K0 d1 B K0 d1 C d1", Some(Gap)),
+            ("A K0 d1 C K0", None),
+            ("A K0 B K0", Some(Gap)),
+            ("A K0 d1 B K1", Some(Gap)),
+            ("A K0 d1 B C K0", None),
+            ("A K0 d1 B B K0", Some(Repeat)),
+            ("A K0 d1 X K0", Some(Torn)),
+            ("B K7 d8 A K0", Some(Repeat)),
+            ("A B K3", None), // has just come: where in the run it begins is the server's choice
+        ] {
+            let mut checker = super::super::Checker::new(Format::Records, Start::Exact).with_book(Some(book.clone()));
+            let mut latency = crate::stats::Histogram::default();
+            let mut receipt = super::super::Receipt { at: Nanos(10), live_since: Nanos(0), latency: &mut latency };
+            let got = checker.feed(&stream(picture), &mut receipt).err().map(|fault| fault.kind);
+            assert_eq!(got, want, "{picture}");
+        }
     }
 
     #[test]

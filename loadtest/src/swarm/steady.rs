@@ -37,6 +37,16 @@ impl Swarm {
         measured.filter_map(gap).max()
     }
 
+    /// The longest that a healthy listener of a target has been without a byte.
+    pub(crate) fn longest_silence(&self, target: usize, now: Nanos) -> Option<Duration> {
+        let slots = self.slots.iter().skip(target).step_by(self.plan.targets.len());
+        let silence = |slot: &super::Slot| match (&slot.state, slot.role.pace) {
+            (State::Listening(listening), Pace::Full) => Some(now.since(listening.last_byte)),
+            _ => None,
+        };
+        slots.filter_map(silence).max()
+    }
+
     /// Reads everybody a last time and says what the steady window showed.
     pub(crate) fn finish(&mut self) -> Steady {
         for at in 0..self.slots.len() {
