@@ -1,5 +1,6 @@
 # make run    build and start the server on its embedded demo configuration
 # make test   every test; installs what the tests need
+# make soak   everything that can happen to a server, for DURATION=1h
 # The Debian packages that are missing are installed first (with sudo, unless you are root).
 
 CARGO ?= cargo
@@ -10,7 +11,7 @@ BUILD_PACKAGES := gcc libc6-dev pkg-config libgstreamer1.0-dev libgstreamer-plug
 RUN_PACKAGES   := gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad gstreamer1.0-plugins-ugly gstreamer1.0-x fonts-dejavu-core
 TEST_PACKAGES  := gstreamer1.0-tools gstreamer1.0-libav ffmpeg curl mpv chromium prometheus
 
-.PHONY: run build test lint deps test-deps world fuzz clean
+.PHONY: run build test lint deps test-deps world fuzz soak clean
 
 run: deps
 	$(CARGO) run --release --locked --bin flumen -- $(ARGS)
@@ -37,6 +38,12 @@ world: deps
 CASES ?= 100000
 fuzz: deps
 	PROPTEST_CASES=$(CASES) $(CARGO) test --locked --release --lib -- silent_gap never_ panic promises
+
+# Sources that die and flap, listeners of every kind, removals, reloads: make soak DURATION=8h. Go on after a stop: make soak SOAK='--resume soak-…'
+DURATION ?= 1h
+SOAK     ?= --flumen target/release/flumen --duration $(DURATION)
+soak: build
+	target/release/loadtest soak $(SOAK)
 
 # install-missing: $(call install-missing,packages)
 define install-missing

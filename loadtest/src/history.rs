@@ -39,10 +39,6 @@ impl<T: Clone> History<T> {
         self.newest = Some(moment);
     }
 
-    pub(crate) fn newest(&self) -> Option<&T> {
-        self.newest.as_ref()
-    }
-
     /// In their order, the newest once and last.
     pub(crate) fn all(&self) -> impl Iterator<Item = &T> {
         let newest_is_kept = self.noted > 0 && (self.noted - 1).is_multiple_of(self.stride);

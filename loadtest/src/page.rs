@@ -116,28 +116,31 @@ fn write_block(out: &mut String, block: &Block) -> anyhow::Result<()> {
 }
 
 fn write_table(out: &mut String, head: &[String], rows: &[Vec<String>]) {
+    let shown = &rows[..rows.len().min(ROWS_MAX)];
+    // Figures stand on the right, under each other; a column with a word in it is none of figures.
+    let figures = |column: usize| {
+        let mut cells = shown.iter().filter_map(|row| row.get(column)).filter(|cell| !cell.is_empty()).peekable();
+        cells.peek().is_some() && cells.all(|cell| is_figure(cell))
+    };
+    let classes: Vec<&str> =
+        (0..shown.iter().map(Vec::len).max().unwrap_or(0)).map(|at| if figures(at) { " class=\"n\"" } else { "" }).collect();
+    let row = |tag: &str, cells: &[String]| {
+        let cell = |(at, text): (usize, &String)| format!("<{tag}{}>{}</{tag}>", classes.get(at).unwrap_or(&""), escaped(text));
+        format!("<tr>{}</tr>\n", cells.iter().enumerate().map(cell).collect::<String>())
+    };
     out.push_str("<div class=\"wide\"><table>\n");
     if !head.is_empty() {
-        out.push_str("<thead><tr>");
-        head.iter().for_each(|cell| cells(out, "th", cell));
-        out.push_str("</tr></thead>\n");
+        out.push_str(&format!("<thead>{}</thead>\n", row("th", head)));
     }
-    out.push_str("<tbody>\n");
-    for row in rows.iter().take(ROWS_MAX) {
-        out.push_str("<tr>");
-        row.iter().for_each(|cell| cells(out, "td", cell));
-        out.push_str("</tr>\n");
-    }
-    out.push_str("</tbody></table></div>\n");
-    if rows.len() > ROWS_MAX {
-        out.push_str(&format!("<p>… and {} more rows</p>\n", rows.len() - ROWS_MAX));
+    out.push_str(&format!("<tbody>\n{}</tbody></table></div>\n", shown.iter().map(|cells| row("td", cells)).collect::<String>()));
+    if rows.len() > shown.len() {
+        out.push_str(&format!("<p>… and {} more rows</p>\n", rows.len() - shown.len()));
     }
 }
 
-fn cells(out: &mut String, tag: &str, text: &str) {
-    // Figures stand on the right, under each other.
-    let class = if text.starts_with(|c: char| c.is_ascii_digit() || c == '−') { " class=\"n\"" } else { "" };
-    out.push_str(&format!("<{tag}{class}>{}</{tag}>", escaped(text)));
+/// A number, with a unit perhaps.
+fn is_figure(text: &str) -> bool {
+    text.starts_with(|c: char| c.is_ascii_digit() || "+-−".contains(c)) && text.split_whitespace().count() <= 2 && text.len() <= 24
 }
 
 fn write_figure<'a>(out: &mut String, title: &str, svg: Option<&str>, names: impl Iterator<Item = &'a str>) {

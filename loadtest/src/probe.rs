@@ -25,6 +25,9 @@ pub(crate) struct Pulse {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Weight {
     pub(crate) rss_kib: u64,
+    /// The part that belongs to no file: what a process takes for itself, whoever else runs the same program.
+    #[serde(default)]
+    pub(crate) anon_kib: u64,
     /// Absent where /proc/PID/smaps_rollup may not be read.
     pub(crate) pss_kib: Option<u64>,
     pub(crate) fds: Option<usize>,
@@ -85,6 +88,7 @@ impl Probe {
         let (kernel_tcp_sockets, pages) = sockstat(&fs::read_to_string("/proc/net/sockstat").unwrap_or_default());
         Ok(Weight {
             rss_kib: field(&status, "VmRSS:").unwrap_or(0),
+            anon_kib: field(&status, "RssAnon:").unwrap_or(0),
             pss_kib: field(&rollup, "Pss:"),
             fds: fs::read_dir(self.home.join("fd")).ok().map(Iterator::count),
             threads: field(&status, "Threads:").unwrap_or(0),
@@ -180,6 +184,7 @@ mod tests {
     fn this_process_can_be_probed() {
         let probe = Probe::of_this_process();
         assert!(!probe.pulse().expect("readable").threads.is_empty());
-        assert!(probe.weight().expect("readable").rss_kib > 0);
+        let weight = probe.weight().expect("readable");
+        assert!(weight.anon_kib > 0 && weight.rss_kib >= weight.anon_kib, "{weight:?}");
     }
 }

@@ -174,19 +174,17 @@ impl SoakArgs {
     }
 }
 
-/// The program, and a port for it with as many free ones behind it as it has mounts.
-fn own_server(program: &Path, port: Option<u16>) -> anyhow::Result<OwnServer> {
+/// The program, and ports for it and its mounts' sources: in a row from the one that was named, else free ones.
+fn own_server(program: &Path, first: Option<u16>) -> anyhow::Result<OwnServer> {
     let program = program.canonicalize().with_context(|| format!("--flumen: there is no {}", program.display()))?;
-    if let Some(port) = port {
-        return Ok(OwnServer { program, port });
-    }
-    for _ in 0..100 {
-        let first = TcpListener::bind("127.0.0.1:0")?;
-        let port = first.local_addr()?.port();
-        let more = (1..=OWN_MOUNTS.len() as u16).map(|above| TcpListener::bind(("127.0.0.1", port.checked_add(above).unwrap_or(1))));
-        if more.collect::<std::io::Result<Vec<_>>>().is_ok() {
-            return Ok(OwnServer { program, port });
+    let wanted = 0..=OWN_MOUNTS.len() as u16;
+    let ports = match first {
+        Some(first) => wanted.map(|above| first.checked_add(above)).collect::<Option<Vec<u16>>>().context("--port: too high")?,
+        None => {
+            // All are held until the last is found, so that they differ.
+            let held = wanted.map(|_| TcpListener::bind("127.0.0.1:0")).collect::<std::io::Result<Vec<_>>>()?;
+            held.iter().map(|door| Ok(door.local_addr()?.port())).collect::<std::io::Result<Vec<_>>>()?
         }
-    }
-    bail!("--port: no four free ports in a row were found; name the first of some")
+    };
+    Ok(OwnServer { program, ports })
 }

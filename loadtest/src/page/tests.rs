@@ -96,6 +96,15 @@ fn plots_of_one_point_of_equal_values_and_of_negative_ones_are_drawn() {
 }
 
 #[test]
+fn only_columns_of_figures_stand_on_the_right() {
+    let cells = |row: &[&str]| row.iter().map(|cell| (*cell).to_owned()).collect::<Vec<String>>();
+    let rows = vec![cells(&["12.5 %", "7 of 9 were there"]), cells(&["−3", "none"]), cells(&["", "x"])];
+    let html = page(vec![Block::Table { head: cells(&["CPU", "who"]), rows }]);
+    assert!(html.contains("<th class=\"n\">CPU</th><th>who</th>"), "{html}");
+    assert!(html.contains("<td class=\"n\">−3</td><td>none</td>"), "{html}");
+}
+
+#[test]
 fn a_page_stays_small_however_long_the_run_was() {
     let long =
         |slope: f64| Series { name: "x".to_owned(), points: (0..200_000).map(|at| (f64::from(at), slope * f64::from(at % 977))).collect() };

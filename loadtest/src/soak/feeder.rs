@@ -31,8 +31,8 @@ const OUTBOX_MAX: usize = 4 << 20;
 const UNWANTED: Duration = Duration::from_secs(120);
 /// Within this time after calling, a hang-up means that the server before its restart was called.
 const CALLED_TOO_EARLY: Duration = Duration::from_secs(3);
-/// How long a server may take to close after the stream's end.
-const FAREWELL: Duration = Duration::from_secs(10);
+/// How long a server may take to close after the stream's end; generous, for the machine may be slow.
+const FAREWELL: Duration = Duration::from_secs(30);
 const COMPLAINTS_KEPT: usize = 20;
 
 /// What others may know of a source.

@@ -1,8 +1,8 @@
 //! What must hold at every sample, whatever the faults. Pure.
 //!
-//! The server's page and the tool's books are never of the same moment. So the books are taken before the page is asked for and after it
-//! came, and a figure is held against both ends: what the tool had seen by then the server must have counted, and what the
-//! tool has not even begun the server cannot have.
+//! The server's page and the tool's books are never of the same moment. So a page is held against the books of two moments: what the tool
+//! had seen an interval ago the server must have counted by now, however slow the machine, and what the tool had not even begun
+//! when the page came the server cannot have.
 
 use std::collections::BTreeMap;
 

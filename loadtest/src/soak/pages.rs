@@ -73,6 +73,7 @@ impl<'a> Plots<'a> {
                 "MiB",
                 vec![
                     self.line("resident (RSS)", |sample| Some(mib(sample.weight.as_ref()?.rss_kib))),
+                    self.line("anonymous", |sample| Some(mib(sample.weight.as_ref()?.anon_kib))),
                     self.line("proportional (PSS)", |sample| sample.weight.as_ref()?.pss_kib.map(mib)),
                 ],
             ),

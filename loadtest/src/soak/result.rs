@@ -32,7 +32,7 @@ pub(crate) struct Result {
     pub(crate) totals: Totals,
     pub(crate) slopes: Slopes,
     /// The last that the server said of itself.
-    pub(crate) server: Option<ServerFigures>,
+    pub(crate) server: ServerFigures,
     pub(crate) first_body_byte: Option<Quantiles>,
     pub(crate) latency: Option<Quantiles>,
     pub(crate) findings: Findings,
@@ -41,7 +41,7 @@ pub(crate) struct Result {
 /// Of the newest server's process, its warm-up left out.
 #[derive(Debug, Default, Serialize)]
 pub(crate) struct Slopes {
-    /// PSS where it can be had, else RSS; KiB.
+    /// Anonymous memory, KiB: shared pages come and go with other processes.
     pub(crate) memory: Option<Slope>,
     pub(crate) fds: Option<Slope>,
     pub(crate) threads: Option<Slope>,
@@ -74,7 +74,7 @@ pub(crate) fn slopes<'a>(samples: impl Iterator<Item = &'a Sample>, warm_up: f64
         slope(&points, allowance)
     };
     Slopes {
-        memory: line(|weight| Some(weight.pss_kib.unwrap_or(weight.rss_kib) as f64), MEMORY),
+        memory: line(|weight| Some(weight.anon_kib as f64), MEMORY),
         fds: line(|weight| weight.fds.map(|fds| fds as f64), FDS),
         threads: line(|weight| Some(weight.threads as f64), THREADS),
         kernel_tcp: line(|weight| Some(weight.kernel_tcp_kib as f64), MEMORY),
@@ -86,7 +86,7 @@ impl Spoken for Sample {
         let Self { seconds, listening, joining, mbit_per_s, findings, totals, .. } = self;
         let memory = self.weight.as_ref().map_or(String::new(), |weight| {
             let fds = weight.fds.map_or(String::new(), |fds| format!(", {fds} fds"));
-            format!("  server {:.1} MiB{fds}", weight.pss_kib.unwrap_or(weight.rss_kib) as f64 / 1024.0)
+            format!("  server {:.1} MiB{fds}", weight.rss_kib as f64 / 1024.0)
         });
         let cpu = self.cpu_percent.map_or(String::new(), |cpu| format!(", {cpu:.1} %"));
         format!(
@@ -102,7 +102,8 @@ impl Spoken for Result {
         let mut text = String::new();
         let mut row = |name: &str, value: String| writeln!(text, "{name:<NAME_WIDTH$} {value}").expect("writing to a String");
         let stopped = if self.stopped { format!(", stopped: go on with --resume {}", self.folder) } else { String::new() };
-        row("time", format!("{} in {} sessions{stopped}", time(self.seconds), self.sessions));
+        let sessions = if self.sessions > 1 { format!(" in {} sessions", self.sessions) } else { String::new() };
+        row("time", format!("{}{sessions}{stopped}", time(self.seconds)));
         row("folder", self.folder.clone());
         let Totals { joined, left, lost, kicked, removed, refused, corrupt, units, body_bytes, .. } = &self.totals;
         let audience = format!("{joined} joined, left {left}, removed by API {kicked}, removed as slow or stalled {removed}, lost {lost}");
@@ -111,19 +112,21 @@ impl Spoken for Result {
         let faults: Vec<String> = self.totals.faults.iter().map(|(kind, n)| format!("{kind} {n}")).collect();
         row("sources", format!("{} runs, {} records; {}", self.totals.runs, self.totals.records, faults.join(", ")));
         row("visits", format!("{} answers, {} removals, {} reloads", self.totals.answers, self.totals.kicks, self.totals.reloads));
-        if let Some(server) = &self.server {
-            let left: Vec<String> = server.departures.iter().filter(|(_, n)| **n > 0).map(|(reason, n)| format!("{reason} {n}")).collect();
-            row("server's departures", left.join(", "));
-        }
+        let happened = self.server.departures.iter().filter(|(_, n)| **n > 0);
+        let departures: Vec<String> = happened.map(|(reason, n)| format!("{reason} {n}")).collect();
+        row("server's departures", departures.join(", "));
         for (name, quantiles) in [("first body byte", &self.first_body_byte), ("latency", &self.latency)] {
             if let Some(quantiles) = quantiles {
                 row(name, quantile_text(quantiles));
             }
         }
         let Slopes { memory, fds, threads, kernel_tcp } = &self.slopes;
-        for (name, slope, unit) in
-            [("memory", memory, "KiB"), ("descriptors", fds, ""), ("threads", threads, ""), ("kernel TCP memory", kernel_tcp, "KiB")]
-        {
+        for (name, slope, unit) in [
+            ("anonymous memory", memory, "KiB"),
+            ("descriptors", fds, ""),
+            ("threads", threads, ""),
+            ("kernel TCP memory", kernel_tcp, "KiB"),
+        ] {
             if let Some(slope) = slope {
                 row(name, slope_text(slope, unit));
             }
@@ -161,11 +164,11 @@ mod tests {
     use super::*;
     use crate::probe::Weight;
 
-    fn sample(seconds: f64, start: f64, rss_kib: u64) -> Sample {
+    fn sample(seconds: f64, start: f64, anon_kib: u64) -> Sample {
         Sample {
             seconds,
             server: Some(ServerFigures { start, ..ServerFigures::default() }),
-            weight: Some(Weight { rss_kib, fds: Some(10), threads: 5, ..Weight::default() }),
+            weight: Some(Weight { anon_kib, fds: Some(10), threads: 5, ..Weight::default() }),
             ..Sample::default()
         }
     }

@@ -4,54 +4,45 @@
 //!  sources, server ─▶ base page ─▶ ramp ─▶ [ churn, samples, checks … ] ─▶ all leave ─▶ sources end ─▶ server ends
 //! ```
 
+mod ending;
+mod parts;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context, anyhow, bail};
+use anyhow::{Context, anyhow};
 
 use super::ask::Door;
-use super::faults::Faults;
 use super::feeder::Feeder;
 use super::house::House;
 use super::invariants::{Books, Seen, check};
-use super::result::{Result, slopes};
 use super::sample::{Sample, ServerFigures, Totals};
 use super::scrape::Scrape;
-use super::settings::Settings;
 use super::store::{State, Store};
 use super::verdict::Reason;
 use super::visitor::{Visitor, Visits};
 use super::watcher::{Look, Watcher, look};
-use crate::check::{Book, Start};
+use crate::check::Book;
 use crate::cli::SoakStart;
 use crate::clock::Nanos;
 use crate::history::History;
-use crate::http::Version;
 use crate::output::Output;
 use crate::probe::Pulse;
 use crate::roster::Roster;
-use crate::schedule::{Dice, Mix, due};
-use crate::swarm::{Plan, Swarm};
-use crate::target::{Protocol, Target};
-use crate::units::{ByteRate, Share};
+use crate::schedule::{Dice, due};
+use crate::swarm::Swarm;
+use crate::target::Target;
 
 const IDLE: Duration = Duration::from_millis(10);
 const JOINS_PER_TURN: usize = 8;
 const SAMPLES_KEPT: usize = 2048;
-/// Generous: a slow machine is not a slow server.
-const JOIN_TIMEOUT: Duration = Duration::from_secs(30);
-const SOURCES_UP_WITHIN: Duration = Duration::from_secs(60);
 /// Longer without a byte while the source has been delivering for as long is starvation.
 const STARVED_AFTER: Duration = Duration::from_secs(20);
-/// How long a server may take to notice that everybody has left, and to take in what its sources sent last.
-const NOTICED_WITHIN: Duration = Duration::from_secs(20);
 /// So many unanswered scrapes in a row and there is no server any more.
 const UNANSWERED_MAX: u32 = 5;
-const SLOW_BUFFER: usize = 16 << 10;
 
 pub(super) struct Run<'a> {
     output: &'a Output,
@@ -71,10 +62,13 @@ pub(super) struct Run<'a> {
     previous: Scrape,
     /// Before the first source of ours.
     unfed: Scrape,
+    /// The books at the sample before: what the tool had seen by then is not news to anybody.
+    known: Books,
     /// Pages in a row that did not come.
     unanswered: u32,
     started: Nanos,
-    asked: Option<(Nanos, Books)>,
+    /// The books when a look was asked for that has not come yet.
+    asked: Option<Books>,
     sampled: (Nanos, Totals, Option<Pulse>),
     died: bool,
     stopped: bool,
@@ -85,20 +79,20 @@ impl<'a> Run<'a> {
         let SoakStart { store, state } = start;
         let settings = &state.settings;
         let targets = settings.targets.iter().map(|typed| Target::resolve(typed)).collect::<anyhow::Result<Vec<_>>>()?;
-        let (door, paths) = door_and_paths(&targets)?;
+        let (door, paths) = parts::door_and_paths(&targets)?;
         let books: Vec<Arc<Book>> = settings.feeds.iter().map(|_| Arc::default()).collect();
         let own = settings.own_server.as_ref();
         // A server that was there before may have had sources before.
         let unfed = if own.is_some() { Ok(Scrape::default()) } else { look(&door, None).page };
         let unfed = unfed.map_err(|why| anyhow!("the server's /metrics: {why}"))?;
         // Sources first, so that a server that calls them finds them.
-        let feeders = feeders(settings, state.session, &books)?;
+        let feeders = parts::feeders(settings, state.session, &books)?;
         let house = own.map(|own| House::start(settings, &own.program, &store, &door)).transpose()?;
         let pid = house.as_ref().map(House::pid).or(settings.pid);
         let watcher = Watcher::start(door.clone(), pid)?;
         let roster = Arc::new(Roster::default());
-        let swarm = Swarm::new(plan(settings, targets, books, roster.clone()))?;
-        let base = await_sources(&door, &paths[..feeders.len()])?;
+        let swarm = Swarm::new(parts::plan(settings, targets, books, roster.clone()))?;
+        let base = parts::await_sources(&door, &paths[..feeders.len()])?;
         let visits = Visits {
             door: door.clone(),
             mounts: paths.clone(),
@@ -131,6 +125,7 @@ impl<'a> Run<'a> {
             previous: base.clone(),
             base,
             unfed,
+            known: Books::default(),
             unanswered: 0,
             started: now,
             asked: None,
@@ -190,13 +185,14 @@ impl<'a> Run<'a> {
     fn watch(&mut self, interval: Duration) -> anyhow::Result<()> {
         let now = Nanos::now();
         if self.asked.is_none() && now.since(self.sampled.0) >= interval && self.watcher.ask() {
-            self.asked = Some((now, self.books()));
+            self.asked = Some(self.books());
         }
         if self.asked.is_some()
             && let Some(look) = self.watcher.take()
-            && let Some((_, before)) = self.asked.take()
+            && let Some(before) = self.asked.take()
         {
-            self.sample(look, &before)?;
+            self.sample(look)?;
+            self.known = before;
         }
         Ok(())
     }
@@ -226,7 +222,7 @@ impl<'a> Run<'a> {
         Books { totals, joining, listening, kicks_asked, records }
     }
 
-    fn sample(&mut self, look: Look, before: &Books) -> anyhow::Result<()> {
+    fn sample(&mut self, look: Look) -> anyhow::Result<()> {
         let now = Nanos::now();
         let after = self.books();
         if let Some(how) = self.house.as_mut().and_then(House::gone) {
@@ -237,7 +233,8 @@ impl<'a> Run<'a> {
         self.own_findings(&after.totals, now);
         let server = match look.page {
             Ok(page) => {
-                self.hold(&page, before, &after, false);
+                let known = std::mem::take(&mut self.known);
+                self.hold(&page, &known, &after, false);
                 self.died |= page.start != self.base.start;
                 let figures = ServerFigures::of(&page);
                 self.previous = page;
@@ -319,156 +316,6 @@ impl<'a> Run<'a> {
         heard.extend(self.feeders.iter().flat_map(|feeder| feeder.standing.take_complaints()).map(|what| (Reason::Source, what)));
         for (reason, what) in heard {
             self.find(reason, what);
-        }
-    }
-
-    /// Ends in order, looks a last time, and says how it went. The folder can be gone on from.
-    pub(super) fn end(&mut self) -> anyhow::Result<Result> {
-        if let Some(visitor) = &mut self.visitor {
-            visitor.stop();
-        }
-        let seconds = self.seconds();
-        let joining = self.swarm.ledger.joining;
-        self.swarm.leave_all();
-        // Who was still joining has not been refused, nor has anybody been lost by our leaving.
-        debug_assert_eq!(self.swarm.ledger.joining, 0, "{joining} were joining");
-        if !self.died {
-            self.last_look();
-        }
-        let books = self.books();
-        self.hear_complaints();
-        self.own_findings(&books.totals, Nanos::now());
-        if let Some(why) = self.house.take().and_then(House::stop).filter(|_| !self.died) {
-            self.find(why.0, why.1);
-        }
-        let totals = books.totals.plus(&self.earlier.0);
-        if totals.units == 0 {
-            self.find(Reason::Unverified, "not one unit of a stream was verified");
-        }
-        let slopes = slopes(self.history.all(), self.state.settings.warm_up_s);
-        let mut findings = self.state.findings.clone();
-        for (reason, what) in slopes.creeping() {
-            findings.add(seconds, reason, what);
-        }
-        self.save(&totals)?;
-        Ok(Result {
-            version: env!("CARGO_PKG_VERSION"),
-            folder: self.store.folder().display().to_string(),
-            verdict: crate::report::verdict(findings.in_all() == 0),
-            reasons: findings.reasons(),
-            stopped: self.stopped,
-            seconds,
-            sessions: self.state.session,
-            settings: self.state.settings.clone(),
-            totals,
-            slopes,
-            server: self.history.newest().and_then(|sample| sample.server.clone()),
-            first_body_byte: self.swarm.ledger.first_byte.quantiles(),
-            latency: self.swarm.ledger.latency.quantiles(),
-            findings,
-        })
-    }
-
-    /// When everybody has left and the sources have ended, the books must close.
-    fn last_look(&mut self) {
-        let before = self.books();
-        let patience = Nanos::now().after(NOTICED_WITHIN);
-        let others = self.base.sum(|mount| mount.listeners);
-        let mut page = look(&self.door, None).page;
-        while let Ok(seen) = &page
-            && seen.sum(|mount| mount.listeners) > others
-            && Nanos::now() < patience
-        {
-            thread::sleep(IDLE * 10);
-            page = look(&self.door, None).page;
-        }
-        match page {
-            Ok(page) => {
-                let after = self.books();
-                self.hold(&page, &before, &after, true);
-            }
-            Err(why) => self.find(Reason::Answer, format!("/metrics: {why}")),
-        }
-        self.feeders.iter_mut().for_each(Feeder::stop);
-        let patience = Nanos::now().after(NOTICED_WITHIN);
-        let mut wrong = self.sources_unlike_their_mounts();
-        while !wrong.is_empty() && Nanos::now() < patience {
-            thread::sleep(IDLE * 10);
-            wrong = self.sources_unlike_their_mounts();
-        }
-        for what in wrong {
-            self.find(Reason::Ledger, what);
-        }
-    }
-
-    /// Where every run ended in order, the mount has received exactly what its source made.
-    fn sources_unlike_their_mounts(&self) -> Vec<String> {
-        let Ok(page) = look(&self.door, None).page else { return Vec::new() };
-        let received = |page: &Scrape, path: &str| page.mounts.get(path).map_or(0, |mount| mount.received_chunks);
-        let mut wrong = Vec::new();
-        for (feeder, path) in self.feeders.iter().zip(&self.paths) {
-            let made = feeder.standing.records.load(Ordering::Relaxed);
-            let taken = received(&page, path).saturating_sub(received(&self.unfed, path));
-            if feeder.standing.torn.load(Ordering::Relaxed) == 0 && taken != made {
-                wrong.push(format!("{path}: the source made {made} records, the mount received {taken}"));
-            }
-        }
-        wrong
-    }
-}
-
-fn door_and_paths(targets: &[Target]) -> anyhow::Result<(Door, Vec<String>)> {
-    let mut paths = Vec::new();
-    let mut door = None;
-    for target in targets {
-        let Protocol::Http { host, path } = &target.protocol else { bail!("`{}`: http://… is wanted", target.typed) };
-        door = Some(Door { address: target.address, host: host.clone() });
-        paths.push(path.clone());
-    }
-    Ok((door.context("no target")?, paths))
-}
-
-fn feeders(settings: &Settings, session: u32, books: &[Arc<Book>]) -> anyhow::Result<Vec<Feeder>> {
-    let every = Duration::from_secs_f64(settings.faults_every_s);
-    let mut feeders = Vec::new();
-    for (at, (feed, book)) in settings.feeds.iter().zip(books).enumerate() {
-        let seed = settings.seed.wrapping_add(u64::from(session) << 32);
-        let faults = (settings.harmed(at) && !every.is_zero()).then(|| Faults::new(seed, at, every));
-        feeders.push(Feeder::start(*feed, settings.shape(), book.clone(), faults)?);
-    }
-    Ok(feeders)
-}
-
-fn plan(settings: &Settings, targets: Vec<Target>, books: Vec<Arc<Book>>, roster: Arc<Roster>) -> Plan {
-    let slow = (settings.slow_share > 0.0).then_some((Share(settings.slow_share), ByteRate(settings.slow_rate)));
-    Plan {
-        targets,
-        listeners: settings.listeners,
-        // Every second healthy listener is measured, and so never leaves of its own: those hear every fault of their source.
-        mix: Mix { stalled: Share(settings.stalled_share), slow, measure_every: 2, verify: settings.verify },
-        version: Version::Http11,
-        sources: 1,
-        join_timeout: JOIN_TIMEOUT,
-        reconnect: true,
-        longest_period: Duration::from_millis(500),
-        format: None,
-        start: Start::Exact,
-        slow_buffer: Some(SLOW_BUFFER),
-        books,
-        roster: Some(roster),
-    }
-}
-
-/// The page of a server whose sources are all there: nobody is refused because the soak was too early.
-fn await_sources(door: &Door, fed: &[String]) -> anyhow::Result<Scrape> {
-    let patience = Nanos::now().after(SOURCES_UP_WITHIN);
-    loop {
-        let page = look(door, None).page;
-        match page {
-            Ok(page) if fed.iter().all(|path| page.mounts.get(path).is_some_and(|mount| mount.source_up)) => return Ok(page),
-            Err(why) if Nanos::now() > patience => bail!("the server's /metrics: {why}"),
-            Ok(_) if Nanos::now() > patience => bail!("not all of {} have their source", fed.join(", ")),
-            _ => thread::sleep(IDLE * 5),
         }
     }
 }

@@ -38,7 +38,8 @@ impl std::str::FromStr for Feed {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct OwnServer {
     pub(crate) program: PathBuf,
-    pub(crate) port: u16,
+    /// Its own, and one for the source of each mount.
+    pub(crate) ports: Vec<u16>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -99,9 +100,9 @@ impl Default for Settings {
 pub(crate) const OWN_MOUNTS: [&str; 3] = ["/steady", "/called", "/calling"];
 
 impl Settings {
-    /// The targets and feeds of a flumen of its own at `port`; the ports above it are for its sources.
+    /// The targets and feeds of a flumen of its own.
     pub(crate) fn at_home(&mut self, server: OwnServer) {
-        let at = |above: u16| SocketAddr::from((Ipv4Addr::LOCALHOST, server.port.saturating_add(above)));
+        let at = |which: usize| SocketAddr::from((Ipv4Addr::LOCALHOST, server.ports.get(which).copied().unwrap_or(0)));
         self.targets = OWN_MOUNTS.iter().map(|path| format!("http://{}{path}", at(0))).collect();
         self.feeds = vec![Feed::Listen(at(1)), Feed::Connect(at(2)), Feed::Listen(at(3))];
         (self.alone, self.own_server) = (true, Some(server));
@@ -109,12 +110,12 @@ impl Settings {
 
     /// The configuration of that flumen: short limits, so that slow and stalled listeners come to their ends within minutes.
     pub(crate) fn own_configuration(&self) -> String {
-        let port = self.own_server.as_ref().map_or(0, |server| server.port);
+        let port = self.own_server.as_ref().and_then(|server| server.ports.first().copied()).unwrap_or(0);
         let (most, connections) = (self.listeners + 100, self.listeners + 300);
         let mut text = format!(
             "[server]\nlisten = [\"127.0.0.1:{port}\"]\nmax_listeners = {most}\nmax_connections = {connections}\n\n[mount_defaults]\n\
              content_type = \"application/x-flumen-test\"\nsync = \"burst-keyframe\"\nburst = [\"2s\"]\nsoft_limit = \"6s\"\n\
-             hard_limit = \"12s\"\nidle_timeout = \"20s\"\nrecover = \"keyframe\"\n"
+             hard_limit = \"12s\"\nidle_timeout = \"20s\"\n"
         );
         for (path, feed) in OWN_MOUNTS.iter().zip(&self.feeds) {
             let (element, address) = match feed {
@@ -122,7 +123,9 @@ impl Settings {
                 Feed::Connect(address) => ("tcpserversrc", address),
             };
             let pipeline = format!("{element} host={} port={} ! gdpdepay", address.ip(), address.port());
-            text.push_str(&format!("\n[[mount]]\npath = \"{path}\"\npipeline = \"{pipeline}\"\n"));
+            // The slow are moved on, and on the last mount removed.
+            let recover = if *path == OWN_MOUNTS[OWN_MOUNTS.len() - 1] { "none" } else { "keyframe" };
+            text.push_str(&format!("\n[[mount]]\npath = \"{path}\"\nrecover = \"{recover}\"\npipeline = \"{pipeline}\"\n"));
         }
         text
     }
@@ -158,11 +161,11 @@ mod tests {
     #[test]
     fn a_server_of_its_own_has_a_target_and_a_feed_for_every_mount() {
         let mut settings = Settings::default();
-        settings.at_home(OwnServer { program: "flumen".into(), port: 2300 });
+        settings.at_home(OwnServer { program: "flumen".into(), ports: vec![2300, 2311, 2322, 2333] });
         assert_eq!(settings.targets.len(), settings.feeds.len());
         assert_eq!(settings.targets[0], "http://127.0.0.1:2300/steady");
         let text = settings.own_configuration();
-        assert!(text.contains("tcpserversrc host=127.0.0.1 port=2302 ! gdpdepay"), "{text}");
+        assert!(text.contains("tcpserversrc host=127.0.0.1 port=2322 ! gdpdepay"), "{text}");
         assert_eq!(text.matches("[[mount]]").count(), 3);
         assert!(!settings.harmed(0) && settings.harmed(1) && settings.harmed(2));
     }
