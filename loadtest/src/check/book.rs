@@ -18,6 +18,8 @@ const RUNS_KEPT: usize = 256;
 #[derive(Debug, Default)]
 pub(crate) struct Book {
     runs: Mutex<VecDeque<Run>>,
+    /// The server may still hold runs from before this book was begun.
+    has_past: bool,
 }
 
 #[derive(Debug)]
@@ -29,6 +31,11 @@ struct Run {
 }
 
 impl Book {
+    /// For a mount that may have had other sources before.
+    pub(crate) fn with_past() -> Self {
+        Self { has_past: true, ..Self::default() }
+    }
+
     /// A run begins: to be called before anything of it is sent, and after the one before has ended.
     pub(crate) fn begin(&self, header: &[u8]) {
         let mut runs = self.lock();
@@ -55,6 +62,10 @@ impl Book {
         let runs = self.lock();
         let place = |wanted: &[u8]| runs.iter().position(|run| run.header == wanted);
         let Some(now) = place(header) else {
+            // The past comes before all that is known, for whoever begins there.
+            if self.has_past && last.is_none_or(|(before, _)| place(before).is_none()) {
+                return Ok(());
+            }
             return complain(FaultKind::Torn, "a streamheader that no source has sent");
         };
         let Some((before, record)) = last else { return Ok(()) };
@@ -126,6 +137,21 @@ mod tests {
         book.torn_off(3);
         assert!(book.may_follow(Some((b"a", Some(2))), b"d").is_ok());
         assert!(book.may_follow(Some((b"a", Some(1))), b"d").is_err(), "of the one before it is");
+    }
+
+    #[test]
+    fn a_server_with_a_past_may_still_hold_it_but_never_goes_back_to_it() {
+        let book = Book::with_past();
+        book.begin(b"a");
+        for (last, header, fine) in [
+            (None, "old", true),
+            (Some(("old", Some(5))), "older", true),
+            (Some(("old", Some(5))), "a", true),
+            (Some(("a", Some(0))), "old", false),
+        ] {
+            let last = last.map(|(before, record)| (str::as_bytes(before), record));
+            assert_eq!(book.may_follow(last, header.as_bytes()).is_ok(), fine, "{last:?} → {header}");
+        }
     }
 
     #[test]

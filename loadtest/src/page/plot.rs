@@ -21,7 +21,8 @@ const STRETCHES: usize = 240;
 
 const WIDTH: u32 = 480;
 const HEIGHT: u32 = 270;
-const LETTERS: u32 = 13;
+/// Comes out a fifth smaller: `plotters` means another size than CSS.
+const LETTERS: u32 = 16;
 const INK: RGBColor = RGBColor(0x1c, 0x1f, 0x23);
 const GRID: RGBColor = RGBColor(0xd6, 0xda, 0xde);
 
@@ -78,8 +79,8 @@ pub(super) fn lines(x: &str, y: &str, series: &[Series]) -> anyhow::Result<Optio
         let mut chart = ChartBuilder::on(&area)
             .margin(6)
             .margin_right(14)
-            .x_label_area_size(38)
-            .y_label_area_size(64)
+            .x_label_area_size(44)
+            .y_label_area_size(68)
             .build_cartesian_2d(widened(across, 0.0), widened(up.start.min(0.0)..up.end, 0.06))?;
         chart
             .configure_mesh()
@@ -138,7 +139,7 @@ pub(super) fn bars(y: &str, groups: &[Group], names: &[&str]) -> anyhow::Result<
         let mut chart = ChartBuilder::on(&area)
             .margin(6)
             .margin_right(64)
-            .x_label_area_size(38)
+            .x_label_area_size(44)
             .build_cartesian_2d(widened(up.start.min(0.0)..up.end, 0.02), 0.0..f64::from(rows))?;
         chart
             .configure_mesh()

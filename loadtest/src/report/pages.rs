@@ -75,7 +75,8 @@ pub(crate) fn storm(result: &Storm) -> Page {
         title: format!("loadtest storm: {} listeners, {}", result.listeners, result.verdict),
         blocks: vec![
             Block::Text(format!("{}, made by loadtest {}.", result.targets.join(", "), result.version)),
-            Block::Table { head: Vec::new(), rows: rows_of(result) },
+            // The rounds have no name and come below, with more room.
+            Block::Table { head: Vec::new(), rows: rows_of(result).into_iter().filter(|row| !row[0].is_empty()).collect() },
             Block::Heading("Rounds".to_owned()),
             Block::Table {
                 head: ["round", "joined", "refused", "all decided in", "first body byte"].map(str::to_owned).to_vec(),

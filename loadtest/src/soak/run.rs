@@ -41,6 +41,8 @@ const JOINS_PER_TURN: usize = 8;
 const SAMPLES_KEPT: usize = 2048;
 /// Longer without a byte while the source has been delivering for as long is starvation.
 const STARVED_AFTER: Duration = Duration::from_secs(20);
+/// Faults of one interval that are told in words.
+const FAULTS_TOLD: usize = 3;
 /// So many unanswered scrapes in a row and there is no server any more.
 const UNANSWERED_MAX: u32 = 5;
 
@@ -80,8 +82,9 @@ impl<'a> Run<'a> {
         let settings = &state.settings;
         let targets = settings.targets.iter().map(|typed| Target::resolve(typed)).collect::<anyhow::Result<Vec<_>>>()?;
         let (door, paths) = parts::door_and_paths(&targets)?;
-        let books: Vec<Arc<Book>> = settings.feeds.iter().map(|_| Arc::default()).collect();
         let own = settings.own_server.as_ref();
+        let book = || if own.is_some() { Book::default() } else { Book::with_past() };
+        let books: Vec<Arc<Book>> = settings.feeds.iter().map(|_| Arc::new(book())).collect();
         // A server that was there before may have had sources before.
         let unfed = if own.is_some() { Ok(Scrape::default()) } else { look(&door, None).page };
         let unfed = unfed.map_err(|why| anyhow!("the server's /metrics: {why}"))?;
@@ -300,7 +303,9 @@ impl<'a> Run<'a> {
         let new = now.corrupt - then.corrupt;
         let words = &self.swarm.ledger.faults_in_words;
         let from = usize::try_from(then.corrupt).unwrap_or(usize::MAX).min(words.len());
-        findings.add_many(seconds, Reason::Corrupt, new, words[from..].join("; "));
+        let told = &words[from..words.len().min(from + FAULTS_TOLD)];
+        let told = if told.is_empty() { "more of them".to_owned() } else { told.join("; ") };
+        findings.add_many(seconds, Reason::Corrupt, new, told);
         for (at, feeder) in self.feeders.iter().enumerate() {
             let delivering = feeder.standing.delivering_for(moment).is_some_and(|length| length > STARVED_AFTER);
             let silence = self.swarm.longest_silence(at, moment).filter(|silence| delivering && *silence > STARVED_AFTER);
