@@ -273,14 +273,14 @@ impl<'a> Run<'a> {
         };
         self.sampled = (now, after.totals, look.pulse);
         self.store.note(&sample).context("cannot write a sample")?;
-        self.save(&sample.totals)?;
+        self.save(sample.seconds, &sample.totals)?;
         self.output.progress(&sample)?;
         self.history.note(sample);
         Ok(())
     }
 
-    fn save(&mut self, totals: &Totals) -> anyhow::Result<()> {
-        (self.state.seconds, self.state.totals) = (self.seconds(), totals.clone());
+    fn save(&mut self, seconds: f64, totals: &Totals) -> anyhow::Result<()> {
+        (self.state.seconds, self.state.totals) = (seconds, totals.clone());
         self.store.save(&self.state).context("cannot write the state")
     }
 

@@ -47,7 +47,7 @@ impl Run<'_> {
         for (reason, what) in slopes.creeping() {
             findings.add(seconds, reason, what);
         }
-        self.save(&totals)?;
+        self.save(seconds, &totals)?;
         Ok(Result {
             version: env!("CARGO_PKG_VERSION"),
             folder: self.store.folder().display().to_string(),
