@@ -74,6 +74,14 @@ fn no_progress_for_the_idle_timeout_is_stalled_and_a_silent_source_is_nobodys_fa
     assert!(until(SECOND * 15, || left(&server, "stalled") == 1.0), "log:\n{}", server.log());
     assert!(!patient.ends_within(SECOND));
     assert_eq!(server.metric("flumen_listeners", &["silent"]), 1.0);
+    assert!(until(SECOND * 30, || orphans(server.port) == 0), "the kernel forgets what the stalled one did not take");
+}
+
+/// Connections of a local port that were closed with data queued (FIN_WAIT1).
+fn orphans(port: u16) -> usize {
+    let table = std::fs::read_to_string("/proc/net/tcp").expect("a table of connections");
+    let ours = format!("0100007F:{port:04X}");
+    table.lines().filter(|line| matches!(line.split_whitespace().collect::<Vec<_>>()[..], [_, local, _, "04", ..] if local == ours)).count()
 }
 
 #[test]

@@ -199,7 +199,13 @@ impl<W> Listener<W> {
     }
 
     /// Consumes the listener, and with it the socket.
-    pub(super) fn leave(self, why: Departure, now: Moment) -> Obituary {
+    pub(super) fn leave(mut self, why: Departure, now: Moment) -> Obituary
+    where
+        W: Wire,
+    {
+        if matches!(why, Departure::TooSlow | Departure::Stalled | Departure::Kicked) {
+            self.wire.give_up();
+        }
         let about = *self.about;
         Obituary {
             id: about.id,

@@ -37,6 +37,9 @@ pub trait Wire {
     /// When the connection is already broken.
     fn set_send_buffer(&mut self, bytes: u32) -> io::Result<()>;
 
+    /// Closing follows: what the peer does not take soon, the kernel forgets.
+    fn give_up(&mut self);
+
     /// Sends what it can.
     ///
     /// # Errors
@@ -64,6 +67,9 @@ const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 const KEEPALIVE_COUNT: u32 = 3;
 /// A power-cut peer with data on its way is noticed by then; the kernel takes this for the end of keepalive as well.
 const USER_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// The longest that the kernel keeps what a listener that was removed does not take.
+const ORPHAN_MOST: Duration = Duration::from_secs(10);
 
 impl Socket {
     /// Takes over a socket.
@@ -127,6 +133,12 @@ impl Wire for Socket {
 
     fn set_send_buffer(&mut self, bytes: u32) -> io::Result<()> {
         Ok(sockopt::set_socket_send_buffer_size(&self.0, bytes as usize)?)
+    }
+
+    fn give_up(&mut self) {
+        // A connection that is closed with data queued is an orphan of the kernel's, outside of every limit of ours. Not a reset:
+        // who merely was slow may read what is there. On unix sockets this fails, and there nothing is left over.
+        let _ = sockopt::set_tcp_user_timeout(&self.0, ORPHAN_MOST.as_millis() as u32);
     }
 
     fn send(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {

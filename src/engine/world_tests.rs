@@ -319,6 +319,7 @@ impl Wire for Sink {
     fn set_send_buffer(&mut self, _: u32) -> io::Result<()> {
         Ok(())
     }
+    fn give_up(&mut self) {}
     fn send(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         let mut heard = self.0.borrow_mut();
         let before = heard.len();
