@@ -12,7 +12,7 @@ use super::tree::Node;
 use super::value::{
     boolean, coalesce, dscp, duration, extents, line, media_type, number, one_of, or_none, pipeline, send_buffer, size, web_address, word,
 };
-use crate::engine::broadcast::Rules;
+use crate::engine::broadcast::{PATIENCE, Rules};
 use crate::engine::pace::Coalesce;
 use crate::fanout::placement::{SyncMethod, Wish};
 use crate::fanout::recovery::{Limits, RecoverPolicy};
@@ -67,6 +67,7 @@ pub(super) fn read(
         limits,
         recover: reader.take("recover", word).unwrap_or(RecoverPolicy::Keyframe),
         resend_streamheader: reader.take("resend_streamheader", boolean).unwrap_or(true),
+        patience: PATIENCE,
         idle_timeout: reader.take("idle_timeout", or_none(duration(seconds(1)..=YEAR, true))).unwrap_or(Some(seconds(60))),
         max_duration: reader.take("max_listener_duration", or_none(duration(seconds(1)..=YEAR, true))).flatten(),
         coalesce: reader.take("coalesce", coalesce).unwrap_or(Coalesce { min: Duration::from_millis(20), max: Duration::from_millis(500) }),

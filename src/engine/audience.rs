@@ -10,6 +10,7 @@
 mod judging;
 mod rotation;
 
+use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,7 +24,7 @@ use super::pace::{Pace, Rotor};
 use super::socket::{Discarded, Wire, send_buffer};
 use crate::fanout::cursor::MOST_SLICES;
 use crate::fanout::departure::Departure;
-use crate::fanout::recovery::{Limits, RecoverPolicy};
+use crate::fanout::recovery::{Edges, Limits, RecoverPolicy};
 use crate::fanout::ring::Ring;
 use crate::fanout::stats::add;
 use crate::units::{ListenerId, Moment, Seq};
@@ -80,6 +81,10 @@ pub(super) struct Audience<W> {
     /// Half of the limits: unoffered data beyond it does not wait for the window.
     eager: Limits,
     blocked: Vec<Place>,
+    /// Those whose patience has not run out yet, each once.
+    newly_full: VecDeque<Place>,
+    /// Used while judging; kept for its room.
+    edges: Vec<Edges>,
     ready: Vec<Place>,
     readable: Vec<Place>,
     departed: Vec<Obituary>,
@@ -111,6 +116,8 @@ impl<W: Wire> Audience<W> {
             lap_left: 0,
             eager,
             blocked: Vec::new(),
+            newly_full: VecDeque::new(),
+            edges: Vec::new(),
             ready: Vec::new(),
             readable: Vec::new(),
             departed: Vec::new(),
@@ -138,7 +145,8 @@ impl<W: Wire> Audience<W> {
     #[cfg(test)]
     pub(super) fn room(&self) -> usize {
         let lists = [&self.blocked, &self.ready, &self.readable].map(Vec::capacity);
-        self.table.capacity() + self.free.capacity() + self.departed.capacity() + lists.iter().sum::<usize>() + self.ring.room()
+        let judging = self.newly_full.capacity() + self.edges.capacity();
+        self.table.capacity() + self.free.capacity() + self.departed.capacity() + lists.iter().sum::<usize>() + judging + self.ring.room()
     }
 
     // ---- coming and going ----
@@ -210,6 +218,7 @@ impl<W: Wire> Audience<W> {
             self.ring = Ring::default();
             self.broadcast.feed.leave(self.shard);
             self.blocked.clear();
+            self.newly_full.clear();
         }
         if self.table.len() > 64 && self.count < self.table.len() / 4 {
             let before = self.table.len();
@@ -375,6 +384,7 @@ impl<W: Wire> Audience<W> {
             self.ready = ready;
             self.ready.clear(); // keeps its room
         }
+        self.judge_newly_full(turn);
         self.window = pace.window(self.broadcast.rules.coalesce, self.ring.bytes_per_second());
         if self.unvisited > 0 {
             let places = self.table.len();
@@ -468,13 +478,19 @@ impl<W: Wire> Audience<W> {
         if listener.blocked {
             if !was_blocked {
                 listener.progress = turn.now; // it kept up until now, however long ago there was something to send
+                (listener.full_since, listener.judged) = (turn.now, next.back(1)); // as of the newest chunk it still is to be
+                if !rules.patience.is_zero() && !listener.newly_full {
+                    listener.newly_full = true;
+                    self.newly_full.push_back(Place { index, generation: listener.generation });
+                }
             }
             if !listener.listed {
                 listener.listed = true;
                 self.blocked.push(Place { index, generation: listener.generation });
             }
-            if !turn.grace {
-                let edges = self.broadcast.rules.limits.edges(&self.ring, next);
+            if !turn.grace && turn.now.since(listener.full_since) >= rules.patience {
+                listener.judged = next;
+                let edges = rules.limits.edges(&self.ring, next);
                 self.judge(index, edges, turn.now);
             }
         }

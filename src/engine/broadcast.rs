@@ -26,6 +26,9 @@ pub struct Rules {
     pub recover: RecoverPolicy,
     /// Whether changed streamheaders are sent to those who already have some.
     pub resend_streamheader: bool,
+    /// How long a socket may be full before its listener is judged at all. A source may deliver more in one moment than any
+    /// socket takes, and who takes it in the next is not slow.
+    pub patience: Duration,
     /// A listener with unsent data and no progress for so long is removed.
     pub idle_timeout: Option<Duration>,
     /// The longest session.
@@ -41,6 +44,9 @@ pub struct Rules {
     /// Bytes that the mount's chunks may take in memory, those pinned by listeners in the middle of them included.
     pub memory_max: u64,
 }
+
+/// The patience of every mount: longer than a peer that reads takes to empty a socket, shorter than any sensible limit.
+pub const PATIENCE: Duration = Duration::from_millis(50);
 
 /// A mount, as shards see it.
 #[derive(Debug)]

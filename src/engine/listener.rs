@@ -18,7 +18,7 @@ use crate::fanout::departure::Departure;
 use crate::fanout::placement::{self, Placement, Wish};
 use crate::fanout::recovery::Limits;
 use crate::fanout::ring::Ring;
-use crate::units::{ListenerId, Moment};
+use crate::units::{ListenerId, Moment, Seq};
 
 /// Everything the engine needs to serve a listener. Moving it is the hand-over: the sender keeps nothing, the receiver closes.
 #[derive(Debug)]
@@ -72,6 +72,12 @@ pub(super) struct Listener<W> {
     pub(super) received: u32,
     /// When it last took something.
     pub(super) progress: Moment,
+    /// Since when its socket is full; counts only while `blocked`.
+    pub(super) full_since: Moment,
+    /// It has been judged as of all chunks before this, or had room when they came.
+    pub(super) judged: Seq,
+    /// It stands in the audience's list of those whose sockets are newly full.
+    pub(super) newly_full: bool,
     /// How many chunks it was behind when it joined, if its burst is beyond a limit ([`Self::spared`]). Zero: the limits hold.
     pub(super) overdraft: u64,
     /// Tells this listener from an earlier one in the same place of the table.
@@ -103,6 +109,9 @@ impl<W> Listener<W> {
             send_buffer: 0,
             received: 0,
             progress: now,
+            full_since: now,
+            judged: ring.next(),
+            newly_full: false,
             overdraft: 0,
             generation,
             blocked: false,

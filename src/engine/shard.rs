@@ -200,7 +200,7 @@ impl<W: Wire> Shard<W> {
             return Some(Duration::ZERO);
         }
         let sweep = (listeners > 0).then(|| (SWEEP / SWEEP_PARTS as u32).saturating_sub(now.since(self.swept)));
-        let windows = self.audiences.iter().flatten().filter_map(|audience| audience.sleep(self.index));
+        let windows = self.audiences.iter().flatten().filter_map(|audience| audience.sleep(self.index, now));
         let wait = windows.map(|wait| if wait.is_zero() { wait } else { wait.max(TURN_LEAST) });
         wait.chain(sweep).min()
     }

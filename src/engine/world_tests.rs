@@ -241,6 +241,48 @@ fn a_stalled_listener_is_recovered_as_the_policy_says_however_many_chunks_come_a
 }
 
 #[test]
+fn a_socket_that_is_full_for_a_moment_is_no_verdict_on_its_peer() {
+    // A reader of 20 MB/s with a socket of 100 KB, and three megabytes in one moment: never further behind than that moment.
+    for (patience, stays) in [(ms(50), false), (ms(200), true)] {
+        let mut world = World::seeded(34, 1);
+        let rules = Rules { limits: limits("none", "3 chunks"), patience, coalesce: window(0), ..rules() };
+        let mount = world.mount(rules, "1 chunk", 8 * RING_MAX);
+        world.picture(mount, "K");
+        let reader = world.join(Guest { head: 0, ..Guest::slow(mount, 20_000_000, 100_000) });
+        let dead = world.join(Guest { head: 0, ..Guest::stalled(mount, 100_000) });
+        (0..60).for_each(|_| world.push(mount, 50_000, true, None, None));
+        world.run_for(ms(40));
+        assert!(world.here(reader) && world.here(dead), "nobody is judged yet");
+        world.run_for(ms(300));
+        assert_eq!(world.here(reader), stays, "{patience:?}");
+        assert_eq!(world.departure(dead), Some(Departure::TooSlow), "{patience:?}: though nothing more has come");
+        world.end();
+    }
+}
+
+#[test]
+fn patience_changes_when_a_verdict_is_given_and_not_which() {
+    for recover in RecoverPolicy::ALL {
+        let mut places = Vec::new();
+        for patience in [0, 50, 150] {
+            let mut world = World::seeded(35, 1);
+            let rules = Rules { limits: limits("5 chunks", "none"), recover, patience: ms(patience), coalesce: window(0), ..rules() };
+            let mount = world.mount(rules, "10s", RING_MAX);
+            world.picture(mount, "K");
+            let slow = world.join(Guest { head: 0, recorded: true, ..Guest::stalled(mount, 100) });
+            for kind in "......K......K.....".chars() {
+                world.push_kind(mount, kind);
+                world.run_for(ms(10));
+            }
+            world.run_for(ms(200));
+            places.push((world.dropped(mount, slow), world.list(mount)[0].lag.chunks));
+            world.end();
+        }
+        assert!(places.windows(2).all(|pair| pair[0] == pair[1]), "{recover:?}: {places:?}");
+    }
+}
+
+#[test]
 fn memory_is_bounded_however_many_stop_in_the_middle_of_a_chunk() {
     let mut world = World::seeded(13, 1);
     let ring_max = 64 * 1024;

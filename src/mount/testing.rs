@@ -28,6 +28,7 @@ pub(crate) fn settings(path: &str) -> Settings {
             limits: Limits::default(),
             recover: RecoverPolicy::None,
             resend_streamheader: true,
+            patience: Duration::ZERO,
             idle_timeout: None,
             max_duration: None,
             coalesce: Coalesce { min: Duration::from_millis(5), max: Duration::from_millis(5) },

@@ -57,6 +57,7 @@ pub(crate) fn rules() -> Rules {
         limits: Limits::default(),
         recover: RecoverPolicy::None,
         resend_streamheader: true,
+        patience: Duration::ZERO,
         idle_timeout: None,
         max_duration: None,
         coalesce: Coalesce { min: Duration::ZERO, max: Duration::ZERO },

@@ -5,13 +5,16 @@ use super::{Audience, LAG_SAMPLE, TurnContext};
 use crate::engine::listener::Listener;
 use crate::engine::socket::{Wire, send_buffer};
 use crate::fanout::departure::Departure;
-use crate::fanout::recovery::{self, Verdict};
+use crate::fanout::recovery::{self, Edges, Verdict};
 use crate::fanout::ring::Ring;
 use crate::fanout::stats::add;
 use crate::units::{Moment, Seq};
 
+/// Chunks that usually come between two turns, at most: room for their edges is kept.
+const EDGES_KEPT: usize = 256;
+
 impl<W: Wire> Audience<W> {
-    /// Judges those whose sockets are full, at each chunk since `before`.
+    /// Judges those whose sockets are full, at each chunk that has come since `before`.
     pub(super) fn judge_blocked(&mut self, before: Seq, turn: TurnContext) {
         let mut blocked = std::mem::take(&mut self.blocked);
         blocked.retain(|&place| {
@@ -19,27 +22,72 @@ impl<W: Wire> Audience<W> {
             listener.listed = listener.blocked && !listener.queued;
             listener.listed
         });
-        if turn.grace || blocked.is_empty() {
-            self.blocked = blocked;
-            return;
-        }
-        let mut upto = before.max(self.ring.oldest());
-        while upto < self.ring.next() {
-            upto = upto.next();
-            let edges = self.broadcast.rules.limits.edges(&self.ring, upto);
-            for place in &blocked {
-                // Most are inside both limits: one look at the place in the stream, none at anything else.
-                let Some(listener) = &mut self.table[place.index as usize] else { continue };
-                if listener.cursor.at() < edges.soft || listener.cursor.at() < edges.hard || listener.cursor.awaits_keyframe() {
-                    self.judge(place.index, edges, turn.now);
-                }
+        if !blocked.is_empty() {
+            let mut edges = std::mem::take(&mut self.edges);
+            let (mut upto, next) = (before.max(self.ring.oldest()), self.ring.next());
+            while upto < next {
+                upto = upto.next();
+                edges.push(self.broadcast.rules.limits.edges(&self.ring, upto));
             }
+            blocked.iter().for_each(|place| self.judge_since(place.index, &edges, turn));
+            edges.clear();
+            edges.shrink_to(EDGES_KEPT);
+            self.edges = edges;
         }
         self.blocked = blocked;
     }
 
+    /// Those whose sockets have been full for as long as the mount's patience lasts are judged, even if nothing more comes.
+    pub(super) fn judge_newly_full(&mut self, turn: TurnContext) {
+        for _ in 0..self.newly_full.len() {
+            let Some(place) = self.newly_full.pop_front() else { break };
+            let patience = self.broadcast.rules.patience;
+            let Some(listener) = self.at(place) else { continue };
+            if listener.blocked && turn.now.since(listener.full_since) < patience {
+                self.newly_full.push_back(place);
+                continue;
+            }
+            listener.newly_full = false;
+            if listener.blocked && !listener.queued {
+                self.judge_since(place.index, &[], turn);
+            }
+        }
+    }
+
+    /// Judges a listener whose socket is full at each chunk since it was last judged, one by one, so that the verdict does not
+    /// depend on how many came between two looks. `edges` are those of the newest chunks, as far as they are known.
+    fn judge_since(&mut self, index: u32, edges: &[Edges], turn: TurnContext) {
+        let (next, rules) = (self.ring.next(), &self.broadcast.rules);
+        let Some(listener) = &mut self.table[index as usize] else { return };
+        if turn.grace {
+            listener.judged = next;
+            return;
+        }
+        if turn.now.since(listener.full_since) < rules.patience {
+            return;
+        }
+        let mut upto = std::mem::replace(&mut listener.judged, next).max(self.ring.oldest());
+        let inside = |edges: &Edges, listener: &Listener<W>| {
+            let (at, waits) = (listener.cursor.at(), listener.cursor.awaits_keyframe());
+            at >= edges.soft && at >= edges.hard && !waits
+        };
+        // Most are inside both limits, and then they were so at each chunk before: one look at the place in the stream.
+        if edges.last().is_some_and(|newest| inside(newest, listener)) {
+            return;
+        }
+        while upto < next {
+            upto = upto.next();
+            let known = edges.len().checked_sub(1 + next.since(upto) as usize).map(|i| edges[i]);
+            let edges = known.unwrap_or_else(|| self.broadcast.rules.limits.edges(&self.ring, upto));
+            let Some(listener) = &self.table[index as usize] else { return };
+            if !inside(&edges, listener) {
+                self.judge(index, edges, turn.now);
+            }
+        }
+    }
+
     /// Judges one listener and executes the verdict.
-    pub(super) fn judge(&mut self, index: u32, edges: recovery::Edges, now: Moment) {
+    pub(super) fn judge(&mut self, index: u32, edges: Edges, now: Moment) {
         let Some(listener) = &mut self.table[index as usize] else { return };
         let (rules, counters) = (&self.broadcast.rules, &self.broadcast.counters);
         add(&counters.dropped_chunks, listener.cursor.look_for_keyframe(&self.ring));

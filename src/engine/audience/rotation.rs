@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::Audience;
 use crate::engine::socket::Wire;
-use crate::units::{ByteCount, Extent, Extents};
+use crate::units::{ByteCount, Extent, Extents, Moment};
 
 impl<W: Wire> Audience<W> {
     /// Whether what has not been offered yet is so much that waiting longer could cost somebody its place.
@@ -27,7 +27,7 @@ impl<W: Wire> Audience<W> {
     }
 
     /// How long the shard may sleep for this audience's sake; `None`: until it is woken. Arms the bell where a push must wake it.
-    pub(in crate::engine) fn sleep(&self, shard: usize) -> Option<Duration> {
+    pub(in crate::engine) fn sleep(&self, shard: usize, now: Moment) -> Option<Duration> {
         if !self.ready.is_empty() || !self.readable.is_empty() {
             return Some(Duration::ZERO);
         }
@@ -35,10 +35,12 @@ impl<W: Wire> Audience<W> {
             return None;
         }
         let wait = (self.unvisited > 0).then(|| self.rotor.wait(self.table.len(), self.window));
+        let verdict = self.newly_full.front().and_then(|place| self.table.get(place.index as usize)?.as_ref());
+        let verdict = verdict.map(|listener| self.broadcast.rules.patience.saturating_sub(now.since(listener.full_since)));
         if (wait.is_none() || !self.blocked.is_empty() || self.tight()) && !self.broadcast.feed.arm(shard, self.seen) {
             return Some(Duration::ZERO);
         }
-        wait
+        wait.into_iter().chain(verdict).min()
     }
 
     /// Whether the limits are so tight, or the history so short, that a window's worth of data comes near them.

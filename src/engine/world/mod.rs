@@ -161,6 +161,7 @@ pub(crate) fn rules() -> Rules {
         limits: Limits::default(),
         recover: RecoverPolicy::None,
         resend_streamheader: true,
+        patience: Duration::ZERO,
         idle_timeout: None,
         max_duration: None,
         coalesce: window(100),
