@@ -1,6 +1,7 @@
 # make run    build and start the server on its embedded demo configuration
 # make test   every test; installs what the tests need
 # make soak   everything that can happen to a server, for DURATION=1h
+# make bench  instructions of the hot paths, against those recorded
 # The Debian packages that are missing are installed first (with sudo, unless you are root).
 
 CARGO ?= cargo
@@ -9,9 +10,10 @@ ARGS  ?=
 
 BUILD_PACKAGES := gcc libc6-dev pkg-config libgstreamer1.0-dev libgstreamer-plugins-base1.0-dev
 RUN_PACKAGES   := gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad gstreamer1.0-plugins-ugly gstreamer1.0-x fonts-dejavu-core
+BENCH_PACKAGES := valgrind
 TEST_PACKAGES  := gstreamer1.0-tools gstreamer1.0-libav ffmpeg curl mpv chromium prometheus
 
-.PHONY: run build test lint deps test-deps world fuzz soak clean
+.PHONY: run build test lint deps test-deps world fuzz soak clean bench bench-record bench-time bench-deps
 
 run: deps
 	$(CARGO) run --release --locked --bin flumen -- $(ARGS)
@@ -28,6 +30,19 @@ lint: deps
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps --document-private-items
+
+# Instructions per unit of work, the same on a busy machine as on an idle one: make bench ONLY="turn gather"
+# A change that means to alter them records them anew in the same commit.
+ONLY ?=
+bench: bench-deps
+	$(CARGO) bench --locked --bench instructions -- $(ONLY)
+
+bench-record: bench-deps
+	$(CARGO) bench --locked --bench instructions -- --record $(ONLY)
+
+# The same by the clock; on a quiet machine.
+bench-time: deps
+	$(CARGO) bench --locked --bench timed -- $(ONLY)
 
 # The seeded world with many more seeds than CI has time for: make world SEEDS=100000
 SEEDS ?= 5000
@@ -57,6 +72,9 @@ deps:
 
 test-deps: deps
 	$(call install-missing,$(TEST_PACKAGES))
+
+bench-deps: deps
+	$(call install-missing,$(BENCH_PACKAGES))
 
 clean:
 	$(CARGO) clean

@@ -93,7 +93,7 @@ async fn scrape(measured: Data<Measured>) -> impl Responder {
 ///
 /// # Errors
 /// When a metric has no name or no value, which the catalogue's test rules out.
-fn text(measured: &Measured) -> prometheus::Result<Vec<u8>> {
+pub fn text(measured: &Measured) -> prometheus::Result<Vec<u8>> {
     let scene = Scene::of(measured);
     let mut families: Vec<_> = CATALOGUE.iter().map(|metric| metric.family(&scene)).collect();
     families.extend(ProcessCollector::for_self().collect());

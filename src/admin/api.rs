@@ -273,12 +273,15 @@ async fn mount(request: HttpRequest, path: Path<String>, house: Data<House>) -> 
 async fn listeners(path: Path<String>, house: Data<House>) -> HttpResponse {
     let Some(entry) = find(&house, &path) else { return no_mount(&path) };
     match shards::listeners(house.registry.crew(), entry.handle.broadcast.slot).await {
-        Ok(views) => {
-            let listeners: Vec<_> = views.into_iter().map(Listener::from).collect();
-            json(StatusCode::OK, &listeners)
-        }
+        Ok(views) => listed(views),
         Err(silent) => problem(StatusCode::SERVICE_UNAVAILABLE, silent.to_string()),
     }
+}
+
+/// The answer that lists these listeners.
+pub fn listed(views: Vec<ListenerView>) -> HttpResponse {
+    let listeners: Vec<_> = views.into_iter().map(Listener::from).collect();
+    json(StatusCode::OK, &listeners)
 }
 
 /// Removes a listener at once. For operators.

@@ -31,6 +31,8 @@ use actix_web::web::ServiceConfig;
 
 use crate::mount::Registry;
 
+pub use api::listed;
+
 /// What this room looks at. The app hands it to the routes as `web::Data<House>`.
 #[derive(Debug)]
 pub struct House {
