@@ -252,10 +252,19 @@ impl Ring {
     /// The earliest place from which everything before `upto` passes none of the extents (a maximum; inclusive). It is `upto`
     /// itself when even the last chunk alone is too much, and the oldest chunk held when there are no extents.
     pub fn within(&self, most: &Extents, upto: Seq) -> Seq {
-        most.iter().map(|extent| self.within_one(extent, upto)).fold(self.oldest, Seq::max).min(upto)
+        self.inside(most.iter(), upto)
     }
 
-    fn within_one(&self, most: Extent, upto: Seq) -> Seq {
+    /// The same for one extent, which need not be in a list.
+    pub fn within_one(&self, most: Extent, upto: Seq) -> Seq {
+        self.inside(std::iter::once(most), upto)
+    }
+
+    fn inside(&self, most: impl Iterator<Item = Extent>, upto: Seq) -> Seq {
+        most.map(|extent| self.edge(extent, upto)).fold(self.oldest, Seq::max).min(upto)
+    }
+
+    fn edge(&self, most: Extent, upto: Seq) -> Seq {
         match most {
             Extent::Chunks(n) => upto.back(n),
             Extent::Bytes(ByteCount(most)) => {

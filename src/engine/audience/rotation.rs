@@ -48,7 +48,7 @@ impl<W: Wire> Audience<W> {
         if self.ring.time() <= self.window * 4 {
             return true;
         }
-        let window = self.ring.lag(self.ring.within(&Extents::from(Extent::Time(self.window * 2)), self.ring.next()));
+        let window = self.ring.lag(self.ring.within_one(Extent::Time(self.window * 2), self.ring.next()));
         [&self.eager.soft, &self.eager.hard].into_iter().flat_map(Extents::iter).any(|extent| match extent {
             Extent::Chunks(most) => most <= window.chunks.max(16),
             Extent::Bytes(ByteCount(most)) => most <= window.bytes.max(64 * 1024),
