@@ -91,7 +91,9 @@ pub(super) struct Audience<W> {
     window: Duration,
     /// The furthest that anybody was behind, as far as the present sweep has come.
     lag_seen: Duration,
+    /// What was done since it was last counted where others can see it: once a turn, not once a visit.
     send_calls: u64,
+    sent_bytes: u64,
 }
 
 impl<W: Wire> Audience<W> {
@@ -122,6 +124,7 @@ impl<W: Wire> Audience<W> {
             readable: Vec::new(),
             departed: Vec::new(),
             send_calls: 0,
+            sent_bytes: 0,
         }
     }
 
@@ -206,8 +209,9 @@ impl<W: Wire> Audience<W> {
         self.departed.push(obituary);
     }
 
-    /// Hands over who has left since the last time, and gives back the room of an audience that has shrunk.
+    /// Counts what was sent, hands over who has left since the last time, and gives back the room of an audience that has shrunk.
     pub(super) fn report(&mut self) {
+        add_some(&self.broadcast.counters.sent_bytes, std::mem::take(&mut self.sent_bytes));
         if self.departed.is_empty() {
             return;
         }
@@ -440,7 +444,7 @@ impl<W: Wire> Audience<W> {
                     let of_stream = listener.take_head(taken);
                     listener.cursor.advance(&self.ring, rules.resend_streamheader, of_stream);
                     listener.progress = turn.now;
-                    add_some(&counters.sent_bytes, of_stream as u64);
+                    self.sent_bytes += of_stream as u64;
                     if of_stream > 0 && !listener.served {
                         listener.served = true;
                         counters.first_byte.observe(turn.now.since(listener.accepted()));

@@ -211,19 +211,14 @@ impl Cursor {
             bytes += slice.len();
             true
         };
-        let mut open = put(self.flight.rest());
-        if !self.await_keyframe {
-            let (mut at, end) = (self.at, self.end(upto));
+        if put(self.flight.rest()) && !self.await_keyframe {
             let (mut given, mut followed) = (self.given.as_deref(), self.followed);
-            while open && at < end {
-                let Lookup::Held(chunk) = ring.look(at) else { break };
-                if self.header_due(given, chunk, resend, followed) {
-                    open = put(chunk.headers().bytes());
+            for chunk in ring.chunks(self.at, self.end(upto)) {
+                let due = self.header_due(given, chunk, resend, followed);
+                if due && !put(chunk.headers().bytes()) || !put(chunk.payload()) {
+                    break;
                 }
-                open = open && put(chunk.payload());
-                given = Some(chunk.headers());
-                followed = true;
-                at = at.next();
+                (given, followed) = (Some(&**chunk.headers()), true);
             }
         }
         (slices, bytes)
@@ -252,6 +247,9 @@ impl Cursor {
             }
         }
         while !self.await_keyframe {
+            if self.leap(ring, taken) {
+                return;
+            }
             let Lookup::Held(chunk) = ring.look(self.at) else { break };
             let header_due = || self.header_due(self.given.as_deref(), chunk, resend, self.followed);
             // Nothing of it has gone: it is not begun. Only what has no bytes at all is passed over.
@@ -284,6 +282,23 @@ impl Cursor {
             taken -= payload;
         }
         debug_assert_eq!(taken, 0, "more was taken than shown");
+    }
+
+    /// The walk of [`Self::advance`] in one step, for those who were given the headers of all that waits: that is everybody, but
+    /// for the moment when headers change. Returns whether it was one.
+    fn leap(&mut self, ring: &Ring, taken: usize) -> bool {
+        let end = self.end(ring.next());
+        if self.at >= end || !self.given.as_ref().is_some_and(|given| ring.shares_headers(self.at, given)) {
+            return false;
+        }
+        let (place, part) = ring.after(self.at, taken as u64, end);
+        self.followed |= place > self.at || part > 0;
+        self.at = place;
+        if let (1.., Lookup::Held(chunk)) = (part, ring.look(place)) {
+            self.flight = Flight::Chunk(Arc::clone(chunk), part as usize, place);
+            self.at = place.next();
+        }
+        true
     }
 }
 

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::chunk::Chunk;
+use super::streamheader::Headers;
 use crate::units::{ByteCount, Extent, Extents, Seq};
 
 /// The time over which the rate of a stream is taken: longer than most groups of pictures, shorter than most outages.
@@ -67,6 +68,8 @@ pub struct Ring {
     begun: Seq,
     /// From this place on some reader has not looked yet. Retention spares it while memory lasts.
     unread: Seq,
+    /// From here on all chunks share one set of streamheaders, the newest's.
+    epoch: Seq,
 }
 
 impl Default for Ring {
@@ -80,6 +83,7 @@ impl Default for Ring {
             flushed: Seq::ZERO,
             begun: Seq::ZERO,
             unread: Seq::LAST,
+            epoch: Seq::ZERO,
         }
     }
 }
@@ -96,6 +100,9 @@ impl Ring {
     }
 
     fn append(&mut self, entry: Entry) {
+        if self.entries.back().is_none_or(|last| !Arc::ptr_eq(last.chunk.headers(), entry.chunk.headers())) {
+            self.epoch = self.next();
+        }
         if entry.chunk.keyframe() {
             self.keyframes.push_back(self.next());
         }
@@ -235,6 +242,30 @@ impl Ring {
         }
     }
 
+    /// The chunks from `at` on, as far as they are held and before `upto`; none if `at` itself is gone.
+    pub fn chunks(&self, at: Seq, upto: Seq) -> impl Iterator<Item = &Arc<Chunk>> {
+        let end = upto.min(self.next());
+        let held = if at >= self.oldest && at < end { self.index(at)..self.index(end) } else { 0..0 };
+        self.entries.range(held).map(|entry| &entry.chunk)
+    }
+
+    /// Whether all that is held from `at` on is to be decoded with this very set of streamheaders.
+    pub fn shares_headers(&self, at: Seq, headers: &Arc<Headers>) -> bool {
+        at >= self.epoch && at >= self.oldest && self.entries.back().is_some_and(|newest| Arc::ptr_eq(newest.chunk.headers(), headers))
+    }
+
+    /// Where a reader is that has taken so many bytes from `at` on: the chunk that it is to begin, or in the middle of which it is,
+    /// and the bytes of that which it has. Chunks that are empty are passed; `upto` is as far as it comes.
+    pub fn after(&self, at: Seq, taken: u64, upto: Seq) -> (Seq, u64) {
+        let (target, end) = (self.bytes_at(at) + taken, self.bytes_at(upto));
+        debug_assert!(target <= end, "more was taken than there was");
+        if end <= target {
+            return (upto, 0); // as most do: everything
+        }
+        let place = self.last_where(upto, |entry| entry.before <= target).unwrap_or(at);
+        (place, target - self.bytes_at(place))
+    }
+
     /// What waits for a reader whose next chunk is `at`.
     pub fn lag(&self, at: Seq) -> Lag {
         let at = at.max(self.oldest);
@@ -309,6 +340,10 @@ impl Ring {
         self.keyframes.get(self.keyframes.partition_point(|&seq| seq < at)).copied()
     }
 
+    fn index(&self, at: Seq) -> usize {
+        at.since(self.oldest) as usize
+    }
+
     fn bytes_at(&self, at: Seq) -> u64 {
         self.entries.get(at.since(self.oldest) as usize).map_or(self.bytes_end, |entry| entry.before)
     }
@@ -349,7 +384,7 @@ fn headers_cost(entry: &Entry, neighbour: Option<&Entry>) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fanout::testing::{ring_of, seq};
+    use crate::fanout::testing::{chunk, chunk_under, ring_of, seq};
 
     #[test]
     fn extents_are_exact_in_every_unit() {
@@ -407,6 +442,41 @@ mod tests {
     }
 
     #[test]
+    fn a_reader_is_where_its_bytes_have_brought_it() {
+        let mut ring = Ring::default();
+        for (i, payload) in ["", "aaa", "", "bb", "", "", "c", ""].into_iter().enumerate() {
+            ring.push(chunk(payload.as_bytes(), true), i as u64);
+        }
+        ring.trim(seq(1));
+        let places = [(0, (1, 0)), (1, (1, 1)), (2, (1, 2)), (3, (3, 0)), (4, (3, 1)), (5, (6, 0)), (6, (8, 0))];
+        for (taken, (place, part)) in places {
+            assert_eq!(ring.after(seq(1), taken, ring.next()), (seq(place), part), "{taken} bytes");
+        }
+        assert_eq!(ring.after(seq(3), 2, seq(5)), (seq(5), 0), "no further than it may");
+        assert_eq!(ring.chunks(seq(3), seq(5)).count(), 2);
+        assert_eq!(ring.chunks(seq(6), seq(20)).count(), 2, "those that have come");
+        assert_eq!(ring.chunks(seq(0), seq(5)).count(), 0, "who asks for what is gone gets no run with a hole in front");
+    }
+
+    #[test]
+    fn headers_are_shared_from_where_they_changed() {
+        let (old, new) = (Headers::new(&["A"], false), Headers::new(&["A"], false));
+        let mut ring = Ring::default();
+        [&old, &old, &new, &new].into_iter().for_each(|headers| drop(ring.push(chunk_under(headers, b"x", true), 0)));
+        let shared: Vec<_> = (0..5).map(|at| ring.shares_headers(seq(at), &new)).collect();
+        assert_eq!(shared, [false, false, true, true, true], "the same bytes are another set");
+        assert!(!ring.shares_headers(seq(0), &old), "a newer set comes further on");
+        let mut copy = Ring::default();
+        copy.follow(&ring);
+        copy.trim(seq(3));
+        assert!(copy.shares_headers(seq(3), &new) && !copy.shares_headers(seq(2), &new));
+        ring.flush();
+        assert!(!ring.shares_headers(seq(4), &new), "nothing is held");
+        ring.push(chunk_under(&new, b"x", true), 0);
+        assert!(ring.shares_headers(seq(4), &new));
+    }
+
+    #[test]
     fn what_is_trimmed_is_gone_and_numbers_go_on() {
         let mut ring = ring_of("K..K..");
         ring.trim(seq(2));
@@ -428,7 +498,7 @@ mod tests {
         copy.follow(&original);
         assert_eq!(copy.oldest(), seq(0), "old chunks stay until the copy is trimmed");
         for i in 0..6 {
-            original.push(crate::fanout::testing::chunk(b"0123456789abcdef", i % 3 == 0), 1_000_000_000 + i);
+            original.push(chunk(b"0123456789abcdef", i % 3 == 0), 1_000_000_000 + i);
         }
         original.trim(seq(8));
         copy.follow(&original);
