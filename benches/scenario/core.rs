@@ -1,14 +1,13 @@
 //! The pure core: a push, a shard's copy, one listener's next bytes, a newcomer's place.
 
 use std::hint::black_box;
-use std::io::IoSlice;
 use std::sync::Arc;
 use std::time::Duration;
 
 use flumen::engine::alarm::Alarm;
 use flumen::engine::feed::Feed;
 use flumen::fanout::chunk::{Account, Chunk, Marks};
-use flumen::fanout::cursor::{Cursor, MOST_SLICES};
+use flumen::fanout::cursor::{Cursor, Slices};
 use flumen::fanout::history::History;
 use flumen::fanout::placement::{self, Placement, SyncMethod, Wish};
 use flumen::fanout::recovery::Limits;
@@ -149,9 +148,12 @@ fn gather(stream: Stream, chunks: u64) -> Run {
         maker.fill(&mut ring, chunks);
         ring.trim(ring.oldest().ahead(chunks));
         for cursor in &mut cursors {
-            let mut slices = [IoSlice::new(&[]); MOST_SLICES];
-            let (count, bytes) = cursor.gather(&ring, ring.next(), true, usize::MAX, &mut slices);
-            black_box(&slices[..count]);
+            let bytes = {
+                let mut slices = Slices::new();
+                let bytes = cursor.gather(&ring, ring.next(), true, usize::MAX, &mut slices);
+                black_box(&slices);
+                bytes
+            };
             cursor.advance(&ring, true, bytes);
         }
     })

@@ -22,7 +22,7 @@ use super::inbox::ListPart;
 use super::listener::{Arrival, Listener};
 use super::pace::{Pace, Rotor};
 use super::socket::{Discarded, Wire, send_buffer};
-use crate::fanout::cursor::MOST_SLICES;
+use crate::fanout::cursor::Slices;
 use crate::fanout::departure::Departure;
 use crate::fanout::recovery::{Edges, Limits, RecoverPolicy};
 use crate::fanout::ring::Ring;
@@ -427,19 +427,22 @@ impl<W: Wire> Audience<W> {
         let (rules, counters) = (&self.broadcast.rules, &self.broadcast.counters);
         let (mut sent, mut calls, next) = (0, 0, self.ring.next());
         let error = loop {
-            let mut slices = [IoSlice::new(&[]); MOST_SLICES];
             let (wire, head, cursor) = listener.parts();
-            let with_head = usize::from(!head.is_empty());
-            slices[0] = IoSlice::new(head);
-            let (count, bytes) = cursor.gather(&self.ring, next, rules.resend_streamheader, BYTES_PER_VISIT, &mut slices[with_head..]);
-            if count + with_head == 0 {
+            let offered = {
+                let mut slices = Slices::new();
+                if !head.is_empty() {
+                    slices.push(IoSlice::new(head));
+                }
+                let shown = head.len() + cursor.gather(&self.ring, next, rules.resend_streamheader, BYTES_PER_VISIT, &mut slices);
+                (!slices.is_empty()).then(|| (shown, wire.send(&slices)))
+            };
+            let Some((shown, outcome)) = offered else {
                 listener.cursor.advance(&self.ring, rules.resend_streamheader, 0); // over chunks that are empty
                 break None;
-            }
-            let shown = bytes + head.len();
+            };
             self.send_calls += 1;
             calls += 1;
-            match wire.send(&slices[..count + with_head]) {
+            match outcome {
                 Ok(taken) if taken > 0 => {
                     let of_stream = listener.take_head(taken);
                     listener.cursor.advance(&self.ring, rules.resend_streamheader, of_stream);

@@ -16,6 +16,8 @@
 use std::io::IoSlice;
 use std::sync::Arc;
 
+use arrayvec::ArrayVec;
+
 use super::chunk::Chunk;
 use super::placement::Placement;
 use super::recovery::Verdict;
@@ -73,6 +75,9 @@ pub struct Cursor {
 
 /// Slices that one call may hand out; the kernel takes 1024, and more than this does not pay.
 pub const MOST_SLICES: usize = 96;
+
+/// What one call hands out. It costs what is in it, not what there is room for: an array would have to be filled at each call.
+pub type Slices<'a> = ArrayVec<IoSlice<'a>, MOST_SLICES>;
 
 impl Cursor {
     /// A cursor of a newcomer.
@@ -195,19 +200,17 @@ impl Cursor {
         skipped
     }
 
-    /// Puts what comes next into `out`, at most `budget` bytes (but always something, if there is anything) of chunks before
-    /// `upto`. Returns the number of slices and of bytes.
-    pub fn gather<'a>(&'a self, ring: &'a Ring, upto: Seq, resend: bool, budget: usize, out: &mut [IoSlice<'a>]) -> (usize, usize) {
-        let (mut slices, mut bytes) = (0, 0);
+    /// Adds what comes next to `out`, until that is full: at most `budget` bytes (but always something, if there is anything) of
+    /// chunks before `upto`. Returns the number of bytes.
+    pub fn gather<'a>(&'a self, ring: &'a Ring, upto: Seq, resend: bool, budget: usize, out: &mut Slices<'a>) -> usize {
+        let mut bytes = 0;
         let mut put = |slice: &'a [u8]| {
             if slice.is_empty() {
                 return true;
             }
-            if slices == out.len() || bytes >= budget {
+            if bytes >= budget || out.try_push(IoSlice::new(slice)).is_err() {
                 return false;
             }
-            out[slices] = IoSlice::new(slice);
-            slices += 1;
             bytes += slice.len();
             true
         };
@@ -221,7 +224,7 @@ impl Cursor {
                 (given, followed) = (Some(&**chunk.headers()), true);
             }
         }
-        (slices, bytes)
+        bytes
     }
 
     fn header_due(&self, given: Option<&Headers>, chunk: &Chunk, resend: bool, followed: bool) -> bool {
