@@ -8,7 +8,9 @@ use std::fmt;
 use std::io::{self, Write};
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -138,7 +140,7 @@ enum Purpose {
 /// A socket that is bound and listens.
 pub struct Bound {
     fd: socket2::Socket,
-    unix: Option<std::path::PathBuf>,
+    unix: Option<UnixPath>,
     purpose: Purpose,
     more: bool,
 }
@@ -186,11 +188,9 @@ impl Bound {
                 (fd, None)
             }
             ListenAddress::Unix(path) => {
-                // A left-over that nobody answers on is ours to replace; a living server's is not.
-                if UnixStream::connect(path).is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused) {
-                    std::fs::remove_file(path)?;
-                }
-                (socket2::Socket::from(UnixListener::bind(path)?), Some(path.clone()))
+                clear_the_way(path)?;
+                let listener = UnixListener::bind(path)?;
+                (socket2::Socket::from(listener), Some(UnixPath::made(path)?))
             }
         };
         fd.listen(BACKLOG)?;
@@ -214,9 +214,54 @@ impl Bound {
 
 impl Drop for Bound {
     fn drop(&mut self) {
-        if let Some(path) = &self.unix {
-            let _ = std::fs::remove_file(path); // somebody may have tidied up before us
+        if let Some(unix) = &self.unix
+            && Inode::at(&unix.path).is_ok_and(|inode| inode == unix.inode)
+        {
+            let _ = std::fs::remove_file(&unix.path); // somebody may have tidied up before us
         }
+    }
+}
+
+/// What a path leads to, whatever it is called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Inode {
+    device: u64,
+    number: u64,
+}
+
+impl Inode {
+    fn at(path: &Path) -> io::Result<Self> {
+        let found = std::fs::symlink_metadata(path)?;
+        Ok(Self { device: found.dev(), number: found.ino() })
+    }
+}
+
+/// A unix socket that we made, told from one that another server has put in its place since.
+#[derive(Debug)]
+struct UnixPath {
+    path: PathBuf,
+    inode: Inode,
+}
+
+impl UnixPath {
+    fn made(path: &Path) -> io::Result<Self> {
+        Ok(Self { path: path.to_owned(), inode: Inode::at(path)? })
+    }
+}
+
+/// Removes the socket of a server that is gone. What answers is a living server's, and what is no socket is somebody's file:
+/// connecting to one of those is refused as well, so its kind is asked for first.
+fn clear_the_way(path: &Path) -> io::Result<()> {
+    match std::fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+        Ok(found) if !found.file_type().is_socket() => {
+            Err(io::Error::new(io::ErrorKind::AlreadyExists, "there is something else than a socket at this path, which stays as it is"))
+        }
+        Ok(_) if UnixStream::connect(path).is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused) => {
+            std::fs::remove_file(path)
+        }
+        Ok(_) => Ok(()), // binding says that it is taken
     }
 }
 
@@ -396,5 +441,26 @@ mod tests {
         drop(UnixListener::bind(&path).expect("a server that dies without tidying up"));
         assert!(path.exists());
         drop(Bound::http(&address, &[]).expect("replaced"));
+    }
+
+    #[test]
+    fn what_is_no_socket_is_somebodys_and_stays() {
+        let dir = std::env::temp_dir().join(format!("flumen-acceptor-{}", std::process::id()));
+        std::fs::create_dir_all(dir.join("directory")).expect("directories");
+        let (file, link, socket) = (dir.join("file"), dir.join("link"), dir.join("socket"));
+        std::fs::write(&file, "precious").expect("a file");
+        std::os::unix::fs::symlink(&file, &link).expect("a link");
+        for path in [&file, &link, &dir.join("directory")] {
+            let error = Bound::http(&ListenAddress::Unix(path.clone()), &[]).expect_err("no socket");
+            assert!(error.to_string().contains("something else than a socket"), "{error}");
+        }
+        assert_eq!(std::fs::read_to_string(&link).expect("it is there"), "precious");
+        let ours = Bound::http(&ListenAddress::Unix(socket.clone()), &[]).expect("bound");
+        std::fs::remove_file(&socket).expect("removed under us");
+        let theirs = UnixListener::bind(&socket).expect("another server took the path");
+        drop(ours);
+        assert!(UnixStream::connect(&socket).is_ok(), "we tidy up what is ours");
+        drop(theirs);
+        std::fs::remove_dir_all(&dir).expect("removed");
     }
 }
