@@ -92,6 +92,136 @@ fn pipelined_requests_are_answered_in_order_and_the_stream_comes_last() {
     assert_eq!(statuses, [200, 404, 200]);
 }
 
+/// Splits what came on one connection into answers: head and body. `heads_only` says which of them have no body.
+fn answers(mut bytes: &[u8], heads_only: &[bool]) -> Vec<support::Response> {
+    let mut found = Vec::new();
+    while let Some(mut answer) = support::Response::parse(bytes) {
+        let none = heads_only.get(found.len()).is_some_and(|none| *none);
+        let length = answer.header("content-length").filter(|_| !none).map_or(0, |length| length.parse().expect("a length"));
+        bytes = &bytes[answer.head.len() + 4 + length..];
+        answer.body.truncate(length);
+        found.push(answer);
+    }
+    assert!(bytes.is_empty(), "left over: {:?}", String::from_utf8_lossy(bytes));
+    found
+}
+
+#[test]
+fn every_answer_of_one_packet_belongs_to_its_request() {
+    let server = Server::start(MP3);
+    let line = |method: &str, version: &str, close: bool| {
+        let connection = if close { "close" } else { "keep-alive" };
+        format!("{method} /healthz HTTP/{version}\r\nHost: x\r\nConnection: {connection}\r\n\r\n")
+    };
+    for requests in [
+        [("GET", "1.1"), ("HEAD", "1.1"), ("GET", "1.1")],
+        [("HEAD", "1.1"), ("GET", "1.1"), ("HEAD", "1.1")],
+        [("GET", "1.0"), ("GET", "1.1"), ("GET", "1.0")],
+        [("GET", "1.1"), ("HEAD", "1.0"), ("GET", "1.1")],
+    ] {
+        let packet: String = requests.iter().enumerate().map(|(i, (method, version))| line(method, version, i == 2)).collect();
+        let heads_only: Vec<_> = requests.iter().map(|(method, _)| *method == "HEAD").collect();
+        let found = answers(server.ask(&packet).as_bytes(), &heads_only);
+        let got: Vec<_> = found.iter().map(|answer| (answer.head[..12].to_owned(), answer.body_text())).collect();
+        let want = requests.map(|(method, version)| {
+            let body = if method == "HEAD" { "" } else { "ok\n" };
+            (format!("HTTP/{version} 200"), body.to_owned())
+        });
+        assert_eq!(got, want, "{requests:?}");
+    }
+}
+
+#[test]
+fn long_answers_before_a_stream_are_whole() {
+    let server = Server::start(MP3);
+    let mut socket = server.connect();
+    let metrics = "GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n".repeat(5);
+    socket.write_all(format!("{metrics}GET /radio.mp3 HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes()).expect("sent");
+    let mut total = 0;
+    for _ in 0..5 {
+        let mut answer = Stream::open(socket);
+        let length = answer.head.header("content-length").expect("a length").parse().expect("a number");
+        let body = String::from_utf8(answer.read(length)).expect("text");
+        assert!(body.starts_with("# HELP") && body.ends_with('\n'));
+        total += length;
+        socket = answer.socket;
+    }
+    assert!(total > 20_000, "more than a hull captures: {total}");
+    assert_mp3(&Stream::open(socket).read(4000));
+}
+
+#[test]
+fn a_body_is_never_waited_for_and_nothing_behind_it_is_a_request() {
+    let server = Server::start_with("header_timeout = \"1s\"", MP3);
+    let chunked = "POST /radio.mp3 HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let sized = "POST /radio.mp3 HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n";
+    for request in [
+        chunked.to_owned(),
+        format!("{chunked}5\r\nab"),
+        format!("{chunked}0\r\n\r\nGET /hea"),
+        format!("{chunked}0\r\n\r\nGET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"),
+        format!("{chunked}0\r\n\r\nGET /healthz HTTP/1.1\r\nA: {}\r\n\r\n", "a".repeat(60_000)),
+        format!("{chunked}zz\r\n"),
+        sized.to_owned(),
+        format!("{sized}{}", "x".repeat(100_000)),
+        format!("{sized}{}GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n", "x".repeat(100_000)),
+        format!("{sized}{}", "x".repeat(2_000_000)),
+    ] {
+        let began = Instant::now();
+        let answer = server.ask(&request);
+        let shown = &request[..request.len().min(120)];
+        assert!(began.elapsed() < SECOND * 8, "{shown:?}: {:?}", began.elapsed());
+        let found = answers(answer.as_bytes(), &[]);
+        assert_eq!(found.iter().map(|answer| answer.status).collect::<Vec<_>>(), [405], "{shown:?}: {answer}");
+        assert_eq!(found[0].header("connection"), Some("close"), "{shown:?}");
+    }
+    let mut dripping = server.connect();
+    dripping.write_all(chunked.as_bytes()).expect("sent");
+    assert!(until(SECOND * 8, || dripping.write_all(b"1\r\nx\r\n").is_err()), "a body that drips holds nobody");
+}
+
+#[test]
+fn answers_that_nobody_takes_are_given_up() {
+    let server = Server::start_with("header_timeout = \"1s\"", MP3);
+    let mut socket = server.connect();
+    socket.set_write_timeout(Some(SECOND)).expect("a timeout");
+    let _ = socket.write_all("GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n".repeat(20_000).as_bytes()); // as many as there is room for
+    assert!(until(SECOND * 10, || server.metric("flumen_connections", &["guest"]) == 1.0), "only the one that asks is left");
+}
+
+#[test]
+fn who_hangs_up_while_waiting_for_a_source_is_noticed() {
+    let mounts = "[[mount]]\npath = \"/empty\"\n[[mount]]\npath = \"/keep\"\nhalf_close = \"keep\"\n";
+    let server = Server::spawn("header_timeout = \"60s\"", mounts, &[]);
+    server.await_ready();
+    let connections = |count: f64| until(SECOND * 5, || server.metric("flumen_connections", &["guest"]) == count + 1.0);
+    let ask = |path: &str| {
+        let mut socket = server.connect();
+        socket.write_all(format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\nGET /next").as_bytes()).expect("sent");
+        socket
+    };
+    let (gone, half, kept) = (ask("/empty"), ask("/empty"), ask("/keep"));
+    assert!(connections(3.0));
+    drop(gone);
+    assert!(connections(2.0), "who is gone");
+    half.shutdown(Shutdown::Write).expect("half closed");
+    assert!(connections(1.0), "who will be taken for gone");
+    kept.shutdown(Shutdown::Write).expect("half closed");
+    std::thread::sleep(SECOND);
+    assert!(connections(1.0), "who may stay");
+}
+
+#[test]
+fn who_ends_its_side_after_asking_is_answered() {
+    let server = Server::start(MP3);
+    let mut socket = server.connect();
+    socket.write_all("GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n".repeat(3).as_bytes()).expect("sent");
+    socket.shutdown(Shutdown::Write).expect("half closed");
+    let mut bytes = Vec::new();
+    socket.read_to_end(&mut bytes).expect("all of it");
+    assert_eq!(answers(&bytes, &[]).len(), 3);
+}
+
 #[test]
 fn head_answers_the_same_head_and_counts_nobody() {
     let server = Server::start(MP3);
@@ -115,8 +245,11 @@ fn what_is_wrong_gets_a_clear_answer() {
         ("GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", 400, "twice"),
         ("GET / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n", 400, "exclude"),
         ("GET /\r\n\r\n", 400, "not HTTP"),
+        ("GET /a<b HTTP/1.1\r\nHost: x\r\n\r\n", 400, "percent-encode"),
+        ("GET http:// HTTP/1.1\r\nHost: x\r\n\r\n", 400, "percent-encode"),
+        ("GET /radio\u{fc}.mp3 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", 404, "no mount"),
         ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 505, "HTTP/1.1"),
-        ("\u{16}\u{3}\u{1}\u{2}\u{0}\u{1}\u{0}\u{1}", 400, "not HTTP"),
+        ("\u{16}\u{3}\u{1}\u{2}\u{0}\u{1}\u{0}\u{1}", 400, "plain HTTP"),
         (long.as_str(), 431, "larger"),
         ("GET / HTTP/1.1\r\nHost: ", 408, "too long"), // and then nothing
     ] {

@@ -5,7 +5,7 @@
 
 use actix_web::HttpRequest;
 
-use crate::door::hull::Claim;
+use crate::door::claim::Claim;
 use crate::engine::broadcast::Peer;
 
 /// Header fields by which a proxy gives itself away.

@@ -8,7 +8,7 @@ use actix_web::web::{self, Data, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder};
 
 use super::{admit, tame_agent};
-use crate::door::hull::{Claim, REFUSED_PATH, Ticket};
+use crate::door::claim::{Claim, REFUSED_PATH, Ticket};
 use crate::fanout::departure::Refusal;
 use crate::fanout::placement::Wish;
 use crate::mount::Registry;
@@ -144,8 +144,15 @@ async fn listen(request: &HttpRequest, desk: &Desk, entry: &Entry, claim: Option
         registry.refuse(Some(entry), Refusal::Draining);
         return unavailable("the server is about to stop and takes nobody in any more");
     }
+    let Some(claim) = claim else { return plain(StatusCode::INTERNAL_SERVER_ERROR, "this connection cannot carry a stream") };
     let placed = handle.place_early(wish.as_ref());
-    let Some(content_type) = handle.on_air(desk.patience).await else {
+    // Who hangs up while waiting gives the connection's place back now; where half closed listeners are kept, none can be told.
+    let found = tokio::select! {
+        biased;
+        found = handle.on_air(desk.patience) => found,
+        () = claim.hung_up(), if !handle.settings.rules.keep_half_closed => return unavailable("you have hung up"),
+    };
+    let Some(content_type) = found else {
         registry.refuse(Some(entry), Refusal::NoSource);
         return unavailable("the mount has no source at present");
     };
@@ -161,7 +168,6 @@ async fn listen(request: &HttpRequest, desk: &Desk, entry: &Entry, claim: Option
     if request.method() == Method::HEAD {
         return unframed(response.body(Nothing));
     }
-    let Some(claim) = claim else { return plain(StatusCode::INTERNAL_SERVER_ERROR, "this connection cannot carry a stream") };
     let (permit, seat) = match admit(registry, entry) {
         Ok(places) => places,
         Err(Refusal::Draining) => return unavailable("the server is about to stop and takes nobody in any more"),

@@ -94,6 +94,15 @@ pub enum Accepted {
     Unix(UnixStream),
 }
 
+impl Accepted {
+    fn local_address(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Tcp(stream) => stream.local_addr().ok().map(canonical),
+            Self::Unix(_) => None,
+        }
+    }
+}
+
 impl From<Accepted> for OwnedFd {
     fn from(accepted: Accepted) -> Self {
         match accepted {
@@ -125,6 +134,8 @@ impl Drop for Guest {
 pub(super) struct Connection {
     pub(super) stream: Accepted,
     pub(super) peer: Peer,
+    /// Where it reached us; `None` on a unix socket.
+    pub(super) local: Option<SocketAddr>,
     pub(super) accepted: Moment,
     pub(super) guest: Guest,
 }
@@ -367,7 +378,8 @@ impl Acceptor {
                 Err(_) => self.counters.fail(AcceptError::Other),
             },
             Purpose::Http => {
-                let mut connection = Connection { stream, peer, accepted, guest: Guest::new(&self.counters) };
+                let local = stream.local_address();
+                let mut connection = Connection { stream, peer, local, accepted, guest: Guest::new(&self.counters) };
                 for _ in 0..self.workers.len() {
                     *next_worker = (*next_worker + 1) % self.workers.len();
                     match self.workers[*next_worker].try_send(connection) {

@@ -6,110 +6,46 @@
 //!              └── writes captured (the response head) ◀──────────────────┘
 //!                  next flush: socket + captured bytes ─▶ shard; the HTTP side ends
 //! ```
-//! - Until it is armed the hull passes bytes on. It looks at every request head first (`wire::head`): what is refused there
-//!   is given to the framework as a request for [`REFUSED_PATH`], so that the answer is routed, logged and ordered like any.
+//! - It reads every request head itself (`wire::head`) and hands it out when the answer before it has left: so nothing is ever
+//!   unflushed when a hull is armed. What is refused is given to the framework as a request for [`REFUSED_PATH`], so that the
+//!   answer is routed, logged and ordered like any.
+//! - Bodies are not handed out, and what follows one is not a head: a request with a body is the last of its connection.
+//! - Nothing waits without a deadline: a head, a write that makes no progress, and the end have one each; an answer has its
+//!   handler's; and between requests the framework keeps time.
+//! - While a request is served its peer is still listened to, with a bound, so that a hang-up is noticed.
 //! - Only public traits of actix-http are relied upon: a write or flush error ends the connection.
 //! - A ticket that is not used (the peer went away meanwhile) gives its place back by being dropped.
 //!
-//! Deliberately absent: parsing of bodies, and any knowledge of what the response is.
+//! Deliberately absent: bodies, and any knowledge of what the response is.
 
-use std::cell::{Cell, RefCell};
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use actix_rt::net::{TcpStream, UnixStream};
-use actix_web::body::{BodySize, MessageBody};
-use bytes::{Buf, Bytes, BytesMut};
+use actix_web::http::Uri;
+use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::{Instant, Sleep};
+use tokio::time::{Sleep, sleep};
 
-use super::acceptor::Connection;
-use crate::engine::admission::Seat;
-use crate::engine::broadcast::{Broadcast, Peer};
-use crate::engine::inbox::{Command, Permit};
+use super::acceptor::{Accepted, Connection, Guest};
+use super::claim::{Claim, REFUSED_PATH, Slot, Turn};
+use crate::engine::crew::Clock;
+use crate::engine::inbox::Command;
 use crate::engine::listener::Arrival;
 use crate::engine::socket::Socket;
-use crate::fanout::placement::{Placement, Wish};
-use crate::units::{ListenerId, Moment};
-use crate::wire::head::{self, Body, Look};
-
-/// Where a request is sent whose head was refused. Whoever asks for it by name gets a 404: there is no refusal in the slot.
-pub const REFUSED_PATH: &str = "/*refused";
+use crate::units::Moment;
+use crate::wire::head::{self, Head, Look};
 
 /// Most bytes of a response head that is captured; ours have some hundreds.
 const CAPTURED_MOST: usize = 16 * 1024;
-
-/// What a listener needs to board: all its places, reserved.
-#[derive(Debug)]
-pub struct Ticket {
-    /// A place in a shard's inbox.
-    pub permit: Permit<Socket>,
-    /// A place in the mount and in the server.
-    pub seat: Seat,
-    /// The mount.
-    pub broadcast: Arc<Broadcast>,
-    /// How it asks to be placed.
-    pub wish: Option<Box<Wish>>,
-    /// Where it was placed, if it had to wait for the mount's first chunk.
-    pub placed: Option<Placement>,
-    /// Who.
-    pub id: ListenerId,
-    /// What it says it is.
-    pub user_agent: Box<str>,
-}
-
-#[derive(Debug)]
-struct Slot {
-    ticket: RefCell<Option<Ticket>>,
-    armed: Cell<bool>,
-    refusal: Cell<Option<(u16, &'static str)>>,
-    peer: Peer,
-    /// When the connection was accepted or, for a later request on it, when its head began.
-    began: Cell<Moment>,
-}
-
-/// A handler's hold on the connection of its request.
-#[derive(Clone, Debug)]
-pub struct Claim(Rc<Slot>);
-
-impl Claim {
-    /// Gives the connection away: answer with the [`Gangway`], and the socket leaves with the response head.
-    pub fn board(&self, ticket: Ticket) -> Gangway {
-        self.0.ticket.replace(Some(ticket));
-        Gangway(Rc::clone(&self.0))
-    }
-
-    /// Who is at the other end.
-    pub fn peer(&self) -> Peer {
-        self.0.peer
-    }
-
-    /// Why the request was refused before it was a request, if it was.
-    pub fn refusal(&self) -> Option<(u16, &'static str)> {
-        self.0.refusal.get()
-    }
-}
-
-/// The body of a response whose socket leaves. It has no bytes of its own.
-#[derive(Debug)]
-pub struct Gangway(Rc<Slot>);
-
-impl MessageBody for Gangway {
-    type Error = io::Error;
-
-    fn size(&self) -> BodySize {
-        BodySize::Stream
-    }
-
-    fn poll_next(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Bytes, io::Error>>> {
-        self.0.armed.set(true);
-        Poll::Pending // never woken: the connection ends on this side at the next flush
-    }
-}
+/// How long a peer's bytes are still read when all has been said. Closing over unread bytes resets the connection, and a reset
+/// destroys the answer on its way.
+const FAREWELL: Duration = Duration::from_secs(2);
+/// Bytes read at once.
+const READ_AT_ONCE: usize = 4096;
 
 /// How request heads are taken in.
 #[derive(Clone, Copy, Debug)]
@@ -133,16 +69,11 @@ macro_rules! delegate {
     };
 }
 
-#[derive(Debug)]
-enum Inbound {
-    /// Within a request head; its bytes are held back until it is complete.
-    Head { deadline: Option<Pin<Box<Sleep>>> },
-    /// So many bytes of a body are passed on, then comes a head.
-    Body(u64),
-    /// Everything is passed on: the framework alone knows where this body ends.
-    Open,
-    /// Nothing more is read.
-    Ended,
+type Deadline = Option<Pin<Box<Sleep>>>;
+
+/// Whether a deadline is over; it is set when it is first asked for.
+fn is_over(deadline: &mut Deadline, after: Duration, cx: &mut Context<'_>) -> bool {
+    deadline.get_or_insert_with(|| Box::pin(sleep(after))).as_mut().poll(cx).is_ready()
 }
 
 /// The IO type under the HTTP service.
@@ -151,40 +82,48 @@ pub(super) struct Hull {
     stream: Option<Stream>,
     slot: Rc<Slot>,
     limits: HeadLimits,
-    clock: crate::engine::crew::Clock,
-    inbound: Inbound,
-    /// Bytes read and not yet looked at.
+    clock: Clock,
+    /// The request handed out last is the last: what follows it is thrown away.
+    last: bool,
+    /// Bytes read and not yet looked at; at most one more than a head may have.
     unseen: BytesMut,
-    /// Bytes looked at, for the framework.
+    /// When the first of them came; for the first head, when the connection was accepted.
+    arrived: Option<Moment>,
+    /// A head, for the framework.
     seen: BytesMut,
     captured: Vec<u8>,
+    /// Of the head that has begun; of the first one from the start.
+    head_deadline: Deadline,
+    /// Of a write that waits for room.
+    write_deadline: Deadline,
+    /// Of the end.
+    farewell: Deadline,
+    /// Whoever reads, while a request is served.
+    reader: Option<Waker>,
     /// Counts the connection for as long as it is on this side.
-    _guest: super::acceptor::Guest,
+    _guest: Guest,
 }
 
 impl Hull {
-    pub(super) fn new(connection: Connection, limits: HeadLimits, clock: crate::engine::crew::Clock) -> io::Result<Self> {
+    pub(super) fn new(connection: Connection, limits: HeadLimits, clock: Clock) -> io::Result<Self> {
         let stream = match connection.stream {
-            super::acceptor::Accepted::Tcp(stream) => Stream::Tcp(TcpStream::from_std(stream)?),
-            super::acceptor::Accepted::Unix(stream) => Stream::Unix(UnixStream::from_std(stream)?),
+            Accepted::Tcp(stream) => Stream::Tcp(TcpStream::from_std(stream)?),
+            Accepted::Unix(stream) => Stream::Unix(UnixStream::from_std(stream)?),
         };
-        let slot = Slot {
-            ticket: RefCell::default(),
-            armed: Cell::new(false),
-            refusal: Cell::new(None),
-            peer: connection.peer,
-            began: Cell::new(connection.accepted),
-        };
-        let deadline = Some(Box::pin(tokio::time::sleep(limits.timeout)));
         Ok(Self {
             stream: Some(stream),
-            slot: Rc::new(slot),
+            slot: Rc::new(Slot::new(connection.peer, connection.local, connection.accepted)),
             limits,
             clock,
-            inbound: Inbound::Head { deadline },
+            last: false,
             unseen: BytesMut::new(),
+            arrived: Some(connection.accepted),
             seen: BytesMut::new(),
             captured: Vec::new(),
+            head_deadline: Some(Box::pin(sleep(limits.timeout))),
+            write_deadline: None,
+            farewell: None,
+            reader: None,
             _guest: connection.guest,
         })
     }
@@ -197,48 +136,69 @@ impl Hull {
         self.stream.as_mut().ok_or_else(|| io::ErrorKind::NotConnected.into())
     }
 
+    /// Looks for a head in what has come, and hands it out.
+    fn sift(&mut self) {
+        match head::look(&self.unseen, self.limits.size) {
+            Look::Partial => {}
+            Look::Refuse { status, why } => self.refuse(status, why),
+            Look::Complete(head) if !is_target(&head) => {
+                self.refuse(400, "the request target is no path: percent-encode what is not a letter, a digit or one of -._~!$&'()*+,;=:@/?");
+            }
+            Look::Complete(head) => {
+                self.unseen.advance(head.length);
+                self.hand_out(&head.text, head.last);
+            }
+        }
+    }
+
+    fn hand_out(&mut self, head: &[u8], last: bool) {
+        self.seen.extend_from_slice(head);
+        self.last = last;
+        self.head_deadline = None;
+        self.slot.turn.set(Turn::Serving);
+        if let Some(arrived) = self.arrived.take() {
+            self.slot.began.set(arrived);
+        }
+        if last {
+            self.unseen = BytesMut::new();
+        } else if !self.unseen.is_empty() {
+            self.arrived = Some(self.clock.now());
+        }
+    }
+
     /// Lets the framework answer a refusal.
     fn refuse(&mut self, status: u16, why: &'static str) {
         self.slot.refusal.set(Some((status, why)));
-        self.unseen.clear();
-        self.seen.extend_from_slice(b"GET ");
-        self.seen.extend_from_slice(REFUSED_PATH.as_bytes());
-        self.seen.extend_from_slice(b" HTTP/1.1\r\nHost: -\r\nConnection: close\r\n\r\n");
-        self.inbound = Inbound::Ended;
+        self.hand_out(format!("GET {REFUSED_PATH} HTTP/1.1\r\nHost: -\r\nConnection: close\r\n\r\n").as_bytes(), true);
     }
 
-    /// Moves what may be passed on from `unseen` to `seen`.
-    fn sift(&mut self) {
-        while !self.unseen.is_empty() {
-            match &mut self.inbound {
-                Inbound::Head { .. } => match head::look(&self.unseen, self.limits.size) {
-                    Look::Partial => return,
-                    Look::Refuse { status, why } => return self.refuse(status, why),
-                    Look::Complete { length, body } => {
-                        self.seen.unsplit(self.unseen.split_to(length));
-                        self.inbound = match body {
-                            Body::Length(0) => Inbound::Head { deadline: None },
-                            Body::Length(length) => Inbound::Body(length),
-                            Body::Chunked => Inbound::Open,
-                        };
-                    }
-                },
-                Inbound::Body(left) => {
-                    let part = self.unseen.len().min(usize::try_from(*left).unwrap_or(usize::MAX));
-                    *left -= part as u64;
-                    let done = *left == 0;
-                    self.seen.unsplit(self.unseen.split_to(part));
-                    if done {
-                        self.inbound = Inbound::Head { deadline: None };
-                    }
-                }
-                Inbound::Open => self.seen.unsplit(self.unseen.split()),
-                Inbound::Ended => self.unseen.clear(),
-            }
-            if !self.seen.is_empty() && !matches!(self.inbound, Inbound::Open) {
-                return; // one request at a time: the next is looked at when this one has been taken
-            }
+    /// Reads some bytes, at most `most`; none: the peer has ended its side.
+    fn poll_take(&mut self, cx: &mut Context<'_>, most: usize) -> Poll<io::Result<usize>> {
+        let mut scratch = [0_u8; READ_AT_ONCE];
+        let mut read = ReadBuf::new(&mut scratch[..most.min(READ_AT_ONCE)]);
+        ready!(delegate!(self.stream()?, poll_read, cx, &mut read))?;
+        if read.filled().is_empty() {
+            self.slot.hang_up();
+        } else if !self.last {
+            let clock = self.clock;
+            self.arrived.get_or_insert_with(|| clock.now());
+            self.unseen.extend_from_slice(read.filled());
         }
+        Poll::Ready(Ok(read.filled().len()))
+    }
+
+    /// Bytes of heads that may still be held. One more than the largest head has is enough to know that it is too large.
+    fn room(&self) -> usize {
+        if self.last { READ_AT_ONCE } else { (self.limits.size + 1).saturating_sub(self.unseen.len()) }
+    }
+
+    /// Somebody is being answered: nothing is handed out, but a hang-up or a reset is noticed.
+    fn poll_listen(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.reader = Some(cx.waker().clone());
+        while !self.slot.has_hung_up() && self.room() > 0 {
+            ready!(self.poll_take(cx, self.room()))?;
+        }
+        Poll::Pending
     }
 
     /// The hand-over. What the framework has written so far, and the socket, go to a shard.
@@ -266,82 +226,101 @@ impl Hull {
     }
 }
 
+/// Whether the framework can make something of the request target; it would refuse others without a word.
+fn is_target(head: &Head) -> bool {
+    Uri::try_from(&head.text[head.target.clone()]).is_ok()
+}
+
 impl AsyncRead for Hull {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let hull = &mut *self;
         loop {
-            if hull.slot.armed.get() {
+            if hull.slot.armed.get() || hull.stream.is_none() {
                 return Poll::Pending; // what else the peer sends is the engine's to discard
             }
-            hull.sift();
             if !hull.seen.is_empty() {
                 let count = hull.seen.len().min(buf.remaining());
                 buf.put_slice(&hull.seen[..count]);
                 hull.seen.advance(count);
                 return Poll::Ready(Ok(()));
             }
-            if matches!(hull.inbound, Inbound::Ended) {
-                return Poll::Pending; // the answer says close
+            if hull.slot.turn.get() != Turn::Idle {
+                return hull.poll_listen(cx);
             }
-            let (waiting, size) = (hull.unseen.is_empty(), hull.limits.size);
-            if let Inbound::Head { deadline } = &mut hull.inbound {
-                if let Some(sleep) = deadline
-                    && sleep.as_mut().poll(cx).is_ready()
-                {
-                    if waiting {
-                        return Poll::Ready(Ok(())); // nothing was ever asked: end of file
-                    }
-                    hull.refuse(408, "the request head took too long");
+            if hull.last {
+                return Poll::Ready(Ok(())); // the answer said close: this is the end of file
+            }
+            if !hull.unseen.is_empty() {
+                hull.sift();
+                if !hull.seen.is_empty() {
                     continue;
                 }
-                if deadline.is_none() && !waiting {
-                    *deadline = Some(Box::pin(tokio::time::sleep_until(Instant::now() + hull.limits.timeout)));
-                    continue; // so that it is polled
-                }
             }
-            let mut scratch = [0_u8; 4096];
-            // A head is read at most one byte beyond its bound: enough to know that it is too large.
-            let room = (size + 1).saturating_sub(hull.unseen.len()).clamp(1, scratch.len());
-            let mut read = ReadBuf::new(&mut scratch[..room]);
-            let Some(stream) = hull.stream.as_mut() else { return Poll::Ready(Ok(())) };
-            ready!(delegate!(stream, poll_read, cx, &mut read))?;
-            if read.filled().is_empty() {
+            if hull.slot.has_hung_up() {
                 return Poll::Ready(Ok(()));
             }
-            if waiting && matches!(hull.inbound, Inbound::Head { deadline: None }) {
-                hull.slot.began.set(hull.clock.now());
+            if (hull.head_deadline.is_some() || !hull.unseen.is_empty()) && is_over(&mut hull.head_deadline, hull.limits.timeout, cx) {
+                if hull.unseen.is_empty() {
+                    return Poll::Ready(Ok(())); // nothing was ever asked
+                }
+                hull.refuse(408, "the request head took too long");
+                continue;
             }
-            hull.unseen.extend_from_slice(read.filled());
+            ready!(hull.poll_take(cx, hull.room().max(1)))?;
         }
     }
 }
 
 impl AsyncWrite for Hull {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        if self.slot.armed.get() {
-            if self.captured.len() + buf.len() > CAPTURED_MOST {
+        let hull = &mut *self;
+        if hull.slot.armed.get() {
+            if hull.captured.len() + buf.len() > CAPTURED_MOST {
                 return Poll::Ready(Err(io::ErrorKind::OutOfMemory.into()));
             }
-            self.captured.extend_from_slice(buf);
+            hull.captured.extend_from_slice(buf);
             return Poll::Ready(Ok(buf.len()));
         }
-        let stream = self.stream()?;
-        delegate!(stream, poll_write, cx, buf)
+        let written = delegate!(hull.stream()?, poll_write, cx, buf);
+        if written.is_ready() {
+            hull.write_deadline = None;
+        } else if is_over(&mut hull.write_deadline, hull.limits.timeout, cx) {
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into())); // an answer that nobody takes
+        }
+        written
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.slot.armed.get() {
-            self.embark()?;
+        let hull = &mut *self;
+        if hull.slot.armed.get() {
+            hull.embark()?;
             return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
         }
-        let stream = self.stream()?;
-        delegate!(stream, poll_flush, cx)
+        ready!(delegate!(hull.stream()?, poll_flush, cx))?;
+        // The framework flushes when it has written all that it has: a complete answer is now out.
+        if hull.slot.turn.get() == Turn::Answered {
+            hull.slot.turn.set(Turn::Idle);
+            if let Some(reader) = hull.reader.take() {
+                reader.wake();
+            }
+        }
+        Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.stream.as_mut() {
-            Some(stream) => delegate!(stream, poll_shutdown, cx),
-            None => Poll::Ready(Ok(())),
+        let hull = &mut *self;
+        if hull.stream.is_none() {
+            return Poll::Ready(Ok(()));
         }
+        if hull.farewell.is_none() {
+            ready!(delegate!(hull.stream()?, poll_shutdown, cx))?;
+        }
+        hull.last = true;
+        while !is_over(&mut hull.farewell, FAREWELL, cx) {
+            if ready!(hull.poll_take(cx, READ_AT_ONCE))? == 0 {
+                break;
+            }
+        }
+        Poll::Ready(Ok(()))
     }
 }

@@ -1,7 +1,8 @@
 //! Sockets before they have a purpose: accepting, and the hull that lets a routed connection leave actix-web with its socket.
 
 pub mod acceptor;
-pub mod hull;
+pub mod claim;
+mod hull;
 mod service;
 
 pub use service::Door;

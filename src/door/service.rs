@@ -11,12 +11,14 @@ use actix_http::{HttpService, KeepAlive};
 use actix_rt::Arbiter;
 use actix_service::{Service, ServiceFactory, map_config};
 use actix_web::App;
+use actix_web::body::MessageBody;
 use actix_web::dev::AppConfig;
 use actix_web::web::ServiceConfig;
 use tokio::sync::mpsc;
 
 use super::Settings;
 use super::acceptor::{Acceptor, Bound, Connection, DoorCounters, WORKER_QUEUE, poll_and_waker};
+use super::claim::{Claim, Watched};
 use super::hull::{HeadLimits, Hull};
 use crate::engine::crew::Clock;
 
@@ -93,12 +95,17 @@ async fn work(
     clock: Clock,
     configure: impl Fn(&mut ServiceConfig) + Clone + 'static,
 ) {
+    let app = App::new().configure(move |config| configure(config)).wrap_fn(|request, service| {
+        let serving = request.conn_data::<Claim>().map(Claim::serving);
+        let answer = service.call(request);
+        async move { Ok(answer.await?.map_body(|_, body| Watched { body: body.boxed(), _serving: serving })) }
+    });
     let factory = HttpService::build()
         .keep_alive(KeepAlive::Timeout(KEEP_ALIVE))
         .client_request_timeout(Duration::ZERO) // the hull has its own, with an answer
         .client_disconnect_timeout(Duration::from_secs(2))
         .on_connect_ext(|hull: &Hull, extensions| drop(extensions.insert(hull.claim())))
-        .h1(map_config(App::new().configure(move |config| configure(config)), |()| AppConfig::default()));
+        .h1(map_config(app, |()| AppConfig::default()));
     let service = match factory.new_service(()).await {
         Ok(service) => Rc::new(service),
         Err(()) => return tracing::error!("the HTTP service cannot start"),

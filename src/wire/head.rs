@@ -1,18 +1,36 @@
 //! A first look at a request head, stricter than the HTTP framework behind it: what it could read in two ways, or would refuse
-//! without a word, is refused here with a reason.
+//! without a word, is refused here with a reason. What is let through is written anew, as it was understood here: nothing in it
+//! is left for a second opinion.
 //!
-//! Deliberately absent: routing, and everything the framework does well. This looks, counts bytes and says yes or no.
+//! - No request here has a body that anybody reads. The framework is told that there is none; what follows such a head is not
+//!   looked at, so that nobody has to find the end of it.
+//! - Old players send their paths in raw UTF-8, and other servers play them: such bytes are percent-encoded on the way.
+//!
+//! Deliberately absent: routing, and everything the framework does well.
+
+use std::borrow::Cow;
+use std::ops::Range;
 
 /// Most header lines of one request.
 const HEADERS_MOST: usize = 64;
+/// The first byte of every TLS connection.
+const TLS_HANDSHAKE: u8 = 0x16;
 
-/// How the bytes after a head belong to the request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Body {
-    /// So many bytes, often none; then the next head.
-    Length(u64),
-    /// Framed in chunks: where it ends, only the framework will know.
-    Chunked,
+/// Fields about this hop, which have been understood here: framing, what becomes of the connection, and offers we do not take.
+const OURS: [&str; 7] =
+    ["content-length", "transfer-encoding", "connection", "expect", "upgrade", "http2-settings", "proxy-connection"];
+
+/// A head that may be passed on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Head {
+    /// How many of the bytes that came are the head.
+    pub length: usize,
+    /// What is passed on in their place.
+    pub text: Vec<u8>,
+    /// The request target in it.
+    pub target: Range<usize>,
+    /// The request is the last of its connection: a body may follow, in which nobody looks for another head.
+    pub last: bool,
 }
 
 /// What the bytes so far are.
@@ -20,8 +38,8 @@ pub enum Body {
 pub enum Look {
     /// The beginning of a head, perhaps.
     Partial,
-    /// A head of so many bytes.
-    Complete { length: usize, body: Body },
+    /// A head.
+    Complete(Head),
     /// Nothing that can be answered otherwise.
     Refuse { status: u16, why: &'static str },
 }
@@ -32,9 +50,14 @@ fn refuse(status: u16, why: &'static str) -> Look {
 
 /// Looks at what has come of a request head; `most` is the largest head allowed, in bytes.
 pub fn look(bytes: &[u8], most: usize) -> Look {
+    if bytes.first() == Some(&TLS_HANDSHAKE) {
+        return refuse(400, "this is the beginning of TLS, and this port speaks plain HTTP: write http:// in place of https://");
+    }
+    let text = encoded(bytes);
+    let added = text.len() - bytes.len();
     let mut lines = [httparse::EMPTY_HEADER; HEADERS_MOST];
     let mut request = httparse::Request::new(&mut lines);
-    let length = match request.parse(bytes) {
+    let length = match request.parse(&text) {
         Ok(httparse::Status::Complete(length)) if length <= most => length,
         Ok(httparse::Status::Partial) if bytes.len() < most => return Look::Partial,
         Ok(_) => return refuse(431, "the request head is larger than this server accepts"),
@@ -42,19 +65,50 @@ pub fn look(bytes: &[u8], most: usize) -> Look {
         Err(httparse::Error::Version) => return refuse(505, "this server speaks HTTP/1.0 and HTTP/1.1"),
         Err(_) => return refuse(400, "the request head is not HTTP"),
     };
-    if has_bare_line_feed(&bytes[..length]) {
+    if has_bare_line_feed(&text[..length]) {
         return refuse(400, "a header line ends in a bare line feed");
     }
-    check_lines(request.version, request.headers).map_or_else(|refusal| refusal, |body| Look::Complete { length, body })
+    let asked = match understand(&request) {
+        Ok(asked) => asked,
+        Err(refusal) => return refusal,
+    };
+    let (text, target) = written(&request, &asked);
+    Look::Complete(Head { length: length - added, text, target, last: asked.body })
+}
+
+/// The bytes with what is not ASCII in the request target percent-encoded.
+fn encoded(bytes: &[u8]) -> Cow<'_, [u8]> {
+    let start = bytes.iter().position(|&byte| !b"\r\n".contains(&byte)).unwrap_or(bytes.len());
+    let line = bytes[start..].split(|&byte| byte == b'\n').next().unwrap_or_default();
+    let Some(method) = line.iter().position(|&byte| byte == b' ').filter(|_| !line.is_ascii()) else { return bytes.into() };
+    let (target, end) = (start + method, start + line.len());
+    let mut text = bytes[..target].to_vec();
+    for &byte in &bytes[target..end] {
+        match byte {
+            ..0x80 => text.push(byte),
+            _ => text.extend_from_slice(percent_encoding::percent_encode_byte(byte).as_bytes()),
+        }
+    }
+    text.extend_from_slice(&bytes[end..]);
+    text.into()
 }
 
 fn has_bare_line_feed(head: &[u8]) -> bool {
     head.iter().enumerate().any(|(i, &byte)| byte == b'\n' && (i == 0 || head[i - 1] != b'\r'))
 }
 
-fn check_lines(version: Option<u8>, headers: &[httparse::Header<'_>]) -> Result<Body, Look> {
-    let (mut hosts, mut length, mut chunked) = (0, None, false);
-    for header in headers {
+/// What a head says of its connection.
+#[derive(Debug, Default)]
+struct Asked {
+    /// A body may follow.
+    body: bool,
+    close: bool,
+    keep_alive: bool,
+}
+
+fn understand(request: &httparse::Request<'_, '_>) -> Result<Asked, Look> {
+    let (mut hosts, mut length, mut chunked, mut asked) = (0, None, false, Asked::default());
+    for header in &*request.headers {
         if header.name.eq_ignore_ascii_case("host") {
             hosts += 1;
         } else if header.name.eq_ignore_ascii_case("content-length") {
@@ -71,16 +125,45 @@ fn check_lines(version: Option<u8>, headers: &[httparse::Header<'_>]) -> Result<
                 return Err(refuse(400, "the only Transfer-Encoding understood is chunked, once"));
             }
             chunked = true;
+        } else if header.name.eq_ignore_ascii_case("connection") {
+            for word in header.value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii) {
+                asked.close |= word.eq_ignore_ascii_case(b"close");
+                asked.keep_alive |= word.eq_ignore_ascii_case(b"keep-alive");
+            }
         }
     }
-    match (version, hosts, length, chunked) {
+    // Before 1.1 a POST without a length has a body that ends with the connection; CONNECT begins something else altogether.
+    let unframed = length.is_none() && (request.version == Some(0) && request.method == Some("POST") || request.method == Some("CONNECT"));
+    asked.body = chunked || unframed || length.is_some_and(|length| length > 0);
+    match (request.version, hosts, length, chunked) {
         (Some(1), 0, ..) => Err(refuse(400, "an HTTP/1.1 request names its Host")),
         (_, 2.., ..) => Err(refuse(400, "Host is given twice")),
         (_, _, Some(_), true) => Err(refuse(400, "Content-Length and Transfer-Encoding exclude each other")),
         (Some(0), _, _, true) => Err(refuse(400, "HTTP/1.0 knows no Transfer-Encoding")),
-        (.., true) => Ok(Body::Chunked),
-        (.., length, false) => Ok(Body::Length(length.unwrap_or(0))),
+        _ => Ok(asked),
     }
+}
+
+/// The head as it was understood, and where in it the target is.
+fn written(request: &httparse::Request<'_, '_>, asked: &Asked) -> (Vec<u8>, Range<usize>) {
+    let (method, target) = (request.method.unwrap_or_default(), request.path.unwrap_or_default());
+    let mut text = format!("{method} {target} HTTP/1.{}\r\n", request.version.unwrap_or(1)).into_bytes();
+    if asked.body {
+        text.extend_from_slice(b"content-length: 0\r\n");
+    }
+    if asked.close || asked.body {
+        text.extend_from_slice(b"connection: close\r\n");
+    } else if asked.keep_alive {
+        text.extend_from_slice(b"connection: keep-alive\r\n");
+    }
+    for header in request.headers.iter().filter(|header| !OURS.iter().any(|ours| header.name.eq_ignore_ascii_case(ours))) {
+        for part in [header.name.as_bytes(), b": ", header.value, b"\r\n"] {
+            text.extend_from_slice(part);
+        }
+    }
+    text.extend_from_slice(b"\r\n");
+    let start = method.len() + 1;
+    (text, start..start + target.len())
 }
 
 #[cfg(test)]
@@ -89,21 +172,50 @@ mod tests {
 
     const MOST: usize = 1024;
 
+    fn passed(head: &str) -> (String, bool) {
+        match look(head.as_bytes(), MOST) {
+            Look::Complete(head) => (String::from_utf8(head.text).expect("text"), head.last),
+            other => panic!("{head:?}: {other:?}"),
+        }
+    }
+
     #[test]
     fn a_good_head_is_measured() {
-        for (head, body) in [
-            ("GET / HTTP/1.0\r\n\r\n", Body::Length(0)),
-            ("GET /a HTTP/1.1\r\nHost: x\r\nRange: bytes=0-\r\n\r\n", Body::Length(0)),
-            ("POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: 12\r\n\r\n", Body::Length(12)),
-            ("POST /a HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n", Body::Chunked),
+        for (head, last) in [
+            ("GET / HTTP/1.0\r\n\r\n", false),
+            ("GET /a HTTP/1.1\r\nHost: x\r\nRange: bytes=0-\r\n\r\n", false),
+            ("GET /Gr\u{fc}\u{df}e.ogg HTTP/1.1\r\nHost: x\r\nA: \u{fc}\r\n\r\n", false),
+            ("DELETE /a HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n", false),
+            ("POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: 12\r\n\r\n", true),
+            ("POST /a HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n", true),
+            ("POST /a HTTP/1.0\r\n\r\n", true),
+            ("CONNECT a:1 HTTP/1.1\r\nHost: a:1\r\n\r\n", true),
         ] {
             let mut bytes = head.as_bytes().to_vec();
             bytes.extend(b"GET /next");
-            assert_eq!(look(&bytes, MOST), Look::Complete { length: head.len(), body }, "{head:?}");
+            let Look::Complete(found) = look(&bytes, MOST) else { panic!("{head:?}") };
+            assert_eq!((found.length, found.last), (head.len(), last), "{head:?}");
             for cut in 0..head.len() {
-                assert_eq!(look(&bytes[..cut], MOST), Look::Partial, "{:?}", &head[..cut]);
+                assert_eq!(look(&bytes[..cut], MOST), Look::Partial, "{:?}", &bytes[..cut]);
             }
         }
+    }
+
+    #[test]
+    fn a_head_is_passed_on_as_it_was_understood() {
+        for (head, want) in [
+            ("GET / HTTP/1.0\r\n\r\n", "GET / HTTP/1.0\r\n\r\n"),
+            ("GET / HTTP/1.1\r\nHost:  x \r\nA: b\r\n\r\n", "GET / HTTP/1.1\r\nHost: x\r\nA: b\r\n\r\n"),
+            ("GET /\u{fc}?\u{fc} HTTP/1.0\r\n\r\n", "GET /%C3%BC?%C3%BC HTTP/1.0\r\n\r\n"),
+            ("GET / HTTP/1.0\r\nConnection: Keep-Alive\r\n\r\n", "GET / HTTP/1.0\r\nconnection: keep-alive\r\n\r\n"),
+            ("GET / HTTP/1.0\r\nConnection: a, Close\r\n\r\n", "GET / HTTP/1.0\r\nconnection: close\r\n\r\n"),
+            ("GET / HTTP/1.0\r\nConnection: Upgrade\r\nUpgrade: h2c\r\nExpect: 100-continue\r\n\r\n", "GET / HTTP/1.0\r\n\r\n"),
+            ("PUT / HTTP/1.0\r\nContent-Length: 5\r\n\r\n", "PUT / HTTP/1.0\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"),
+        ] {
+            assert_eq!(passed(head).0, want, "{head:?}");
+        }
+        let Look::Complete(head) = look(b"GET /a HTTP/1.0\r\n\r\n", MOST) else { panic!("a head") };
+        assert_eq!(&head.text[head.target], b"/a");
     }
 
     #[test]
@@ -119,6 +231,7 @@ mod tests {
             ("GET / HTTP/1.1\r\nHost: a\0b\r\n\r\n", 400),
             ("GET /\r\n\r\n", 400),
             ("\x16\x03\x01\x02\x00\x01", 400),
+            ("\x16", 400),
             ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 505),
             ("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\n", 400),
             ("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: +1\r\n\r\n", 400),

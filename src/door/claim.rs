@@ -1,0 +1,195 @@
+//! A handler's hold on the connection of its request, and what the hull is told by it.
+//!
+//! ```text
+//!            head handed out          body of the answer dropped           flushed
+//!   Idle ───────────────────▶ Serving ──────────────────────────▶ Answered ───────▶ Idle
+//! ```
+//! - One request at a time: the framework decodes ahead, and would then answer one request by the method and version of another.
+//!   So the next head is handed out only when the answer to the one before has left.
+//! - The one thing that happens to every answer, whoever gives it, is that its body is dropped when all of it has been written:
+//!   a [`Watched`] body tells the hull.
+
+use std::cell::{Cell, RefCell};
+use std::future::{Future, poll_fn};
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use actix_web::body::{BodySize, BoxBody, MessageBody};
+use bytes::Bytes;
+
+use crate::engine::admission::Seat;
+use crate::engine::broadcast::{Broadcast, Peer};
+use crate::engine::inbox::Permit;
+use crate::engine::socket::Socket;
+use crate::fanout::placement::{Placement, Wish};
+use crate::units::{ListenerId, Moment};
+
+/// Where a request is sent whose head was refused. Whoever asks for it by name gets a 404: there is no refusal in the slot.
+pub const REFUSED_PATH: &str = "/*refused";
+
+/// What a listener needs to board: all its places, reserved.
+#[derive(Debug)]
+pub struct Ticket {
+    /// A place in a shard's inbox.
+    pub permit: Permit<Socket>,
+    /// A place in the mount and in the server.
+    pub seat: Seat,
+    /// The mount.
+    pub broadcast: Arc<Broadcast>,
+    /// How it asks to be placed.
+    pub wish: Option<Box<Wish>>,
+    /// Where it was placed, if it had to wait for the mount's first chunk.
+    pub placed: Option<Placement>,
+    /// Who.
+    pub id: ListenerId,
+    /// What it says it is.
+    pub user_agent: Box<str>,
+}
+
+/// Whose turn it is on a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Turn {
+    /// The peer's: a request head may come.
+    Idle,
+    /// Ours: a request is being answered.
+    Serving,
+    /// The answer is written, and not yet flushed.
+    Answered,
+}
+
+/// What the hull and the handlers of one connection share.
+#[derive(Debug)]
+pub(super) struct Slot {
+    pub(super) ticket: RefCell<Option<Ticket>>,
+    pub(super) armed: Cell<bool>,
+    pub(super) turn: Cell<Turn>,
+    pub(super) refusal: Cell<Option<(u16, &'static str)>>,
+    pub(super) peer: Peer,
+    /// Where it reached us; `None` on a unix socket.
+    pub(super) local: Option<SocketAddr>,
+    /// When the connection was accepted or, for a later request on it, when its head began.
+    pub(super) began: Cell<Moment>,
+    /// Whether the peer has ended its side, and who wants to know.
+    hung_up: Cell<bool>,
+    waiting: RefCell<Option<Waker>>,
+}
+
+impl Slot {
+    pub(super) fn new(peer: Peer, local: Option<SocketAddr>, began: Moment) -> Self {
+        Self {
+            ticket: RefCell::default(),
+            armed: Cell::new(false),
+            turn: Cell::new(Turn::Idle),
+            refusal: Cell::new(None),
+            peer,
+            local,
+            began: Cell::new(began),
+            hung_up: Cell::new(false),
+            waiting: RefCell::default(),
+        }
+    }
+
+    pub(super) fn has_hung_up(&self) -> bool {
+        self.hung_up.get()
+    }
+
+    pub(super) fn hang_up(&self) {
+        self.hung_up.set(true);
+        if let Some(waker) = self.waiting.take() {
+            waker.wake();
+        }
+    }
+}
+
+/// A handler's hold on the connection of its request.
+#[derive(Clone, Debug)]
+pub struct Claim(pub(super) Rc<Slot>);
+
+impl Claim {
+    /// Gives the connection away: answer with the [`Gangway`], and the socket leaves with the response head.
+    pub fn board(&self, ticket: Ticket) -> Gangway {
+        self.0.ticket.replace(Some(ticket));
+        Gangway(Rc::clone(&self.0))
+    }
+
+    /// Who is at the other end.
+    pub fn peer(&self) -> Peer {
+        self.0.peer
+    }
+
+    /// The address at which the peer reached us; `None` on a unix socket.
+    pub fn local_address(&self) -> Option<SocketAddr> {
+        self.0.local
+    }
+
+    /// Why the request was refused before it was a request, if it was.
+    pub fn refusal(&self) -> Option<(u16, &'static str)> {
+        self.0.refusal.get()
+    }
+
+    /// Waits until the peer has ended its side. It may still read: whether that is a hang-up, the asker knows.
+    pub fn hung_up(&self) -> impl Future<Output = ()> {
+        let slot = Rc::clone(&self.0);
+        poll_fn(move |cx| {
+            if slot.has_hung_up() {
+                return Poll::Ready(());
+            }
+            slot.waiting.replace(Some(cx.waker().clone()));
+            Poll::Pending
+        })
+    }
+
+    pub(super) fn serving(&self) -> Serving {
+        Serving(Rc::clone(&self.0))
+    }
+}
+
+/// A request that is being answered. Dropped when the answer has been written, or will not be.
+#[derive(Debug)]
+pub(super) struct Serving(Rc<Slot>);
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        self.0.turn.set(Turn::Answered);
+    }
+}
+
+/// The body of any answer; when it is dropped the answer is complete.
+#[derive(Debug)]
+pub(super) struct Watched {
+    pub(super) body: BoxBody,
+    pub(super) _serving: Option<Serving>,
+}
+
+impl MessageBody for Watched {
+    type Error = <BoxBody as MessageBody>::Error;
+
+    fn size(&self) -> BodySize {
+        self.body.size()
+    }
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Self::Error>>> {
+        Pin::new(&mut self.get_mut().body).poll_next(cx)
+    }
+}
+
+/// The body of a response whose socket leaves. It has no bytes of its own.
+#[derive(Debug)]
+pub struct Gangway(Rc<Slot>);
+
+impl MessageBody for Gangway {
+    type Error = io::Error;
+
+    fn size(&self) -> BodySize {
+        BodySize::Stream
+    }
+
+    fn poll_next(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Bytes, io::Error>>> {
+        self.0.armed.set(true);
+        Poll::Pending // never woken: the connection ends on this side at the next flush
+    }
+}
