@@ -11,7 +11,8 @@ use std::time::{Duration, Instant, SystemTime};
 use actix_web::web::Data;
 
 use super::{House, routes};
-use crate::door::acceptor::{Bound, DoorCounters};
+use crate::door::acceptor::DoorCounters;
+use crate::door::bound::Bound;
 use crate::door::{Door, ListenAddress};
 use crate::engine::admission::Seat;
 use crate::engine::broadcast::Peer;

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use crate::door::acceptor::TakeRaw;
+use crate::door::bound::TakeRaw;
 use crate::engine::inbox::Command;
 use crate::engine::listener::Arrival;
 use crate::mount::Registry;

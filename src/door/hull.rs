@@ -30,7 +30,8 @@ use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
-use super::acceptor::{Accepted, Connection, Guest};
+use super::acceptor::{Connection, Guest};
+use super::bound::Accepted;
 use super::claim::{Claim, REFUSED_PATH, Slot, Turn};
 use crate::engine::crew::Clock;
 use crate::engine::inbox::Command;
@@ -142,7 +143,10 @@ impl Hull {
             Look::Partial => {}
             Look::Refuse { status, why } => self.refuse(status, why),
             Look::Complete(head) if !is_target(&head) => {
-                self.refuse(400, "the request target is no path: percent-encode what is not a letter, a digit or one of -._~!$&'()*+,;=:@/?");
+                self.refuse(
+                    400,
+                    "the request target is no path: percent-encode what is not a letter, a digit or one of -._~!$&'()*+,;=:@/?",
+                );
             }
             Look::Complete(head) => {
                 self.unseen.advance(head.length);
@@ -210,6 +214,7 @@ impl Hull {
             Stream::Tcp(stream) => Socket::new(stream.into_std()?)?,
             Stream::Unix(stream) => Socket::new(stream.into_std()?)?,
         };
+        head::say_close(&mut self.captured);
         ticket.permit.send(Command::Join(Box::new(Arrival {
             wire,
             broadcast: ticket.broadcast,

@@ -1,8 +1,10 @@
 //! Sockets before they have a purpose: accepting, and the hull that lets a routed connection leave actix-web with its socket.
 
 pub mod acceptor;
+pub mod bound;
 pub mod claim;
 mod hull;
+pub mod origin;
 mod service;
 
 pub use service::Door;

@@ -17,7 +17,8 @@ use actix_web::web::ServiceConfig;
 use tokio::sync::mpsc;
 
 use super::Settings;
-use super::acceptor::{Acceptor, Bound, Connection, DoorCounters, WORKER_QUEUE, poll_and_waker};
+use super::acceptor::{Acceptor, Connection, DoorCounters, WORKER_QUEUE, poll_and_waker};
+use super::bound::Bound;
 use super::claim::{Claim, Watched};
 use super::hull::{HeadLimits, Hull};
 use crate::engine::crew::Clock;

@@ -17,8 +17,7 @@ const HEADERS_MOST: usize = 64;
 const TLS_HANDSHAKE: u8 = 0x16;
 
 /// Fields about this hop, which have been understood here: framing, what becomes of the connection, and offers we do not take.
-const OURS: [&str; 7] =
-    ["content-length", "transfer-encoding", "connection", "expect", "upgrade", "http2-settings", "proxy-connection"];
+const OURS: [&str; 7] = ["content-length", "transfer-encoding", "connection", "expect", "upgrade", "http2-settings", "proxy-connection"];
 
 /// A head that may be passed on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -166,6 +165,16 @@ fn written(request: &httparse::Request<'_, '_>, asked: &Asked) -> (Vec<u8>, Rang
     (text, start..start + target.len())
 }
 
+/// Makes a response head say that the connection closes, where it does not. The framework leaves that out of HTTP/1.0.
+pub fn say_close(head: &mut Vec<u8>) {
+    const CLOSE: &[u8] = b"connection: close\r\n";
+    if let Some(line) = head.windows(2).position(|pair| pair == b"\r\n")
+        && !head.windows(CLOSE.len()).any(|window| window.eq_ignore_ascii_case(CLOSE))
+    {
+        head.splice(line + 2..line + 2, CLOSE.iter().copied());
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -198,6 +207,18 @@ mod tests {
             for cut in 0..head.len() {
                 assert_eq!(look(&bytes[..cut], MOST), Look::Partial, "{:?}", &bytes[..cut]);
             }
+        }
+    }
+
+    #[test]
+    fn a_response_says_close_once() {
+        for (head, want) in [
+            ("HTTP/1.0 200 OK\r\na: b\r\n\r\n", "HTTP/1.0 200 OK\r\nconnection: close\r\na: b\r\n\r\n"),
+            ("HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n", "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n"),
+        ] {
+            let mut bytes = head.as_bytes().to_vec();
+            say_close(&mut bytes);
+            assert_eq!(String::from_utf8(bytes).expect("text"), want);
         }
     }
 

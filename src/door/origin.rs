@@ -1,0 +1,55 @@
+//! Where a client reached us, for the addresses that we give it: playlists, and Icecast's document.
+//!
+//! Only what the client itself did counts: the authority it asked for, its Host, else the socket it is connected to. What a proxy
+//! adds is not believed, for any client can write that as well; and a proxy that keeps the Host needs no belief.
+
+use std::net::SocketAddr;
+
+use actix_web::HttpRequest;
+use actix_web::http::header;
+use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
+
+use super::claim::Claim;
+
+/// What is escaped in a path that becomes part of an address.
+const PATH: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'<').add(b'>').add(b'`').add(b'#').add(b'?').add(b'%');
+
+/// Host and port under which this client knows the server.
+pub fn authority(request: &HttpRequest) -> String {
+    let asked = request.uri().authority().map(|authority| authority.as_str());
+    let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
+    choose([asked, host], request.conn_data::<Claim>().and_then(Claim::local_address))
+}
+
+/// The address of a path on this server, as this client can reach it.
+pub fn url(request: &HttpRequest, path: &str) -> String {
+    format!("http://{}{}", authority(request), utf8_percent_encode(path, PATH))
+}
+
+/// What a client says is repeated only if it cannot break out of a line or a markup.
+fn choose(named: [Option<&str>; 2], local: Option<SocketAddr>) -> String {
+    let plain = |name: &&str| !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-:[]_".contains(&byte));
+    let local = || local.map_or_else(|| "localhost".to_owned(), |local| SocketAddr::new(local.ip(), local.port()).to_string());
+    named.into_iter().flatten().find(plain).map_or_else(local, str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_clients_own_word_counts_where_it_is_plain_and_its_socket_otherwise() {
+        for (asked, host, local, want) in [
+            (None, Some("radio.example:8000"), Some("192.0.2.1:80"), "radio.example:8000"),
+            (None, Some("[::1]:8000"), None, "[::1]:8000"),
+            (Some("a.example"), Some("b.example"), None, "a.example"),
+            (Some("user:word@a.example"), Some("b.example"), None, "b.example"),
+            (None, Some("a<b"), Some("192.0.2.1:80"), "192.0.2.1:80"),
+            (None, Some(""), Some("[2001:db8::1]:80"), "[2001:db8::1]:80"),
+            (None, None, Some("192.0.2.1:80"), "192.0.2.1:80"),
+            (None, None, None, "localhost"),
+        ] {
+            assert_eq!(choose([asked, host], local.map(|local| local.parse().expect(local))), want, "{asked:?} {host:?} {local:?}");
+        }
+    }
+}
