@@ -259,18 +259,22 @@ async fn mount(request: HttpRequest, path: Path<String>, house: Data<House>) -> 
     }
 }
 
-/// The listeners of a mount, in the order in which they were let in; at most 100,000.
+/// The listeners of a mount, in the order in which they were let in; at most 100,000. For operators.
 #[utoipa::path(
     get,
     path = "/api/v1/mounts/{path}/listeners",
     params(("path" = String, Path, description = "The mount's path without its first slash; slashes in it as %2F", example = "radio.mp3")),
     responses(
         (status = 200, description = "The listeners", body = Vec<Listener>),
+        (status = 403, description = "Whoever asks may not see this", body = Problem),
         (status = 404, description = "There is no such mount", body = Problem),
         (status = 503, description = "A sending thread did not answer", body = Problem),
     )
 )]
-async fn listeners(path: Path<String>, house: Data<House>) -> HttpResponse {
+async fn listeners(request: HttpRequest, path: Path<String>, house: Data<House>) -> HttpResponse {
+    if let Err(why) = admission::operator(&request) {
+        return problem(StatusCode::FORBIDDEN, why); // addresses of people
+    }
     let Some(entry) = find(&house, &path) else { return no_mount(&path) };
     match shards::listeners(house.registry.crew(), entry.handle.broadcast.slot).await {
         Ok(views) => listed(views),
@@ -403,11 +407,14 @@ mod tests {
             assert_eq!((status, none.as_str()), (got, ""), "{path}");
             let length = format!("content-length: {}", body.len());
             assert!(head.contains(&length) && head_of_get.contains(&length), "{path}: {head}");
-            for method in ["POST", "PUT", "DELETE", "OPTIONS", "SOURCE"] {
+            for method in ["POST", "PUT", "DELETE", "SOURCE"] {
                 let (status, head, body) = town.ask(method, path, "Content-Length: 0\r\n");
                 assert_eq!(status, 405, "{method} {path}");
-                assert!(head.contains("allow: get, head") && body.contains("GET or HEAD"), "{head}");
+                assert!(head.contains("allow: get, head, options") && body.contains("GET or HEAD"), "{head}");
             }
+            let (status, head, _) = town.ask("OPTIONS", path, "Origin: http://a\r\nAccess-Control-Request-Method: GET\r\n");
+            assert_eq!(status, 204, "{path}");
+            assert!(head.contains("access-control-allow-origin: *") && head.contains("access-control-allow-methods: get, head"), "{head}");
         }
         let (status, head, _) = town.ask("GET", "/api/v1/mounts/a.mp3/listeners/1", "");
         assert!(status == 405 && head.contains("allow: delete"), "{head}");

@@ -4,7 +4,7 @@
 //! none is; every object ends with a `dummy` that is null; dates have a zone without a colon. `?mount=/path` asks for one.
 //! `bitrate` is what the stream was measured at (kbit/s), where Icecast repeats what the encoder claimed.
 
-use actix_web::http::{StatusCode, header};
+use actix_web::http::StatusCode;
 use actix_web::web::{Data, Query, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse};
 use serde::{Deserialize, Serialize};
@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::answers::{json, readable};
 use super::dates::{icecast_date, icecast_iso};
 use super::{House, SERVER};
+use crate::door::origin;
 use crate::mount::Handle;
 
 pub(super) fn routes(config: &mut ServiceConfig) {
@@ -64,7 +65,7 @@ struct Source {
 
 impl Source {
     /// A mount that is on air; `None` for any other.
-    fn of(handle: &Handle, host: &str) -> Option<Self> {
+    fn of(handle: &Handle, request: &HttpRequest) -> Option<Self> {
         let status = handle.status();
         let profile = &handle.settings.profile;
         let or = |text: &Option<String>, otherwise: &str| text.clone().unwrap_or_else(|| otherwise.into());
@@ -74,7 +75,7 @@ impl Source {
             genre: or(&profile.genre, "various"),
             listener_peak: handle.places.peak().max(listeners),
             listeners,
-            listenurl: format!("http://{host}{}", handle.settings.path),
+            listenurl: origin::url(request, handle.settings.path.as_str()),
             server_description: or(&profile.description, "Unspecified description"),
             server_name: or(&profile.name, "Unspecified name"),
             server_type: status.content_type.as_deref().unwrap_or("application/octet-stream").into(),
@@ -95,11 +96,9 @@ async fn status(request: HttpRequest, house: Data<House>) -> HttpResponse {
     // A query that makes no sense asks for nothing in particular.
     let asked = Query::<Question>::from_query(request.query_string()).map(|query| query.into_inner().mount).unwrap_or_default();
     let wanted = |path: &str| asked.as_deref().is_none_or(|asked| asked == path);
-    let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok()).filter(|host| !host.is_empty());
-    let host = host.unwrap_or("localhost");
     let all = house.registry.all().into_iter();
     let shown = all.filter(|entry| !entry.handle.settings.profile.hidden && wanted(entry.handle.settings.path.as_str()));
-    let mut sources: Vec<_> = shown.filter_map(|entry| Source::of(&entry.handle, host)).collect();
+    let mut sources: Vec<_> = shown.filter_map(|entry| Source::of(&entry.handle, &request)).collect();
     let source = match sources.len() {
         0 => None,
         1 => sources.pop().map(|source| Sources::One(Box::new(source))),
@@ -108,7 +107,7 @@ async fn status(request: HttpRequest, house: Data<House>) -> HttpResponse {
     let document = Document {
         icestats: Stats {
             admin: "icemaster@localhost",
-            host: without_port(host).into(),
+            host: without_port(&origin::authority(&request)).into(),
             location: "Earth",
             server_id: SERVER,
             server_start: icecast_date(house.started_at),
@@ -117,10 +116,7 @@ async fn status(request: HttpRequest, house: Data<House>) -> HttpResponse {
             dummy: (),
         },
     };
-    let mut answer = json(StatusCode::OK, &document);
-    // Widgets live on other people's sites.
-    answer.headers_mut().insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, header::HeaderValue::from_static("*"));
-    answer
+    json(StatusCode::OK, &document)
 }
 
 /// The name in `name:8000` and `[::1]:8000`.
@@ -159,6 +155,27 @@ mod tests {
         assert_eq!(names, [json!("The \"A\" & <b>"), json!("Unspecified name")]);
         assert_eq!(stats(&town, "?mount=/b.ogg")["source"]["server_type"], json!("application/ogg"), "one of many is an object");
         assert!(stats(&town, "?mount=/hidden.mp3").get("source").is_none());
+    }
+
+    #[test]
+    fn an_address_is_where_the_client_reached_us_whatever_a_proxy_claims() {
+        let town = Town::with(&["/Grüße.ogg"]);
+        town.on_air("/Grüße.ogg", "application/ogg");
+        let local = format!("http://{}/Gr%C3%BC%C3%9Fe.ogg", town.address);
+        for (request, want) in [
+            ("GET /status-json.xsl HTTP/1.0\r\n\r\n", local.as_str()),
+            ("GET /status-json.xsl HTTP/1.0\r\nHost: a\"b\r\n\r\n", &local),
+            ("GET /status-json.xsl HTTP/1.0\r\nHost: r.example\r\n\r\n", "http://r.example/Gr%C3%BC%C3%9Fe.ogg"),
+            ("GET http://a.example:81/status-json.xsl HTTP/1.0\r\nHost: b\r\n\r\n", "http://a.example:81/Gr%C3%BC%C3%9Fe.ogg"),
+            (
+                "GET /status-json.xsl HTTP/1.0\r\nX-Forwarded-Host: evil\r\nX-Forwarded-Proto: gopher\r\nForwarded: host=evil\r\n\r\n",
+                &local,
+            ),
+        ] {
+            let (_, _, body) = town.raw(request);
+            let found = serde_json::from_str::<Value>(&body).expect("JSON")["icestats"]["source"]["listenurl"].take();
+            assert_eq!(found, json!(want), "{request}");
+        }
     }
 
     #[test]
