@@ -9,6 +9,7 @@ use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder};
 
 use super::{admit, tame_agent};
 use crate::door::claim::{Claim, REFUSED_PATH, Ticket};
+use crate::door::origin;
 use crate::fanout::departure::Refusal;
 use crate::fanout::placement::Wish;
 use crate::mount::Registry;
@@ -29,6 +30,10 @@ pub struct Desk {
 const RETRY_AFTER: f64 = 10.0;
 const SERVER: &str = concat!("flumen/", env!("CARGO_PKG_VERSION"));
 const ALLOWED: &str = "GET, HEAD, OPTIONS";
+const NO_PUSH: &str =
+    "this version takes no encoder that pushes: a mount is filled by its pipeline, and can be listened to (GET or HEAD)\n";
+/// A day long gone, as Icecast writes it: for caches that know nothing of Cache-Control.
+const EXPIRED: &str = "Mon, 26 Jul 1997 05:00:00 GMT";
 
 /// Takes every path that nobody else has claimed. To be mounted last.
 pub fn routes(desk: &Desk) -> impl Fn(&mut ServiceConfig) + Clone + Send + 'static {
@@ -69,29 +74,37 @@ async fn answer(request: HttpRequest, desk: Data<Desk>) -> HttpResponse {
         response.head_mut().set_connection_type(actix_http::ConnectionType::Close);
         return response;
     }
+    if request.path() == "*" && *request.method() == Method::OPTIONS {
+        return options(); // of the server as a whole: encoders ask this first
+    }
     let Some(path) = decoded(request.path()) else {
         desk.registry.refuse(None, Refusal::BadRequest);
         return plain(StatusCode::BAD_REQUEST, "the path is not valid UTF-8, or has characters that no mount's path has");
     };
     let Some((entry, form)) = find(&desk.registry, &path) else {
         desk.registry.refuse(None, Refusal::BadRequest);
-        return plain(StatusCode::NOT_FOUND, "there is no mount at this path");
+        return plain(StatusCode::NOT_FOUND, "there is no mount at this path; / shows which there are, and /api/v1/mounts lists them");
     };
     match *request.method() {
-        Method::OPTIONS => plain_builder(StatusCode::NO_CONTENT)
-            .insert_header((header::ALLOW, ALLOWED))
-            .insert_header((header::ACCESS_CONTROL_ALLOW_METHODS, ALLOWED))
-            .insert_header((header::ACCESS_CONTROL_ALLOW_HEADERS, "Origin, Accept, Range, Icy-MetaData, Authorization"))
-            .insert_header((header::ACCESS_CONTROL_MAX_AGE, "86400"))
-            .finish(),
+        Method::OPTIONS => options(),
         Method::GET | Method::HEAD => match form {
             Some(form) => playlist(&request, &entry, form),
             None => listen(&request, &desk, &entry, claim).await,
         },
-        _ => plain_builder(StatusCode::METHOD_NOT_ALLOWED)
-            .insert_header((header::ALLOW, ALLOWED))
-            .body("a mount can be listened to: GET or HEAD\n"),
+        ref method => plain_builder(StatusCode::METHOD_NOT_ALLOWED).insert_header((header::ALLOW, ALLOWED)).body(
+            if [Method::PUT.as_str(), "SOURCE"].contains(&method.as_str()) { NO_PUSH } else { "a mount can be listened to: GET or HEAD\n" },
+        ),
     }
+}
+
+/// What may be asked, also from pages elsewhere.
+fn options() -> HttpResponse {
+    plain_builder(StatusCode::NO_CONTENT)
+        .insert_header((header::ALLOW, ALLOWED))
+        .insert_header((header::ACCESS_CONTROL_ALLOW_METHODS, ALLOWED))
+        .insert_header((header::ACCESS_CONTROL_ALLOW_HEADERS, "Origin, Accept, Range, Icy-MetaData, Authorization"))
+        .insert_header((header::ACCESS_CONTROL_MAX_AGE, "86400"))
+        .finish()
 }
 
 /// A path with its percent signs resolved; `None` if that is not text, or hides what a path must not hold.
@@ -109,26 +122,14 @@ fn find(registry: &Registry, path: &str) -> Option<(Entry, Option<Form>)> {
 }
 
 fn playlist(request: &HttpRequest, entry: &Entry, form: Form) -> HttpResponse {
-    let connection = request.connection_info();
     let path = entry.handle.settings.path.as_str();
-    let url = format!("{}://{}{}", connection.scheme(), host(connection.host()), percent_encoding::utf8_percent_encode(path, PATH));
     let title = entry.handle.settings.profile.name.as_deref().unwrap_or(path);
     HttpResponse::Ok()
         .content_type(form.content_type())
         .insert_header((header::SERVER, SERVER))
         .insert_header((header::CACHE_CONTROL, "no-cache"))
         .insert_header((header::ACCESS_CONTROL_ALLOW_ORIGIN, "*"))
-        .body(form.write(title, &url))
-}
-
-/// What is escaped in a path that becomes part of a URL.
-const PATH: &percent_encoding::AsciiSet =
-    &percent_encoding::CONTROLS.add(b' ').add(b'"').add(b'<').add(b'>').add(b'`').add(b'#').add(b'?').add(b'%');
-
-/// The Host header is the client's word: what could break out of a line or a markup is not repeated.
-fn host(named: &str) -> &str {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b".-:[]_".contains(&byte);
-    if !named.is_empty() && named.bytes().all(plain) { named } else { "localhost" }
+        .body(form.write(title, &origin::url(request, path)))
 }
 
 async fn listen(request: &HttpRequest, desk: &Desk, entry: &Entry, claim: Option<&Claim>) -> HttpResponse {
@@ -160,6 +161,8 @@ async fn listen(request: &HttpRequest, desk: &Desk, entry: &Entry, claim: Option
     response
         .insert_header((header::CONTENT_TYPE, &*content_type))
         .insert_header((header::CACHE_CONTROL, "no-cache, no-store"))
+        .insert_header((header::PRAGMA, "no-cache"))
+        .insert_header((header::EXPIRES, EXPIRED))
         .insert_header((header::ACCEPT_RANGES, "none"))
         .insert_header((header::ACCESS_CONTROL_ALLOW_ORIGIN, "*"))
         .insert_header(("X-Accel-Buffering", "no"))
@@ -267,15 +270,6 @@ mod tests {
             ("/a%0ab", None),
         ] {
             assert_eq!(decoded(path).as_deref(), want, "{path}");
-        }
-    }
-
-    #[test]
-    fn a_host_that_could_break_out_is_not_repeated() {
-        for (named, want) in
-            [("radio.example:8000", "radio.example:8000"), ("[::1]:8000", "[::1]:8000"), ("a<b", "localhost"), ("", "localhost")]
-        {
-            assert_eq!(host(named), want);
         }
     }
 }
