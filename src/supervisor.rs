@@ -1,13 +1,13 @@
 //! Keeps sources alive: starts each mount's pipeline, and starts it anew when it ends.
 //!
 //! - The only place in the house that retries. Waits grow from [`FIRST_WAIT`] to [`LONGEST_WAIT`], are jittered, and begin anew
-//!   once a source has delivered.
+//!   once a source has delivered to its end, or for long enough: one that fails right after its first chunk will fail again.
 //! - A pipeline is built, started and stopped on a thread where blocking is allowed; a new one is started only after the
 //!   old one has stopped, since they want the same ports and devices.
 //! - Mounts lose their source, never their listeners.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use actix::prelude::*;
 
@@ -20,6 +20,8 @@ use crate::mount::registry::Entry;
 const FIRST_WAIT: Duration = Duration::from_millis(100);
 /// The longest wait between two attempts.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
+/// An attempt that has gone on for so long was a good one, even if it failed in the end.
+const LONG_ENOUGH: Duration = Duration::from_secs(10);
 /// A pipeline that does not stop in this time is worth a line in the log.
 const SLOW_STOP: Duration = Duration::from_secs(10);
 
@@ -27,6 +29,12 @@ const SLOW_STOP: Duration = Duration::from_secs(10);
 fn wait(failures: u32, jitter: f64) -> Duration {
     let grown = FIRST_WAIT.saturating_mul(1 << failures.min(16)).min(LONGEST_WAIT);
     grown.mul_f64(0.75 + 0.5 * jitter.clamp(0.0, 1.0)).min(LONGEST_WAIT)
+}
+
+/// How many attempts in a row have failed when one more has ended; `lasted` from its start.
+fn failures_after(failures: u32, how: &Ended, delivered: bool, lasted: Duration) -> u32 {
+    let good = delivered && (*how == Ended::EndOfStream || lasted >= LONG_ENOUGH);
+    if good { 0 } else { failures.saturating_add(1) }
 }
 
 /// Keeps the source of one mount alive.
@@ -38,6 +46,8 @@ pub struct Keeper {
     /// Tells the present attempt from earlier ones.
     attempt: u64,
     failures: u32,
+    /// When the attempt began.
+    began: Instant,
     /// Chunks the mount had received when the attempt began.
     received_before: u64,
     /// It ended before its start was reported.
@@ -54,6 +64,7 @@ impl Keeper {
             running: None,
             attempt: 0,
             failures: 0,
+            began: Instant::now(),
             received_before: 0,
             early: None,
             stopping: false,
@@ -65,6 +76,7 @@ impl Keeper {
             return;
         }
         self.attempt += 1;
+        self.began = Instant::now();
         self.received_before = read(&self.entry.handle.source.received_chunks);
         let (attempt, mount, description, keeper) = (self.attempt, self.entry.actor.clone(), Arc::clone(&self.description), ctx.address());
         let starting = async move {
@@ -121,7 +133,7 @@ impl Keeper {
     fn end(&mut self, how: &Ended, ctx: &mut Context<Self>) {
         self.attempt += 1; // whatever else the old one says is late
         let delivered = read(&self.entry.handle.source.received_chunks) > self.received_before;
-        self.failures = if delivered { 0 } else { self.failures + 1 };
+        self.failures = failures_after(self.failures, how, delivered, self.began.elapsed());
         let wait = wait(self.failures, fastrand::f64());
         let fault = match how {
             Ended::EndOfStream => None,
@@ -165,6 +177,21 @@ impl Handler<Stop> for Keeper {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_source_that_fails_soon_has_failed_even_if_it_delivered() {
+        let (fault, long) = (Ended::Fault("x".into()), LONG_ENOUGH);
+        for (how, delivered, lasted, want) in [
+            (&fault, false, Duration::ZERO, 4),
+            (&fault, false, long, 4),
+            (&fault, true, Duration::ZERO, 4),
+            (&fault, true, long, 0),
+            (&Ended::EndOfStream, true, Duration::ZERO, 0),
+            (&Ended::EndOfStream, false, long, 4),
+        ] {
+            assert_eq!(failures_after(3, how, delivered, lasted), want, "{how:?} {delivered} {lasted:?}");
+        }
+    }
 
     #[test]
     fn waits_grow_are_jittered_and_end_at_the_longest() {
