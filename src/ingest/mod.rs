@@ -11,6 +11,7 @@
 
 pub mod framing;
 pub mod intake;
+mod launch;
 pub mod media;
 pub mod pipeline;
 

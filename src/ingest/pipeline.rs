@@ -67,7 +67,10 @@ fn build(description: &str) -> Result<(gst::Pipeline, gst_app::AppSink), Pipelin
         return Err(PipelineError("the pipeline is empty".into()));
     }
     // A launch string may end in caps, which the parser only takes with an element behind them.
-    let element = parse(description, description).or_else(|_| parse(&format!("{description} ! identity silent=true"), description))?;
+    let element = match parse(description) {
+        Ok(element) => element,
+        Err(first) => parse(&format!("{description} ! identity silent=true")).map_err(|_| explain(description, &first))?,
+    };
     let sink = gst_app::AppSink::builder().name("flumen").sync(false).max_buffers(APPSINK_BUFFERS).enable_last_sample(false).build();
     sink.set_drop_out_of_segment(false);
     let pipeline = gst::Pipeline::new();
@@ -75,6 +78,12 @@ fn build(description: &str) -> Result<(gst::Pipeline, gst_app::AppSink), Pipelin
     pipeline.add_many([&element, sink.upcast_ref()]).map_err(|error| internal(&error))?;
     if let Some(open_end) = open_end(&element) {
         let into = sink.static_pad("sink").ok_or_else(|| internal(&"no sink pad"))?;
+        if let Some(other) = second_open_end(&element) {
+            return Err(PipelineError(format!(
+                "it has two open ends: {} and {other}; a mount takes one stream, so join them in a muxer",
+                owner(&open_end)
+            )));
+        }
         open_end.link(&into).map_err(|_| PipelineError("its open end cannot be linked to a sink".into()))?;
         return Ok((pipeline, sink));
     }
@@ -91,24 +100,55 @@ fn build(description: &str) -> Result<(gst::Pipeline, gst_app::AppSink), Pipelin
     })
 }
 
-/// Parses `text`; errors speak of `description`, which is what the operator wrote.
-fn parse(text: &str, description: &str) -> Result<gst::Element, PipelineError> {
+/// What GStreamer's parser says, and the elements it did not find.
+struct Unparsed {
+    error: gst::glib::Error,
+    missing: Vec<String>,
+}
+
+fn parse(text: &str) -> Result<gst::Element, Unparsed> {
     let mut context = gst::ParseContext::new();
     let flags = gst::ParseFlags::FATAL_ERRORS | gst::ParseFlags::NO_SINGLE_ELEMENT_BINS;
     gst::parse::bin_from_description_full(text, true, Some(&mut context), flags)
-        .map_err(|error| explain(description, &error, &context.missing_elements()))
+        .map_err(|error| Unparsed { error, missing: context.missing_elements().iter().map(ToString::to_string).collect() })
 }
 
 fn open_end(element: &gst::Element) -> Option<gst::Pad> {
     element.src_pads().into_iter().find(|pad| !pad.is_linked())
 }
 
+/// The element with an open end beside the one that the parser made a pad of the whole for.
+fn second_open_end(element: &gst::Element) -> Option<String> {
+    let inside = element.downcast_ref::<gst::Bin>().and_then(|bin| bin.find_unlinked_pad(gst::PadDirection::Src));
+    inside.or_else(|| element.src_pads().into_iter().filter(|pad| !pad.is_linked()).nth(1)).map(|pad| owner(&pad))
+}
+
+/// The name of the element that a pad belongs to.
+fn owner(pad: &gst::Pad) -> String {
+    let target = pad.downcast_ref::<gst::GhostPad>().and_then(|ghost| ghost.target());
+    target.as_ref().unwrap_or(pad).parent_element().map(|element| element.name().to_string()).unwrap_or_default()
+}
+
 /// GStreamer's words, and where in the launch string they apply.
-fn explain(description: &str, error: &gst::glib::Error, missing: &[String]) -> PipelineError {
+fn explain(description: &str, Unparsed { error, missing }: &Unparsed) -> PipelineError {
     let message = error.message().trim_end_matches('.').to_string();
+    if error.matches(gst::ParseError::Syntax) {
+        return PipelineError(format!("{message}: {}", super::launch::fault(description, &|text| understood(text))));
+    }
     // The list also names elements that are there but were not made for another reason.
-    let missing = if message.contains("no element") { missing } else { &[] };
-    let named = missing.first().map(String::as_str).or_else(|| message.split('"').nth(1));
+    let missing = if message.contains("no element") { missing.as_slice() } else { &[] };
+    let linked_to = || {
+        Some(
+            message
+                .strip_prefix("could not link ")?
+                .split_once(" to ")?
+                .1
+                .split([' ', ','])
+                .next()?
+                .trim_end_matches(|c: char| c.is_ascii_digit()),
+        )
+    };
+    let named = missing.first().map(String::as_str).or_else(|| message.split('"').nth(1)).or_else(linked_to);
     let place = named.filter(|name| !name.is_empty()).and_then(|name| Some((name, description.find(name)?)));
     let mut text = message.clone();
     if let Some((name, at)) = place {
@@ -123,6 +163,11 @@ fn explain(description: &str, error: &gst::glib::Error, missing: &[String]) -> P
         text.push_str(&format!("; is the plugin that has {} installed? (gst-inspect-1.0 {})", missing.join(", "), missing[0]));
     }
     PipelineError(text)
+}
+
+/// Whether the parser can read a text, even if it cannot make a pipeline of it.
+fn understood(text: &str) -> bool {
+    parse(text).err().is_none_or(|unparsed| !unparsed.error.matches(gst::ParseError::Syntax))
 }
 
 fn around(text: &str, at: usize, length: usize) -> &str {
@@ -147,9 +192,11 @@ impl Pipeline {
         });
         let intake = Arc::new(Mutex::new(Intake::new(gate)));
         watch_sink(&sink, &intake, &ended);
-        watch_bus(&pipeline, mount, ended)?;
-        // An error here is also on the bus, with a name and a reason.
-        let _ = pipeline.set_state(gst::State::Playing);
+        watch_bus(&pipeline, mount, Arc::clone(&ended))?;
+        if pipeline.set_state(gst::State::Playing).is_err() {
+            // Mostly an element has said so on the bus already, with a name and a reason; then this comes too late to count.
+            ended(Ended::Fault("the pipeline did not start, and no element said why".into()));
+        }
         Ok(Self { pipeline })
     }
 }
@@ -236,7 +283,15 @@ mod tests {
             ("audiotestsrc ! lamemp3enc bitrat=128", "(at character 27, part 2: …! lamemp3enc bitrat=128…)"),
             ("audiotestsrc ! vp8enc", "link"),
             ("audiotestsrc ! fakesink", "no open end"),
+            ("audiotestsrc ! vp8enc", "part 2"),
             ("audiotestsrc !! lamemp3enc", "syntax"),
+            ("audiotestsrc !! lamemp3enc", "part 2 is empty"),
+            ("audiotestsrc ! lamemp3enc !", "ends with !"),
+            ("audiotestsrc ! (", "part 2"),
+            ("audiotestsrc ! lamemp3en ! audio/mpeg", "lamemp3en"),
+            ("audiotestsrc ! lamemp3enc ! audio/mpeg,, ! mpegaudioparse", "audio/mpeg,,"),
+            ("audiotestsrc ! vorbisenc  audiotestsrc ! vorbisenc", "two open ends: vorbisenc"),
+            ("audiotestsrc audiotestsrc", "two open ends"),
         ] {
             let error = check(bad).expect_err(bad).to_string();
             assert!(error.contains(part), "{bad}: {error}");
