@@ -5,7 +5,7 @@
 //!   close: nobody is let in · listeners drain · sources stop · shards end
 //! ```
 
-use std::io;
+use std::io::{self, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -34,6 +34,8 @@ mod status;
 
 /// The longest that listeners are given to take what is queued for them when the server stops.
 const DRAIN_MOST: Duration = Duration::from_secs(10);
+/// The longest that pipelines are given to stop, all together.
+const STOP_MOST: Duration = Duration::from_secs(5);
 /// How often it is looked whether everybody has left.
 const DRAIN_LOOK: Duration = Duration::from_millis(20);
 
@@ -80,21 +82,17 @@ pub fn run(command: cli::Command) -> ExitCode {
 fn obey(command: cli::Command) -> Result<(), StartError> {
     let from_file = |file| load(|environment| config::load(&config::locate(file, environment), environment, &check_pipeline));
     match command {
-        cli::Command::Serve { config } => serve(from_file(config)?),
-        cli::Command::Launch(launch) => serve(load(|environment| config::launch(&launch, environment, &check_pipeline))?),
+        cli::Command::Serve { config } => serve(move || from_file(config)),
+        cli::Command::Launch(launch) => serve(move || load(|environment| config::launch(&launch, environment, &check_pipeline))),
         cli::Command::Check { config } => {
             let costs = config::Costs {
                 listener_bytes: LISTENER_BYTES,
                 connection_bytes: CONNECTION_BYTES,
                 socket_buffer_max: config::socket_buffer_max(),
             };
-            print(&config::describe(&from_file(config)?, costs));
-            Ok(())
+            print(&config::describe(&from_file(config)?, costs))
         }
-        cli::Command::Status { url } => {
-            print(&status::table(&url)?);
-            Ok(())
-        }
+        cli::Command::Status { url } => print(&status::table(&url)?),
     }
 }
 
@@ -113,9 +111,13 @@ fn refused(error: &StartError) -> ExitCode {
     ExitCode::FAILURE
 }
 
-#[expect(clippy::print_stdout, reason = "the output of a command that prints")]
-fn print(text: &str) {
-    print!("{text}");
+/// The output of a command that prints. Who has read enough may close the pipe.
+fn print(text: &str) -> Result<(), StartError> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(()),
+    }
 }
 
 /// Log lines go to stderr, by way of a thread of their own.
@@ -142,14 +144,26 @@ fn start_log(format: LogFormat) -> tracing_appender::non_blocking::WorkerGuard {
 }
 
 /// Runs a server until it is told to stop.
-fn serve(config: Config) -> Result<(), StartError> {
-    let _log = start_log(config.log);
-    raise_descriptor_limit();
-    tracing::info!(version = env!("CARGO_PKG_VERSION"), configuration = %config.origin, mounts = config.mounts.len(), "flumen starts");
-    actix_rt::System::new().block_on(open_house(config))
+fn serve(load: impl FnOnce() -> Result<Config, StartError> + Send + 'static) -> Result<(), StartError> {
+    let system = actix_rt::System::new();
+    let served = system.block_on(async {
+        // Before all that takes time: a signal that nobody minds ends the process.
+        let mut signals = Signals::new()?;
+        let config = tokio::select! {
+            loaded = actix_rt::task::spawn_blocking(load) => loaded.map_err(io::Error::other)??,
+            () = signals.stop() => return Ok(()),
+        };
+        let _log = start_log(config.log);
+        raise_descriptor_limit();
+        tracing::info!(version = env!("CARGO_PKG_VERSION"), configuration = %config.origin, mounts = config.mounts.len(), "flumen starts");
+        open_house(config, signals).await
+    });
+    // Dropped, it would wait without a bound for every thread in which an element blocks. They end with the process.
+    std::mem::forget(system);
+    served
 }
 
-async fn open_house(config: Config) -> Result<(), StartError> {
+async fn open_house(config: Config, mut signals: Signals) -> Result<(), StartError> {
     let clock = Clock::default();
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let crew = Crew::start(if config.shards == 0 { cores } else { config.shards }, clock)?;
@@ -194,7 +208,6 @@ async fn open_house(config: Config) -> Result<(), StartError> {
     let keepers: Vec<_> =
         mounts.iter().filter_map(|entry| Some(Keeper::new(entry.clone(), entry.handle.settings.pipeline.as_deref()?).start())).collect();
 
-    let mut signals = Signals::new()?;
     signals.stop().await;
     tracing::info!("stopping: listeners are sent what is queued for them");
     registry.drain();
@@ -210,8 +223,17 @@ async fn open_house(config: Config) -> Result<(), StartError> {
     }
     crew.tell_all(|| Command::Clear { why: Departure::ShuttingDown });
     door.close();
-    for keeper in keepers {
-        let _ = tokio::time::timeout(DRAIN_MOST, keeper.send(Stop)).await; // an element that does not stop ends with the process
+    let stopping: Vec<_> = keepers.into_iter().map(|keeper| actix_rt::spawn(keeper.send(Stop))).collect();
+    let stopped = tokio::time::timeout(STOP_MOST, async {
+        for one in stopping {
+            let _ = one.await; // a panic in an element's stop: we are leaving anyway
+        }
+    });
+    tokio::select! {
+        stopped = stopped => if stopped.is_err() {
+            tracing::warn!("a pipeline does not stop; it ends with the process");
+        },
+        () = signals.stop() => tracing::warn!("told twice: stopping at once"),
     }
     crew.stop();
     tracing::info!("stopped");

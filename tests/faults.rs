@@ -148,3 +148,37 @@ fn a_storm_of_joins_and_leaves_leaves_exact_counters_and_no_memory() {
     let grown = server.rss_kib().saturating_sub(memory);
     assert!(grown < 3200, "{grown} KiB more than {memory} KiB after 3,200 more sessions");
 }
+
+#[test]
+fn an_element_that_blocks_does_not_keep_the_server_from_ending() {
+    let fifo = std::env::temp_dir().join(format!("flumen-fifo-{}", std::process::id()));
+    let made = std::process::Command::new("mkfifo").arg(&fifo).status().expect("mkfifo");
+    assert!(made.success());
+    // Nobody writes into it, so the element waits in its start.
+    let mounts = format!("[[mount]]\npath = \"/blocked\"\npipeline = \"filesrc location={} ! wavparse\"\n", fifo.display());
+    let mut server = Server::spawn("", &mounts, &[]);
+    assert!(until(SECOND * 15, || server.try_get("/healthz").is_ok_and(|answer| answer.status == 200)));
+    std::thread::sleep(SECOND);
+    server.signal("-TERM");
+    assert_eq!(server.wait(SECOND * 8), Some(0), "log:\n{}", server.log());
+    std::fs::remove_file(&fifo).expect("removed");
+}
+
+#[test]
+fn a_hang_up_signal_ends_nothing_however_early_it_comes() {
+    for wait in [150, 300] {
+        let mut server = Server::spawn("", MP3, &[]);
+        std::thread::sleep(Duration::from_millis(wait));
+        server.signal("-HUP");
+        server.await_ready();
+        server.signal("-TERM");
+        assert_eq!(server.wait(SECOND * 10), Some(0));
+    }
+}
+
+#[test]
+fn who_has_read_enough_closes_the_pipe() {
+    let script = "\"$0\" check | true; echo ${PIPESTATUS[0]}";
+    let out = std::process::Command::new("bash").args(["-c", script, env!("CARGO_BIN_EXE_flumen")]).output().expect("bash");
+    assert_eq!((String::from_utf8_lossy(&out.stdout).trim(), String::from_utf8_lossy(&out.stderr).trim()), ("0", ""));
+}
