@@ -1,5 +1,8 @@
 //! The command line: what may be asked, with every option checked before anything is sent anywhere.
 
+mod compare;
+mod stand_ins;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -7,10 +10,14 @@ use std::time::Duration;
 use anyhow::{bail, ensure};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub(crate) use compare::{CompareArgs, ComparePlan, PeerName, Preset, loopback};
+pub(crate) use stand_ins::{FloorArgs, HostArgs, Sink};
+
 use crate::check::{Format, Start};
 use crate::http::Version;
 use crate::net;
 use crate::output::{Output, Style};
+use crate::push::Mount;
 use crate::record;
 use crate::schedule::Mix;
 use crate::swarm::Plan;
@@ -38,7 +45,13 @@ pub(crate) enum Command {
     /// For hours to months: everything that can happen to a server, and whether it keeps its promises meanwhile
     Soak(Box<SoakArgs>),
     /// Produce numbered, checksummed, time-stamped records as a stream
-    Source(SourceArgs),
+    Source(Box<SourceArgs>),
+    /// The same work for flumen and its peers, in turn, round after round
+    Compare(Box<CompareArgs>),
+    /// The least that delivers a stream, to compare with
+    Floor(FloorArgs),
+    /// A host for GStreamer's own sinks (needs the feature `peers`)
+    Host(HostArgs),
 }
 
 /// What every command that listens has in common.
@@ -144,11 +157,20 @@ pub(crate) struct StormArgs {
 #[derive(Debug, Args)]
 pub(crate) struct SourceArgs {
     /// Serve everyone who connects here (for `tcpclientsrc`); else stdout
-    #[arg(long, conflicts_with = "connect")]
+    #[arg(long, group = "outlet")]
     pub(crate) listen: Option<SocketAddr>,
+    /// With --listen: wait for an HTTP request of each and answer it (for servers that pull)
+    #[arg(long, requires = "listen", conflicts_with = "gdp")]
+    pub(crate) serve_http: bool,
     /// Connect here (a `tcpserversrc`)
-    #[arg(long)]
+    #[arg(long, group = "outlet")]
     pub(crate) connect: Option<SocketAddr>,
+    /// Be the source of this Icecast mount
+    #[arg(long, group = "outlet", value_name = "http://USER:PASSWORD@HOST:PORT/MOUNT", conflicts_with = "gdp")]
+    pub(crate) icecast: Option<Mount>,
+    /// What is said over HTTP
+    #[arg(long, default_value = "application/octet-stream")]
+    pub(crate) content_type: String,
     /// Bytes per second of records
     #[arg(long, default_value = "16000")]
     pub(crate) rate: ByteRate,
@@ -260,6 +282,8 @@ impl SourceArgs {
         let size = self.record_size as usize;
         ensure!((record::SHORTEST..=record::LONGEST).contains(&size), "--record-size: {} to {} bytes", record::SHORTEST, record::LONGEST);
         ensure!(self.keyframe_every > 0, "--keyframe-every: at least 1");
+        let plain = self.content_type.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ');
+        ensure!(plain, "--content-type: no control characters");
         Ok(())
     }
 }

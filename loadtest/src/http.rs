@@ -28,6 +28,8 @@ pub(crate) fn request(protocol: &Protocol, version: Version) -> Vec<u8> {
 pub(crate) struct Head {
     pub(crate) status: u16,
     pub(crate) content_type: Option<String>,
+    /// What answers, in its own words.
+    pub(crate) server: Option<String>,
     pub(crate) chunked: bool,
     /// Where the body begins.
     pub(crate) length: usize,
@@ -53,10 +55,12 @@ pub(crate) fn parse_head(bytes: &[u8]) -> Parsed {
     let (true, Some(status)) = (protocol.starts_with("HTTP/1.") || protocol == "ICY", status) else {
         return Parsed::Nonsense;
     };
-    let mut head = Head { status, content_type: None, chunked: false, length: end + 4 };
+    let mut head = Head { status, content_type: None, server: None, chunked: false, length: end + 4 };
     for (name, value) in lines.filter_map(|line| line.split_once(':')) {
         if name.eq_ignore_ascii_case("content-type") {
             head.content_type = Some(value.trim().to_owned());
+        } else if name.eq_ignore_ascii_case("server") {
+            head.server = Some(value.trim().to_owned());
         } else if name.eq_ignore_ascii_case("transfer-encoding") {
             head.chunked |= value.to_ascii_lowercase().contains("chunked");
         }
@@ -145,7 +149,7 @@ mod tests {
     #[test]
     fn heads_are_read_whole_partial_or_not_at_all() {
         let head = b"HTTP/1.1 200 OK\r\ncontent-TYPE: audio/mpeg\r\nTransfer-Encoding: Chunked\r\n\r\nbody";
-        let want = Head { status: 200, content_type: Some("audio/mpeg".to_owned()), chunked: true, length: head.len() - 4 };
+        let want = Head { status: 200, content_type: Some("audio/mpeg".to_owned()), server: None, chunked: true, length: head.len() - 4 };
         assert_eq!(parse_head(head), Parsed::Whole(want));
         assert_eq!(parse_head(&head[..30]), Parsed::Partial);
         assert!(matches!(parse_head(b"ICY 200 OK\r\n\r\n"), Parsed::Whole(Head { status: 200, .. })));

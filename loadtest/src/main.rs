@@ -5,16 +5,21 @@
 mod check;
 mod cli;
 mod clock;
+mod compare;
+mod floor;
 mod gdp;
 mod history;
+mod host;
 mod http;
 mod ledger;
 mod listen;
 mod listener;
+mod lobby;
 mod net;
 mod output;
 mod page;
 mod probe;
+mod push;
 mod record;
 mod report;
 mod roster;
@@ -64,6 +69,12 @@ fn main() -> ExitCode {
             Ok(()) => source::run(&args).map(|()| true),
             Err(e) => return complain(USAGE, &e),
         },
+        Command::Compare(args) => match args.plan(open_files) {
+            Ok(plan) => compare::run(&args, &plan),
+            Err(e) => return complain(USAGE, &e),
+        },
+        Command::Floor(args) => floor::run(&args).map(|()| true),
+        Command::Host(args) => host::run(&args).map(|()| true),
     };
     match result {
         Ok(true) => ExitCode::SUCCESS,

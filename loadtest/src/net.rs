@@ -5,11 +5,15 @@
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::thread;
+use std::time::Duration;
 
 use mio::net::TcpStream;
 use rustix::net::RecvFlags;
 use rustix::process::{Resource, getrlimit, setrlimit};
 use socket2::{Domain, Protocol, Socket, Type};
+
+use crate::clock::Nanos;
 
 /// The most source addresses there can be: 127.0.0.1 … 127.0.3.250.
 pub(crate) const SOURCES_MAX: usize = 1000;
@@ -30,6 +34,17 @@ pub(crate) fn connect(to: SocketAddr, from: Option<Ipv4Addr>, receive_buffer: Op
         Err(e) => return Err(e),
     }
     Ok(TcpStream::from_std(socket.into()))
+}
+
+/// Connects to a peer that may not be there yet, within a bound.
+pub(crate) fn connect_patiently(to: SocketAddr, patience: Duration) -> io::Result<std::net::TcpStream> {
+    let end = Nanos::now().after(patience);
+    loop {
+        match std::net::TcpStream::connect(to) {
+            Err(_) if Nanos::now() < end => thread::sleep(Duration::from_millis(50)),
+            decided => return decided,
+        }
+    }
 }
 
 /// The source address of the `at`-th listener, when `sources` of them are shared out.

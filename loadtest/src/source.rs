@@ -1,4 +1,4 @@
-//! The `source` command: records at a steady rate to stdout, to a server, or to everyone who connects.
+//! The `source` command: records at a steady rate to stdout, to a server, to an Icecast mount, or to everyone who connects.
 //!
 //! - A new receiver gets the streamheader, then records from the next keyframe on; from there every record once.
 //! - A receiver that does not read is let go when its outbox is full: it never slows the others, nor the numbering.
@@ -15,6 +15,8 @@ use anyhow::Context;
 use crate::cli::SourceArgs;
 use crate::clock::Nanos;
 use crate::gdp::{self, FLAG_DELTA_UNIT, FLAG_HEADER, Timing};
+use crate::lobby::Lobby;
+use crate::net;
 use crate::record::{Kind, Record, SHORTEST};
 use crate::schedule::due;
 use crate::units::ByteRate;
@@ -113,8 +115,15 @@ impl Maker {
 /// Where the stream goes.
 enum Outlet {
     Stdout { greeted: bool },
-    Door { door: TcpListener, receivers: Vec<Receiver> },
+    Door { door: Door, receivers: Vec<Receiver> },
     Peer(Receiver),
+}
+
+/// Where receivers come in.
+enum Door {
+    Raw(TcpListener),
+    /// With a request first, which is answered.
+    Http(Box<Lobby>),
 }
 
 struct Receiver {
@@ -156,19 +165,24 @@ pub(crate) fn run(args: &SourceArgs) -> anyhow::Result<()> {
 impl Outlet {
     fn open(args: &SourceArgs) -> anyhow::Result<Self> {
         if let Some(address) = args.listen {
-            let door = TcpListener::bind(address).with_context(|| format!("--listen {address}"))?;
-            door.set_nonblocking(true)?;
+            let context = || format!("--listen {address}");
+            let door = if args.serve_http {
+                Door::Http(Box::new(Lobby::open(address, &args.content_type, "loadtest source").with_context(context)?))
+            } else {
+                let door = TcpListener::bind(address).with_context(context)?;
+                door.set_nonblocking(true)?;
+                Door::Raw(door)
+            };
             return Ok(Self::Door { door, receivers: Vec::new() });
         }
-        let Some(address) = args.connect else { return Ok(Self::Stdout { greeted: false }) };
-        let patience = Nanos::now().after(PATIENCE);
-        loop {
-            match TcpStream::connect(address) {
-                Ok(socket) => return Ok(Self::Peer(Receiver::new(socket, address)?)),
-                Err(e) if Nanos::now() > patience => return Err(e).with_context(|| format!("--connect {address}")),
-                Err(_) => thread::sleep(Duration::from_millis(100)),
-            }
+        if let Some(mount) = &args.icecast {
+            let address = mount.address();
+            let socket = mount.open(&args.content_type, PATIENCE).with_context(|| format!("--icecast {address}"))?;
+            return Ok(Self::Peer(Receiver::new(socket, address)?));
         }
+        let Some(address) = args.connect else { return Ok(Self::Stdout { greeted: false }) };
+        let socket = net::connect_patiently(address, PATIENCE).with_context(|| format!("--connect {address}"))?;
+        Ok(Self::Peer(Receiver::new(socket, address)?))
     }
 
     /// Lets in who waits at the door.
@@ -181,9 +195,9 @@ impl Outlet {
             Self::Stdout { .. } | Self::Peer(_) => Ok(()),
             Self::Door { door, receivers } => {
                 while receivers.len() < RECEIVERS_MAX {
-                    match door.accept() {
-                        Ok((socket, peer)) => receivers.push(Receiver::new(socket, peer)?),
-                        Err(e) if e.kind() == ErrorKind::WouldBlock => break,
+                    match door.next() {
+                        Ok(newcomers) if newcomers.is_empty() => break,
+                        Ok(newcomers) => receivers.extend(newcomers.into_iter().filter_map(Receiver::of)),
                         Err(e) => {
                             eprintln!("loadtest source: accept: {e}");
                             break;
@@ -225,7 +239,27 @@ impl Outlet {
     }
 }
 
+impl Door {
+    /// Who has come since; nobody when that is all.
+    fn next(&mut self) -> io::Result<Vec<TcpStream>> {
+        match self {
+            Self::Http(lobby) => lobby.turn(Duration::ZERO),
+            Self::Raw(door) => match door.accept() {
+                Ok((socket, _)) => Ok(vec![socket]),
+                Err(e) if e.kind() == ErrorKind::WouldBlock => Ok(Vec::new()),
+                Err(e) => Err(e),
+            },
+        }
+    }
+}
+
 impl Receiver {
+    /// `None` for one that is gone already.
+    fn of(socket: TcpStream) -> Option<Self> {
+        let peer = socket.peer_addr().ok()?;
+        Self::new(socket, peer).ok()
+    }
+
     fn new(socket: TcpStream, peer: SocketAddr) -> io::Result<Self> {
         socket.set_nonblocking(true)?;
         socket.set_nodelay(true)?;

@@ -9,13 +9,15 @@ pub(crate) struct UnitError {
     wanted: &'static str,
 }
 
-fn error(typed: &str, wanted: &'static str) -> UnitError {
-    UnitError { typed: typed.to_owned(), wanted }
+impl UnitError {
+    pub(crate) fn new(typed: &str, wanted: &'static str) -> Self {
+        Self { typed: typed.to_owned(), wanted }
+    }
 }
 
 /// `250ms`, `60s`, `5m`, `2h`.
 pub(crate) fn duration(typed: &str) -> Result<Duration, UnitError> {
-    let wrong = || error(typed, "a duration such as 250ms, 60s, 5m or 2h");
+    let wrong = || UnitError::new(typed, "a duration such as 250ms, 60s, 5m or 2h");
     let (number, unit) = split(typed).ok_or_else(wrong)?;
     let seconds = match unit {
         "ms" => number / 1e3,
@@ -30,7 +32,7 @@ pub(crate) fn duration(typed: &str) -> Result<Duration, UnitError> {
 
 /// `1400`, `2KiB`, `64kB`, `1MiB`.
 pub(crate) fn bytes(typed: &str) -> Result<u32, UnitError> {
-    let wrong = || error(typed, "a size such as 1400, 2KiB or 1MiB");
+    let wrong = || UnitError::new(typed, "a size such as 1400, 2KiB or 1MiB");
     let (number, unit) = split(typed).ok_or_else(wrong)?;
     let value = number * size_of_unit(unit).ok_or_else(wrong)?;
     if value > f64::from(u32::MAX) { Err(wrong()) } else { Ok(value as u32) }
@@ -54,7 +56,7 @@ pub(crate) struct ByteRate(pub(crate) f64);
 impl FromStr for ByteRate {
     type Err = UnitError;
     fn from_str(typed: &str) -> Result<Self, UnitError> {
-        let wrong = || error(typed, "a rate such as 2KiB/s, 16000 or 128kbit/s");
+        let wrong = || UnitError::new(typed, "a rate such as 2KiB/s, 16000 or 128kbit/s");
         let (number, unit) = split(typed.strip_suffix("/s").unwrap_or(typed)).ok_or_else(wrong)?;
         let scale = match unit {
             "bit" => 0.125,
@@ -75,7 +77,7 @@ impl FromStr for PerSecond {
     fn from_str(typed: &str) -> Result<Self, UnitError> {
         match split(typed.strip_suffix("/s").unwrap_or(typed)) {
             Some((number, "")) if number > 0.0 => Ok(Self(number)),
-            _ => Err(error(typed, "a frequency such as 50/s")),
+            _ => Err(UnitError::new(typed, "a frequency such as 50/s")),
         }
     }
 }
@@ -89,7 +91,7 @@ impl FromStr for Share {
     fn from_str(typed: &str) -> Result<Self, UnitError> {
         match split(typed) {
             Some((number, "%")) if number <= 100.0 => Ok(Self(number / 100.0)),
-            _ => Err(error(typed, "a share such as 5%")),
+            _ => Err(UnitError::new(typed, "a share such as 5%")),
         }
     }
 }
@@ -104,7 +106,7 @@ pub(crate) struct Slow {
 impl FromStr for Slow {
     type Err = UnitError;
     fn from_str(typed: &str) -> Result<Self, UnitError> {
-        let (share, rate) = typed.split_once('@').ok_or_else(|| error(typed, "a share and a rate such as 5%@2KiB/s"))?;
+        let (share, rate) = typed.split_once('@').ok_or_else(|| UnitError::new(typed, "a share and a rate such as 5%@2KiB/s"))?;
         Ok(Self { share: share.parse()?, rate: rate.parse()? })
     }
 }
