@@ -2,6 +2,7 @@
 # make test   every test; installs what the tests need
 # make soak   everything that can happen to a server, for DURATION=1h
 # make bench  instructions of the hot paths, against those recorded
+# make compare PRESET=audio   flumen beside its peers, see loadtest/README.md
 # The Debian packages that are missing are installed first (with sudo, unless you are root).
 
 CARGO ?= cargo
@@ -13,7 +14,10 @@ RUN_PACKAGES   := gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1
 BENCH_PACKAGES := valgrind
 TEST_PACKAGES  := gstreamer1.0-tools gstreamer1.0-libav ffmpeg curl mpv chromium prometheus
 
-.PHONY: run build test lint deps test-deps world fuzz soak clean bench bench-record bench-time bench-deps
+.PHONY: run build test lint deps test-deps world fuzz soak clean bench bench-record bench-time bench-deps compare
+PEER_PACKAGES  := icecast2 cubemap
+TEST_PACKAGES  := gstreamer1.0-tools gstreamer1.0-libav ffmpeg curl mpv chromium prometheus
+
 
 run: deps
 	$(CARGO) run --release --locked --bin flumen -- $(ARGS)
@@ -59,6 +63,13 @@ DURATION ?= 1h
 SOAK     ?= --flumen target/release/flumen --duration $(DURATION)
 soak: build
 	target/release/loadtest soak $(SOAK)
+# The same work for flumen and for what one would pick instead: make compare PRESET=audio (or video, scale, latency, join, stalled, quick)
+PRESET ?= quick
+compare: deps
+	$(call install-missing,$(PEER_PACKAGES))
+	$(CARGO) build --release --locked --bin flumen
+	$(CARGO) run --release --locked -p flumen-loadtest --features peers -- compare \
+	  --preset $(PRESET) --format table --json compare-$(PRESET).json --report compare-$(PRESET).html $(ARGS)
 
 # install-missing: $(call install-missing,packages)
 define install-missing

@@ -9,9 +9,9 @@
 //! | icecast2 | pushed (`PUT`) | has no window: sends by blocks of 1,400 bytes |
 //! | multifdsink, multisocketsink | `tcpclientsrc ! gdpdepay`, one buffer per record | see `host` |
 //! | cubemap | pulled over HTTP, `src_encoding=raw` | one thread below two gigabits, else one per core, as its sample configuration says |
-
-Where newcomers begin differs: flumen and GStreamer's sinks give at least the burst from a keyframe on, icecast2 the burst cut by bytes;
-cubemap (whose `force_prebuffer` waits for bytes to come instead of sending what it has) and the floor begin with what comes next.
+//!
+//! Where newcomers begin differs: flumen and GStreamer's sinks give at least the burst from a keyframe on, icecast2 the burst cut by bytes;
+//! cubemap (whose `force_prebuffer` waits for bytes to come instead of sending what it has) and the floor begin with what comes next.
 
 use std::env;
 use std::fmt::Write as _;
