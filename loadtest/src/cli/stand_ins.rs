@@ -31,7 +31,6 @@ pub(crate) enum Sink {
 }
 
 #[derive(Debug, Args)]
-#[cfg_attr(not(feature = "peers"), expect(dead_code, reason = "without GStreamer the command only says so"))]
 pub(crate) struct HostArgs {
     pub(crate) sink: Sink,
     /// Where listeners connect

@@ -56,10 +56,10 @@ pub(super) fn line(figures: &Figures) -> String {
     text
 }
 
-/// Three digits where there are so many.
+/// Three digits where there are so many; counts as they are.
 fn number(value: f64) -> String {
     match value.abs() {
-        v if v >= 100.0 || v == 0.0 => format!("{value:.0}"),
+        v if v >= 100.0 || v.fract() == 0.0 => format!("{value:.0}"),
         v if v >= 10.0 => format!("{value:.1}"),
         _ => format!("{value:.2}"),
     }
@@ -208,7 +208,7 @@ mod tests {
         let text = comparison().spoken();
         for wanted in [
             "100 × 128kbit/s, default window",
-            "11.0 (10.0–12.0)",
+            "11 (10–12)",
             "flumen ÷ this: server CPU",
             "0.28 (0.25–0.30)",
             "icecast2 failed in round 3: it fell over",
@@ -233,8 +233,8 @@ mod tests {
     }
 
     #[test]
-    fn numbers_have_three_digits_where_there_are_so_many() {
-        for (value, want) in [(0.0, "0"), (0.456, "0.46"), (12.34, "12.3"), (1234.5, "1234")] {
+    fn numbers_have_three_digits_where_there_are_so_many_and_counts_have_no_fraction() {
+        for (value, want) in [(0.0, "0"), (7.0, "7"), (0.456, "0.46"), (12.34, "12.3"), (1234.5, "1234")] {
             assert_eq!(number(value), want);
         }
     }
@@ -242,6 +242,6 @@ mod tests {
     #[test]
     fn a_line_of_progress_leaves_out_what_did_not_happen() {
         let figures = Figures { cpu_percent: Some(12.0), lost: Some(0.0), refused: Some(3.0), ..Figures::default() };
-        assert_eq!(line(&figures), "CPU 12.0 %, refused 3");
+        assert_eq!(line(&figures), "CPU 12 %, refused 3");
     }
 }
