@@ -140,8 +140,10 @@ fn aligned(title: &str, head: &[String], lines: &[Vec<String>]) -> String {
 /// One page: bars over all rows, then a table for each.
 pub(super) fn page(comparison: &Comparison) -> Page {
     let Comparison { machine, rounds, rows, skipped, servers, .. } = comparison;
-    let mut blocks =
-        vec![Block::Text(format!("{} rounds on {} cores, {}.", rounds, machine.cores, machine.system)), Block::Text(METHOD.to_owned())];
+    let mut blocks = vec![
+        Block::Text(format!("Rounds: {rounds}. Machine: {} cores, {}.", machine.cores, machine.system)),
+        Block::Text(METHOD.to_owned()),
+    ];
     let versions: Vec<String> = servers.iter().map(|(peer, version)| format!("{peer}: {version}")).collect();
     blocks.push(Block::Text(format!("Servers, as they call themselves: {}.", versions.join(", "))));
     for (peer, why) in skipped {
