@@ -21,11 +21,14 @@ pub(crate) fn run(_: &HostArgs) -> anyhow::Result<()> {
 }
 
 /// Whether there is such a sink here; if not, what is missing.
+#[cfg(feature = "peers")]
 pub(crate) fn available(sink: &str) -> Result<(), String> {
-    #[cfg(feature = "peers")]
-    return hosting::available(sink);
-    #[cfg(not(feature = "peers"))]
-    Err(format!("{sink}: this program was built without the feature `peers`"))
+    hosting::available(sink)
+}
+
+#[cfg(not(feature = "peers"))]
+pub(crate) fn available(_: &str) -> Result<(), String> {
+    Err("this program was built without the feature `peers`".to_owned())
 }
 
 /// The sink as launch syntax.

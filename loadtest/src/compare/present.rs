@@ -56,12 +56,13 @@ pub(super) fn line(figures: &Figures) -> String {
     text
 }
 
-/// Three digits where there are so many; counts as they are.
+/// About three digits; counts as they are.
 fn number(value: f64) -> String {
     match value.abs() {
         v if v >= 100.0 || v.fract() == 0.0 => format!("{value:.0}"),
         v if v >= 10.0 => format!("{value:.1}"),
-        _ => format!("{value:.2}"),
+        v if v >= 0.1 => format!("{value:.2}"),
+        _ => format!("{value:.4}"),
     }
 }
 
@@ -235,8 +236,8 @@ mod tests {
     }
 
     #[test]
-    fn numbers_have_three_digits_where_there_are_so_many_and_counts_have_no_fraction() {
-        for (value, want) in [(0.0, "0"), (7.0, "7"), (0.456, "0.46"), (12.34, "12.3"), (1234.5, "1234")] {
+    fn numbers_have_about_three_digits_and_counts_have_no_fraction() {
+        for (value, want) in [(0.0, "0"), (7.0, "7"), (0.456, "0.46"), (0.0123, "0.0123"), (12.34, "12.3"), (1234.5, "1234")] {
             assert_eq!(number(value), want);
         }
     }

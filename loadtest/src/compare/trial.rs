@@ -76,7 +76,9 @@ impl Bench<'_> {
         let name = self.until_heard(port, &mut server, &mut source)?;
         let history = Duration::from_secs_f64(f64::from(self.burst) / row.work.rate.0).min(HISTORY_MOST);
         self.interrupt.sleep(history)?;
-        let heard = self.listen(&setup, row, port, server.pid(), home.path())?;
+        let most = if row.reconnect { setup::joins_per_second_most(peer) } else { f64::INFINITY };
+        let gentle = Row { ramp: row.ramp.min(most), ..row.clone() };
+        let heard = self.listen(&setup, &gentle, port, server.pid(), home.path())?;
         server.check()?;
         source.check()?;
         ensure!(heard.joined() > 0, "nobody was served; {}: {}", peer.label(), server.last_words());
