@@ -13,11 +13,9 @@ BUILD_PACKAGES := gcc libc6-dev pkg-config libgstreamer1.0-dev libgstreamer-plug
 RUN_PACKAGES   := gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad gstreamer1.0-plugins-ugly gstreamer1.0-x fonts-dejavu-core
 BENCH_PACKAGES := valgrind
 TEST_PACKAGES  := gstreamer1.0-tools gstreamer1.0-libav ffmpeg curl mpv chromium prometheus
+PEER_PACKAGES  := icecast2 cubemap
 
 .PHONY: run build test lint deps test-deps world fuzz soak clean bench bench-record bench-time bench-deps compare
-PEER_PACKAGES  := icecast2 cubemap
-TEST_PACKAGES  := gstreamer1.0-tools gstreamer1.0-libav ffmpeg curl mpv chromium prometheus
-
 
 run: deps
 	$(CARGO) run --release --locked --bin flumen -- $(ARGS)
@@ -63,6 +61,7 @@ DURATION ?= 1h
 SOAK     ?= --flumen target/release/flumen --duration $(DURATION)
 soak: build
 	target/release/loadtest soak $(SOAK)
+
 # The same work for flumen and for what one would pick instead: make compare PRESET=audio (or video, scale, latency, join, stalled, quick)
 PRESET ?= quick
 compare: deps

@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use flumen::engine::alarm::Alarm;
 use flumen::engine::feed::Feed;
-use flumen::fanout::chunk::{Account, Chunk, Marks};
+use flumen::fanout::account::Account;
+use flumen::fanout::chunk::{Chunk, Marks};
 use flumen::fanout::cursor::{Cursor, Slices};
 use flumen::fanout::history::History;
 use flumen::fanout::placement::{self, Placement, SyncMethod, Wish};
-use flumen::fanout::recovery::Limits;
+use flumen::fanout::recovery::{Limits, RecoverPolicy};
 use flumen::fanout::retention::Retention;
 use flumen::fanout::ring::Ring;
 use flumen::fanout::streamheader::Headers;
@@ -52,7 +53,8 @@ pub(super) struct Maker {
 
 impl Maker {
     fn of(stream: Stream, account: &Arc<Account>) -> Self {
-        let headers = if stream.headers == 0 { Headers::none() } else { Headers::new(&[vec![b'h'; stream.headers]], false) };
+        let headers =
+            if stream.headers == 0 { Headers::none() } else { Headers::new(&[vec![b'h'; stream.headers]], false, &Arc::default()) };
         Self { stream, payload: vec![b'x'; stream.size].into(), headers, account: Arc::clone(account), made: 0 }
     }
 
@@ -93,7 +95,7 @@ fn extents(text: &str) -> Extents {
 pub(super) fn retention(keep: &str) -> Retention {
     let wish = Wish { method: SyncMethod::BurstKeyframe, burst: extents("5s, 48KiB"), burst_max: Extents::NONE };
     let limits = Limits { soft: extents("10s"), hard: extents("30s") };
-    Retention::new(extents(keep), &wish, &limits, 1 << 30)
+    Retention::new(extents(keep), &wish, &limits, RecoverPolicy::Keyframe, 1 << 30)
 }
 
 /// Chunks are made, written into a feed under its lock, and as many of the oldest are forgotten.
@@ -116,7 +118,7 @@ pub(crate) fn follow() -> Run {
     let mut maker = Maker::of_mp3(&Arc::default());
     let mut copy = Ring::default();
     feed.write(|ring| maker.fill(ring, 400));
-    feed.follow(&mut copy);
+    feed.follow(0, &mut copy);
     Box::new(move || {
         for _ in 0..PUSHES {
             let (chunk, arrival) = maker.next();
@@ -124,7 +126,7 @@ pub(crate) fn follow() -> Run {
                 ring.push(chunk, arrival.nanos());
                 ring.trim(ring.oldest().next());
             });
-            let (_, oldest) = feed.follow(&mut copy);
+            let (_, oldest) = feed.follow(0, &mut copy);
             copy.trim(oldest);
         }
     })

@@ -15,7 +15,7 @@ use flumen::engine::listener::Arrival;
 use flumen::engine::pace::Coalesce;
 use flumen::engine::shard::{Shard, Token, Watch};
 use flumen::engine::socket::{Discarded, Wire};
-use flumen::fanout::chunk::Account;
+use flumen::fanout::account::Account;
 use flumen::fanout::departure::Departure;
 use flumen::fanout::history::History;
 use flumen::fanout::placement::{SyncMethod, Wish};
@@ -49,9 +49,15 @@ pub(crate) struct Peephole {
 }
 
 impl Wire for Peephole {
-    fn prepare(&mut self, _: &Rules, _: Option<f64>) -> io::Result<()> {
+    fn prepare(&mut self, _: &Rules) -> io::Result<()> {
         Ok(())
     }
+
+    fn set_send_buffer(&mut self, _: u32) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn give_up(&mut self) {}
 
     fn send(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         if self.left == 0 {
@@ -108,6 +114,7 @@ fn rules(window: u64) -> Rules {
         limits: limits("10s", "30s"),
         recover: RecoverPolicy::Keyframe,
         resend_streamheader: true,
+        patience: Duration::ZERO,
         idle_timeout: None,
         max_duration: None,
         coalesce: Coalesce { min: window, max: window },
@@ -133,7 +140,7 @@ impl Hall {
         let account = Arc::new(Account::default());
         let mut maker = Maker::of_mp3(&account);
         let counters = Arc::new(ShardCounters::default());
-        let retention = Retention::new("10s".parse().expect("ten seconds"), &rules.wish, &rules.limits, 1 << 30);
+        let retention = Retention::new("10s".parse().expect("ten seconds"), &rules.wish, &rules.limits, rules.recover, 1 << 30);
         let broadcast = Arc::new(Broadcast {
             slot: 0,
             path: "/bench.mp3".parse().expect("a path"),

@@ -44,6 +44,7 @@ fn settings(path: &str) -> Settings {
             limits: Limits::default(),
             recover: RecoverPolicy::None,
             resend_streamheader: true,
+            patience: Duration::ZERO,
             idle_timeout: None,
             max_duration: None,
             coalesce: Coalesce { min: Duration::ZERO, max: Duration::ZERO },

@@ -460,9 +460,11 @@ mod tests {
 
     #[test]
     fn headers_are_shared_from_where_they_changed() {
-        let (old, new) = (Headers::new(&["A"], false), Headers::new(&["A"], false));
+        let (old, new) = (Headers::new(&["A"], false, &Arc::default()), Headers::new(&["A"], false, &Arc::default()));
         let mut ring = Ring::default();
-        [&old, &old, &new, &new].into_iter().for_each(|headers| drop(ring.push(chunk_under(headers, b"x", true), 0)));
+        for headers in [&old, &old, &new, &new] {
+            ring.push(chunk_under(headers, b"x", true), 0);
+        }
         let shared: Vec<_> = (0..5).map(|at| ring.shares_headers(seq(at), &new)).collect();
         assert_eq!(shared, [false, false, true, true, true], "the same bytes are another set");
         assert!(!ring.shares_headers(seq(0), &old), "a newer set comes further on");
