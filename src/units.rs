@@ -187,7 +187,9 @@ fn duration_of(number: f64, unit: &str) -> Option<Duration> {
         "d" => 86_400e9,
         _ => return None,
     };
-    whole((number * nanos).round()).map(Duration::from_nanos)
+    // Up to the five centuries that fit into nanoseconds; beyond a hundred days f64 is good to some microseconds.
+    let nanos = (number * nanos).round();
+    (0.0..1.8e19).contains(&nanos).then(|| Duration::from_nanos(nanos as u64))
 }
 
 /// Parses `"250ms"`, `"5s"`, `"2m"`, `"1h"`, `"7d"`.
@@ -369,6 +371,14 @@ impl std::borrow::Borrow<str> for MountPath {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_duration_may_be_as_long_as_a_machine_runs() {
+        for (text, days) in [("105d", 105), ("366d", 366), ("8784h", 366), ("36500d", 36_500)] {
+            assert_eq!(parse_duration(text), Ok(Duration::from_secs(days * 86_400)), "{text}");
+        }
+        assert!(parse_duration("1000000d").is_err(), "beyond what can be counted");
+    }
 
     #[test]
     fn an_extent_is_read_in_the_unit_the_operator_chose() {
