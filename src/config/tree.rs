@@ -45,11 +45,7 @@ impl Node {
 
     /// The value as an error repeats it.
     pub(super) fn shown(&self) -> String {
-        let text = self.written();
-        match text.char_indices().nth(SHOWN_CHARS) {
-            Some((end, _)) => format!("{}…", &text[..end]),
-            None => text,
-        }
+        cut(self.written())
     }
 
     fn written(&self) -> String {
@@ -77,6 +73,15 @@ impl Node {
             Value::Other(_) => "a value of another type",
         }
     }
+}
+
+/// As much of a text as an error repeats.
+fn cut(mut text: String) -> String {
+    if let Some((end, _)) = text.char_indices().nth(SHOWN_CHARS) {
+        text.truncate(end);
+        text.push('…');
+    }
+    text
 }
 
 /// Which byte of a text is in which line.
@@ -140,8 +145,8 @@ fn syntax_error(error: &toml::de::Error, text: &str, lines: &Lines<'_>) -> Confi
     ConfigError {
         place: lines.place(at),
         key: String::new(),
-        value: if written.is_empty() { String::new() } else { format!("`{written}`") },
-        problem: error.message().replace('\n', ", "),
+        value: if written.is_empty() { String::new() } else { format!("`{}`", cut(written.to_owned())) },
+        problem: cut(error.message().replace('\n', ", ")),
         remedy: "write TOML: `key = value` under `[section]`, texts and extents in quotes (burst = \"5s\"), each key once".to_owned(),
     }
 }
