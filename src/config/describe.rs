@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use super::{Config, LogFormat, mount};
 use crate::engine::socket::SEND_BUFFER_MOST;
+use crate::ingest::framing::HELD_MOST;
 use crate::mount::Settings;
 use crate::units::{ByteCount, Extent, Extents, format_duration};
 
@@ -12,7 +13,7 @@ use crate::units::{ByteCount, Extent, Extents, format_duration};
 pub struct Costs {
     /// User memory of one listener, its share of all tables included.
     pub listener_bytes: u64,
-    /// User memory of one open connection that is not a listener.
+    /// User memory of one open connection that is not a listener, without the heads it may send.
     pub connection_bytes: u64,
     /// The largest SO_SNDBUF that the kernel grants ([`socket_buffer_max`]).
     pub socket_buffer_max: u64,
@@ -90,20 +91,20 @@ fn describe_mount(out: &mut String, mount: &Settings) {
 }
 
 fn describe_memory(out: &mut String, config: &Config, costs: Costs) {
-    let mut lines: Vec<[String; 5]> =
-        vec![["mount", "history (ring_max)", "pinned by stragglers", "on its way in", "at most"].map(str::to_owned)];
+    let mut lines: Vec<[String; 6]> =
+        vec![["mount", "history (ring_max)", "pinned by stragglers", "on its way in", "at most", "(largest chunk)"].map(str::to_owned)];
     let mut user = 0u64;
     for mount in &config.mounts {
-        let (ring, bound) = (mount.ring_max.0, mount.memory_bound());
+        let (ring, bound) = (mount.ring_max.0, mount.memory_bound().saturating_add(HELD_MOST as u64));
         let pinned = mount.rules.memory_max - ring;
-        let cells = [ring, pinned, bound - mount.rules.memory_max, bound].map(|bytes| ByteCount(bytes).to_string());
-        let [ring, pinned, inbound, bound_text] = cells;
-        lines.push([mount.path.to_string(), ring, pinned, inbound, bound_text]);
+        let cells = [ring, pinned, bound - mount.rules.memory_max, bound, mount.chunk_max()].map(|bytes| ByteCount(bytes).to_string());
+        let [ring, pinned, inbound, bound_text, chunk] = cells;
+        lines.push([mount.path.to_string(), ring, pinned, inbound, bound_text, chunk]);
         user = user.saturating_add(bound);
     }
     out.push_str("# Memory at the very most, whatever listeners do:\n#\n");
     let width = |column: usize| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0);
-    let widths: [usize; 5] = std::array::from_fn(width);
+    let widths: [usize; 6] = std::array::from_fn(width);
     for [name, cells @ ..] in &lines {
         let _ = write!(out, "# {name:<0$}", widths[0]);
         for (cell, width) in cells.iter().zip(&widths[1..]) {
@@ -111,30 +112,46 @@ fn describe_memory(out: &mut String, config: &Config, costs: Costs) {
         }
         out.push('\n');
     }
-    let listeners = config.max_listeners.saturating_mul(costs.listener_bytes);
-    let others = config.door.max_connections.saturating_sub(config.max_listeners);
-    let connections = others.saturating_mul(costs.connection_bytes);
+    let guest = costs.connection_bytes + HEADS_HELD * config.door.max_header_size.0;
+    let (listeners, guests) = worst_mix(config, costs.listener_bytes, guest);
+    let [of_listeners, of_guests] = [listeners.saturating_mul(costs.listener_bytes), guests.saturating_mul(guest)];
     let kernel = kernel_bytes(config, costs.socket_buffer_max);
-    let total = user.saturating_add(listeners).saturating_add(connections);
+    let total = user.saturating_add(of_listeners).saturating_add(of_guests);
     let _ = writeln!(
         out,
-        "#\n# mounts                            {}\
-         \n# listeners    {:>9} × {:>8} {}\
-         \n# connections  {others:>9} × {:>8} {} (those that are not listeners)\
+        "#\n# mounts                            {} (on its way in: {} of that in a framer, for types that have one)\
+         \n# listeners    {listeners:>9} × {:>8} {} (max_listeners is {}; this is the mix of connections that takes most)\
+         \n# guests       {guests:>9} × {:>8} {} (connections that do not listen, or not yet; besides, the answer each is being sent)\
          \n# total, user memory                {} (and what the program and its pipelines take by themselves)\
          \n# kernel, queued in sockets         {} (listeners × 2 × send_buffer, of which the kernel grants {} by net.core.wmem_max;\
          \n#                                   \"auto\" counts with its most, {}, and takes 2 × bit rate × (coalesce + 0.5s))",
         ByteCount(user),
-        config.max_listeners,
+        ByteCount(HELD_MOST as u64),
         ByteCount(costs.listener_bytes).to_string(),
-        ByteCount(listeners),
-        ByteCount(costs.connection_bytes).to_string(),
-        ByteCount(connections),
+        ByteCount(of_listeners),
+        config.max_listeners,
+        ByteCount(guest).to_string(),
+        ByteCount(of_guests),
         ByteCount(total),
         ByteCount(kernel),
         ByteCount(costs.socket_buffer_max),
         ByteCount(SEND_BUFFER_MOST as u64),
     );
+    for warning in super::warnings(config) {
+        let _ = writeln!(out, "#\n# Warning: {warning}");
+    }
+}
+
+/// How often the largest head is held for one guest: as it came, as it was passed on, in the framework's buffer (which doubles),
+/// and the beginning of the next.
+const HEADS_HELD: u64 = 4;
+
+/// Listeners and guests, as many of each as take most memory together. Both use up `max_connections`, and no place of those is
+/// kept for listeners.
+fn worst_mix(config: &Config, listener: u64, guest: u64) -> (u64, u64) {
+    let connections = config.door.max_connections;
+    let listeners = if listener > guest { config.max_listeners.min(connections) } else { 0 };
+    (listeners, connections - listeners)
 }
 
 /// Send buffers at the very most: all listeners where the buffers are largest, as far as a mount takes them. The kernel doubles

@@ -172,6 +172,11 @@ fn checked(
     Ok(Config { shards: server.shards, max_listeners: server.max_listeners, door: server.door, log, mounts, origin })
 }
 
+/// What is allowed and hardly meant.
+pub fn warnings(config: &Config) -> Vec<String> {
+    config.mounts.iter().flat_map(mount::warnings).collect()
+}
+
 /// Most mounts of one server: each is an actor, a GStreamer pipeline and a label in the metrics.
 const MOUNTS_MOST: usize = 60_000;
 

@@ -59,7 +59,7 @@ pub(super) fn read(
     let claims = reader.take("tcp", address::inets).unwrap_or_default();
     let wish = wish(reader);
     let keep = reader.take("keep", extents).unwrap_or(Extent::Time(Duration::from_secs(10)).into());
-    let limits = limits(reader);
+    let limits = limits(reader, &wish.burst);
     let ring_max = ring_max(reader, [("keep", &keep), ("burst", &wish.burst), ("soft_limit", &limits.soft), ("hard_limit", &limits.hard)]);
     let seconds = Duration::from_secs;
     let rules = Rules {
@@ -118,7 +118,7 @@ fn wish(reader: &mut Reader<'_>) -> Wish {
     Wish { method, burst, burst_max }
 }
 
-fn limits(reader: &mut Reader<'_>) -> Limits {
+fn limits(reader: &mut Reader<'_>, burst: &Extents) -> Limits {
     let soft = reader.take("soft_limit", extents);
     let hard = reader.take("hard_limit", extents);
     if let Some((low, high)) = soft.as_ref().zip(hard.as_ref()).and_then(|(soft, hard)| contradiction(soft, hard)) {
@@ -126,12 +126,28 @@ fn limits(reader: &mut Reader<'_>) -> Limits {
             format!("is {low}, more than the {high} of hard_limit{}: nobody would ever be recovered", reader.whereabouts("hard_limit"));
         reader.wrong("soft_limit", problem, "lower soft_limit or raise hard_limit");
     }
-    let usual = |seconds| [Extent::Time(Duration::from_secs(seconds))];
+    // A newcomer is behind by the burst; the usual limits leave a quarter more before anything happens.
+    let least = burst.iter().filter_map(|extent| if let Extent::Time(span) = extent { Some(span + span / 4) } else { None }).max();
+    let seconds = Duration::from_secs;
+    let usual = |usual: u64, beyond: u64| [Extent::Time(least.map_or(seconds(usual), |least| seconds(usual).max(least + seconds(beyond))))];
     let none = Extents::NONE;
     Limits {
-        soft: soft.clone().unwrap_or_else(|| give_way(&usual(10), hard.as_ref().unwrap_or(&none), Extent::min_alike)),
-        hard: hard.unwrap_or_else(|| give_way(&usual(30), soft.as_ref().unwrap_or(&none), Extent::max_alike)),
+        soft: soft.clone().unwrap_or_else(|| give_way(&usual(10, 0), hard.as_ref().unwrap_or(&none), Extent::min_alike)),
+        hard: hard.unwrap_or_else(|| give_way(&usual(30, 20), soft.as_ref().unwrap_or(&none), Extent::max_alike)),
     }
+}
+
+/// What is allowed and hardly meant: limits that act on a newcomer who does nothing wrong.
+pub(super) fn warnings(mount: &Settings) -> Vec<String> {
+    let Rules { wish, limits, .. } = &mount.rules;
+    let below = |(key, limit, act): (&str, &Extents, &str)| {
+        let (burst, limit) = contradiction(&wish.burst, limit)?;
+        Some(format!(
+            "mount {}: {key} = \"{limit}\" is below the {burst} of burst: a newcomer who falls back at all is {act}; raise it",
+            mount.path
+        ))
+    };
+    [("soft_limit", &limits.soft, "recovered"), ("hard_limit", &limits.hard, "removed")].into_iter().filter_map(below).collect()
 }
 
 /// A default, changed as far as what is written in the same unit asks for.

@@ -246,6 +246,10 @@ fn a_default_gives_way_to_what_is_written() {
         ("hard_limit = \"5s\"", "soft_limit = \"5s\""),
         ("hard_limit = [\"20s\", \"1MiB\"]", "soft_limit = \"10s\""),
         ("soft_limit = \"1m\"", "hard_limit = \"1m\""),
+        ("burst = \"20s\"", "soft_limit = \"25s\""),
+        ("burst = \"20s\"", "hard_limit = \"45s\""),
+        ("burst = \"20s\"\nhard_limit = \"22s\"", "soft_limit = \"22s\""),
+        ("burst = \"64MiB\"", "soft_limit = \"10s\""),
         ("soft_limit = \"none\"", "hard_limit = \"30s\""),
         ("burst_max = \"2s\"", "burst = [\"2s\", \"48KiB\"]"),
         ("burst_max = \"32KiB\"", "burst = [\"5s\", \"32KiB\"]"),
@@ -265,6 +269,29 @@ fn a_default_gives_way_to_what_is_written() {
         let config = good(&format!("[server]\n{written}\n"));
         assert_eq!((config.max_listeners, config.door.max_connections), (listeners, connections), "{written}");
     }
+}
+
+#[test]
+fn limits_below_the_burst_are_warned_of() {
+    for (written, want) in [
+        ("burst = \"20s\"", &[] as &[&str]),
+        ("burst = \"20s\"\nsoft_limit = \"10s\"", &["mount /a: soft_limit = \"10s\" is below the 20s of burst"]),
+        ("burst = [\"1s\", \"2MiB\"]\nsoft_limit = \"1MiB\"\nhard_limit = \"1MiB\"", &["soft_limit = \"1MiB\"", "hard_limit = \"1MiB\""]),
+        ("burst = \"5s\"\nsoft_limit = \"20 chunks\"", &[]),
+    ] {
+        let config = good(&format!("[[mount]]\npath = \"/a\"\n{written}\n"));
+        let found = warnings(&config);
+        assert_eq!(found.len(), want.len(), "{written}: {found:?}");
+        for (found, want) in found.iter().zip(want) {
+            assert!(found.contains(want) && describe(&config, COSTS).contains(&format!("# Warning: {found}")), "{found}");
+        }
+    }
+}
+
+#[test]
+fn a_long_line_of_nonsense_is_not_repeated_in_full() {
+    let errors = load_with(&format!("[[mount]]\npath = \"/a\"\nburst = {}\n", "x".repeat(100_000)), &[]).expect_err("no TOML");
+    assert!(errors.to_string().chars().count() < 600 && errors.to_string().contains("xx…"), "{} characters", errors.to_string().len());
 }
 
 const COSTS: Costs = Costs { listener_bytes: 2048, connection_bytes: 8192, socket_buffer_max: 1 << 20 };
@@ -329,8 +356,19 @@ fn the_worst_case_of_memory_is_said() {
     let bounds: u64 = config.mounts.iter().map(mounts::Settings::memory_bound).sum();
     // 100 listeners of /b at twice the 1 MiB that the kernel grants, the other 900 of /a at twice 64 KiB.
     let kernel = 100 * 2 * (1 << 20) + 900 * 2 * (64 << 10);
-    let total = bounds + 1000 * 2048 + 500 * 8192;
-    for (what, bytes) in [("/a", 18 << 20), ("/b", 144 << 20), ("mounts", bounds), ("total", total), ("kernel", kernel)] {
+    let bounds = bounds + 2 * (10 << 20); // what framers hold
+    // Nothing keeps a place for listeners: those who do not listen may take every connection, each with four heads of 8 KiB.
+    let guests = 1500 * (8192 + 4 * 8192);
+    let total = bounds + guests;
+    for (what, bytes) in [
+        ("/a", 28 << 20),
+        ("/a", 2 << 20), // the largest chunk
+        ("/b", 154 << 20),
+        ("mounts", bounds),
+        ("guests", guests),
+        ("total", total),
+        ("kernel", kernel),
+    ] {
         let line = memory.lines().find(|line| line.starts_with(&format!("# {what}"))).expect(what);
         assert!(line.contains(&crate::units::ByteCount(bytes).to_string()), "{bytes}: {line}");
     }

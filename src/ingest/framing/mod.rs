@@ -28,6 +28,8 @@ use spool::{Parse, Spool};
 
 /// The largest unit that is waited for.
 const UNIT_MOST: usize = 8 * 1024 * 1024;
+/// Most bytes that a framer holds: what is looked for may end a little beyond the largest unit.
+pub const HELD_MOST: usize = UNIT_MOST + UNIT_MOST / 4;
 /// The largest set of streamheaders that is collected.
 const HEADERS_MOST: usize = 4 * 1024 * 1024;
 

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use super::{Framed, Piece, UNIT_MOST};
+use super::{Framed, HELD_MOST, Piece};
 use crate::fanout::chunk::Marks;
 
 /// One container's grammar.
@@ -78,7 +78,7 @@ impl Spool {
         if self.held.is_empty() {
             self.stamps.pieces.clear();
             self.held.shrink_to(64 * 1024);
-        } else if self.held.len() > UNIT_MOST + UNIT_MOST / 4 {
+        } else if self.held.len() > HELD_MOST {
             // No grammar waits for so much; one that does has been led astray.
             self.stamps.skipped += self.held.len() as u64;
             self.clear();
