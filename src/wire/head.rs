@@ -61,6 +61,9 @@ pub fn look(bytes: &[u8], most: usize) -> Look {
         Ok(httparse::Status::Partial) if bytes.len() < most => return Look::Partial,
         Ok(_) => return refuse(431, "the request head is larger than this server accepts"),
         Err(httparse::Error::TooManyHeaders) => return refuse(431, "the request has more header lines than this server accepts"),
+        Err(httparse::Error::Version) if has_spaced_target(&text) => {
+            return refuse(400, "the request target has a space in it: write it as %20");
+        }
         Err(httparse::Error::Version) => return refuse(505, "this server speaks HTTP/1.0 and HTTP/1.1"),
         Err(_) => return refuse(400, "the request head is not HTTP"),
     };
@@ -90,6 +93,12 @@ fn encoded(bytes: &[u8]) -> Cow<'_, [u8]> {
     }
     text.extend_from_slice(&bytes[end..]);
     text.into()
+}
+
+/// Whether the first line has a version at its end, and more than a target before it.
+fn has_spaced_target(text: &[u8]) -> bool {
+    let line = text.trim_ascii_start().split(|&byte| byte == b'\n').next().unwrap_or_default().trim_ascii_end();
+    (line.ends_with(b" HTTP/1.1") || line.ends_with(b" HTTP/1.0")) && line.iter().filter(|&&byte| byte == b' ').count() > 2
 }
 
 fn has_bare_line_feed(head: &[u8]) -> bool {
@@ -251,6 +260,8 @@ mod tests {
             ("GET / HTTP/1.1\nHost: a\n\n", 400),
             ("GET / HTTP/1.1\r\nHost: a\0b\r\n\r\n", 400),
             ("GET /\r\n\r\n", 400),
+            ("GET /a b HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+            ("GET /a HTTP/1.2\r\nHost: a\r\n\r\n", 505),
             ("\x16\x03\x01\x02\x00\x01", 400),
             ("\x16", 400),
             ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 505),
