@@ -1,7 +1,6 @@
 //! The soak in its short form, against the real server: proves that the tool works, on any machine. Figures are not looked at.
 //!
-//! The server is the workspace's own, built by the same `cargo test --workspace`; where it has not been built (`-p flumen-loadtest` alone)
-//! there is nothing to soak, and the tests say so and pass.
+//! The server is the workspace's own, built by the same `cargo test --workspace`.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -10,13 +9,10 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 /// The server beside the tool.
-fn flumen() -> Option<PathBuf> {
+fn flumen() -> PathBuf {
     let beside = Path::new(env!("CARGO_BIN_EXE_loadtest")).with_file_name("flumen");
-    if !beside.exists() {
-        eprintln!("{} has not been built: not soaked", beside.display());
-        return None;
-    }
-    Some(beside)
+    assert!(beside.exists(), "{} has not been built: cargo build --bin flumen, or cargo test --workspace", beside.display());
+    beside
 }
 
 /// A folder that goes when the test is over.
@@ -59,7 +55,7 @@ fn result(output: &Output) -> Value {
 
 #[test]
 fn a_short_soak_finds_nothing_and_leaves_its_report() {
-    let Some(flumen) = flumen() else { return };
+    let flumen = flumen();
     let folder = Folder::new("short");
     let output = soak(&flumen, &folder, &["--duration", "10s"]).output().expect("runs");
     let result = result(&output);
@@ -80,7 +76,7 @@ fn a_short_soak_finds_nothing_and_leaves_its_report() {
 
 #[test]
 fn a_soak_that_is_stopped_can_be_gone_on_with() {
-    let Some(flumen) = flumen() else { return };
+    let flumen = flumen();
     let folder = Folder::new("resumed");
     let child = soak(&flumen, &folder, &["--duration", "6s"]).stdout(std::process::Stdio::piped()).spawn().expect("runs");
     let patience = Instant::now() + Duration::from_secs(60);
@@ -104,7 +100,7 @@ fn a_soak_that_is_stopped_can_be_gone_on_with() {
 
 #[test]
 fn a_server_that_dies_is_told_and_ends_the_soak() {
-    let Some(flumen) = flumen() else { return };
+    let flumen = flumen();
     let folder = Folder::new("killed");
     let child = soak(&flumen, &folder, &["--duration", "60s"]).stdout(std::process::Stdio::piped()).spawn().expect("runs");
     let patience = Instant::now() + Duration::from_secs(60);

@@ -157,10 +157,10 @@ impl Mount {
 struct Listener {
     /// Its number: never used again while the server runs.
     id: u64,
-    /// Address and port, or `unix`.
+    /// Address and port, or `unix`; empty for whoever is no operator, for it is somebody's.
     #[schema(example = "192.0.2.7:50123")]
     peer: String,
-    /// What it says it is; empty: nothing.
+    /// What it says it is; empty: nothing, or whoever asks is no operator.
     user_agent: String,
     /// When it joined (RFC 3339).
     joined_at: String,
@@ -192,13 +192,13 @@ struct Dropped {
     times: u64,
 }
 
-impl From<ListenerView> for Listener {
-    fn from(view: ListenerView) -> Self {
+impl Listener {
+    fn of(view: ListenerView, operator: bool) -> Self {
         let stayed = view.stayed.as_secs_f64();
         Self {
             id: view.id.0,
-            peer: view.peer.to_string(),
-            user_agent: view.user_agent.into(),
+            peer: if operator { view.peer.to_string() } else { String::new() },
+            user_agent: if operator { view.user_agent.into() } else { String::new() },
             joined_at: rfc3339(view.joined_at),
             bytes_sent: view.tally.bytes,
             lag: Lag { chunks: view.lag.chunks, bytes: view.lag.bytes, seconds: view.lag.time.as_secs_f64() },
@@ -259,32 +259,28 @@ async fn mount(request: HttpRequest, path: Path<String>, house: Data<House>) -> 
     }
 }
 
-/// The listeners of a mount, in the order in which they were let in; at most 100,000. For operators.
+/// The listeners of a mount, in the order in which they were let in; at most 100,000. Who they are is told to operators only.
 #[utoipa::path(
     get,
     path = "/api/v1/mounts/{path}/listeners",
     params(("path" = String, Path, description = "The mount's path without its first slash; slashes in it as %2F", example = "radio.mp3")),
     responses(
         (status = 200, description = "The listeners", body = Vec<Listener>),
-        (status = 403, description = "Whoever asks may not see this", body = Problem),
         (status = 404, description = "There is no such mount", body = Problem),
         (status = 503, description = "A sending thread did not answer", body = Problem),
     )
 )]
 async fn listeners(request: HttpRequest, path: Path<String>, house: Data<House>) -> HttpResponse {
-    if let Err(why) = admission::operator(&request) {
-        return problem(StatusCode::FORBIDDEN, why); // addresses of people
-    }
     let Some(entry) = find(&house, &path) else { return no_mount(&path) };
     match shards::listeners(house.registry.crew(), entry.handle.broadcast.slot).await {
-        Ok(views) => listed(views),
+        Ok(views) => listed(views, admission::operator(&request).is_ok()),
         Err(silent) => problem(StatusCode::SERVICE_UNAVAILABLE, silent.to_string()),
     }
 }
 
 /// The answer that lists these listeners.
-pub fn listed(views: Vec<ListenerView>) -> HttpResponse {
-    let listeners: Vec<_> = views.into_iter().map(Listener::from).collect();
+pub fn listed(views: Vec<ListenerView>, operator: bool) -> HttpResponse {
+    let listeners: Vec<_> = views.into_iter().map(|view| Listener::of(view, operator)).collect();
     json(StatusCode::OK, &listeners)
 }
 
@@ -386,6 +382,20 @@ mod tests {
         }
         town.until(|| get(&town, "/api/v1/mounts/a.mp3")["listeners"] == json!(1199));
         drop(ends);
+    }
+
+    #[test]
+    fn everybody_may_see_how_listeners_fare_and_only_operators_who_they_are() {
+        let town = Town::with(&["/a.mp3"]);
+        town.on_air("/a.mp3", "audio/mpeg");
+        let _ends = town.listen("/a.mp3", 2);
+        for (fields, peer, agent) in [("", "unix", "test/1"), ("X-Forwarded-For: 192.0.2.1\r\n", "", "")] {
+            let (status, _, body) = town.ask("GET", "/api/v1/mounts/a.mp3/listeners", fields);
+            let listed: Value = serde_json::from_str(&body).expect("JSON");
+            assert_eq!((status, listed.as_array().map(Vec::len)), (200, Some(2)), "{body}");
+            assert_eq!((&listed[0]["peer"], &listed[0]["user_agent"]), (&json!(peer), &json!(agent)));
+            assert_eq!((&listed[1]["id"], &listed[1]["lag"]["chunks"]), (&json!(2), &json!(0)));
+        }
     }
 
     #[test]
