@@ -9,6 +9,7 @@
 
 mod judging;
 mod rotation;
+mod seating;
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
@@ -18,16 +19,15 @@ use std::time::Duration;
 use self::judging::to_the_oldest_keyframe;
 use self::rotation::halved;
 use super::broadcast::{Broadcast, Obituary};
-use super::inbox::ListPart;
-use super::listener::{Arrival, Listener};
+use super::listener::Listener;
 use super::pace::{Pace, Rotor};
-use super::socket::{Discarded, Wire, send_buffer};
+use super::socket::{Discarded, Wire};
 use crate::fanout::cursor::Slices;
 use crate::fanout::departure::Departure;
 use crate::fanout::recovery::{Edges, Limits, RecoverPolicy};
 use crate::fanout::ring::Ring;
 use crate::fanout::stats::add;
-use crate::units::{ListenerId, Moment, Seq};
+use crate::units::{Moment, Seq};
 
 /// Bytes one listener is sent in one visit; a longer burst goes on in the next turn, after everybody else.
 const BYTES_PER_VISIT: usize = 128 * 1024;
@@ -150,140 +150,6 @@ impl<W: Wire> Audience<W> {
         let lists = [&self.blocked, &self.ready, &self.readable].map(Vec::capacity);
         let judging = self.newly_full.capacity() + self.edges.capacity();
         self.table.capacity() + self.free.capacity() + self.departed.capacity() + lists.iter().sum::<usize>() + judging + self.ring.room()
-    }
-
-    // ---- coming and going ----
-
-    /// A newcomer is placed and served at once: streamheaders and burst wait for nothing.
-    pub(super) fn join(&mut self, arrival: Arrival<W>, turn: TurnContext, watch: impl FnOnce(&mut W, Place) -> io::Result<()>) {
-        if self.count == 0 {
-            self.begin(turn.now);
-        } else {
-            self.catch_up(turn); // what was written before it was sent here is there for it
-        }
-        self.generation = self.generation.wrapping_add(1);
-        let index = self.free.pop().unwrap_or_else(|| {
-            self.table.push(None);
-            // One more place lies before the rotor in this round; those behind it do not wait longer for that.
-            if self.unvisited > 0 {
-                (self.unvisited, self.lap_left) = (self.unvisited + 1, self.lap_left + 1);
-                self.rotor.grow();
-            }
-            self.table.len() as u32 - 1
-        });
-        let place = Place { index, generation: self.generation };
-        let mut listener = Listener::join(arrival, &self.ring, place.generation, turn.now);
-        let edges = self.broadcast.rules.limits.edges(&self.ring, self.ring.next());
-        if listener.cursor.at() < edges.soft.max(edges.hard) {
-            listener.overdraft = listener.cursor.lag(&self.ring).chunks;
-        }
-        add(&self.broadcast.counters.joins, 1);
-        self.count += 1;
-        let rules = &self.broadcast.rules;
-        let prepared = listener.widen(send_buffer(rules, self.ring.bytes_per_second())).and_then(|()| listener.wire.prepare(rules));
-        let watched = prepared.and_then(|()| watch(&mut listener.wire, place));
-        self.table[index as usize] = Some(listener);
-        match watched {
-            Ok(()) => self.serve(index, turn),
-            Err(_) => self.leave(index, Departure::IoError, turn.now),
-        }
-    }
-
-    /// The first listener comes: a copy of the ring is needed again.
-    fn begin(&mut self, now: Moment) {
-        let (seen, oldest) = self.broadcast.feed.follow(self.shard, &mut self.ring);
-        self.ring.trim(oldest);
-        self.seen = seen;
-        (self.offered, self.lap_upto) = (self.ring.next(), self.ring.next());
-        (self.unvisited, self.lap_left, self.rotated) = (0, 0, now);
-    }
-
-    fn leave(&mut self, index: u32, why: Departure, now: Moment) {
-        let Some(listener) = self.table[index as usize].take() else { return };
-        self.free.push(index);
-        self.count -= 1;
-        let obituary = listener.leave(why, now);
-        let counters = &self.broadcast.counters;
-        add(&counters.departures[why.index()], 1);
-        counters.session.observe(obituary.stayed);
-        self.departed.push(obituary);
-    }
-
-    /// Counts what was sent, hands over who has left since the last time, and gives back the room of an audience that has shrunk.
-    pub(super) fn report(&mut self) {
-        add_some(&self.broadcast.counters.sent_bytes, std::mem::take(&mut self.sent_bytes));
-        if self.departed.is_empty() {
-            return;
-        }
-        self.broadcast.reports.departed(std::mem::take(&mut self.departed));
-        if self.count == 0 {
-            self.lag_seen = Duration::ZERO;
-            self.broadcast.counters.lag_max.set(self.shard, Duration::ZERO);
-            self.ring = Ring::default();
-            self.broadcast.feed.leave(self.shard);
-            self.blocked.clear();
-            self.newly_full.clear();
-        }
-        if self.table.len() > 64 && self.count < self.table.len() / 4 {
-            let before = self.table.len();
-            while self.table.last().is_some_and(Option::is_none) {
-                self.table.pop();
-            }
-            if self.table.len() < before {
-                self.table.shrink_to(self.table.len() * 5 / 4);
-                self.free = self.free.iter().copied().filter(|&index| (index as usize) < self.table.len()).collect();
-                self.ready.shrink_to(self.count);
-                // Places have moved under the rotor: it begins a new round, so that nobody is passed over.
-                (self.unvisited, self.lap_left) = (self.table.len(), self.table.len());
-            }
-        }
-        if self.blocked.len() > 64 && self.blocked.len() / 2 > self.count {
-            // Also on a mount whose source is silent: else it would grow with everybody who comes and goes.
-            let mut blocked = std::mem::take(&mut self.blocked);
-            blocked.retain(|&place| self.at(place).is_some());
-            blocked.shrink_to(self.count);
-            self.blocked = blocked;
-        }
-    }
-
-    pub(super) fn kick(&mut self, id: ListenerId, why: Departure, now: Moment) -> bool {
-        let found = self.table.iter().position(|seat| seat.as_ref().is_some_and(|listener| listener.id() == id));
-        found.map(|index| self.leave(index as u32, why, now)).is_some()
-    }
-
-    /// Everybody is sent what is queued, then leaves; who is caught up leaves at once.
-    pub(super) fn drain(&mut self, why: Departure, turn: TurnContext) {
-        self.catch_up(turn); // what was written before the order is queued, too
-        let next = self.ring.next();
-        for index in 0..self.table.len() {
-            let Some(listener) = &mut self.table[index] else { continue };
-            listener.cursor.drain(next);
-            listener.leaving.get_or_insert(why);
-            if !listener.blocked {
-                self.serve(index as u32, turn);
-            } else {
-                self.leave_if_done(index as u32, turn.now);
-            }
-        }
-    }
-
-    pub(super) fn clear(&mut self, why: Departure, now: Moment) {
-        for index in 0..self.table.len() {
-            self.leave(index as u32, why, now);
-        }
-    }
-
-    pub(super) fn list(&self, from: usize, most: usize, now: Moment) -> ListPart {
-        let mut next = None;
-        let mut listeners = Vec::new();
-        for (index, seat) in self.table.iter().enumerate().skip(from) {
-            if listeners.len() == most {
-                next = Some(index);
-                break;
-            }
-            listeners.extend(seat.as_ref().map(|listener| listener.view(&self.ring, now)));
-        }
-        ListPart { listeners, next }
     }
 
     // ---- what sockets say ----
