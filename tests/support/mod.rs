@@ -18,9 +18,17 @@ pipeline = "audiotestsrc is-live=true samplesperbuffer=1152 ! audio/x-raw,rate=4
 
 static NUMBER: AtomicU32 = AtomicU32::new(0);
 
-/// A port that was free a moment ago.
+/// Ports below those the kernel gives to connections, so that one which is let go and taken again is not lost in between.
+const PORTS: std::ops::Range<u16> = 15_000..32_000;
+
+/// A port that was free a moment ago. Given once in a process; each process begins elsewhere.
 pub fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port").port()
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let span = u32::from(PORTS.end - PORTS.start);
+    let begin = std::process::id().wrapping_mul(257) % span;
+    let candidates = (0..span).map(|_| (begin + NEXT.fetch_add(1, Ordering::Relaxed)) % span);
+    let mut ports = candidates.filter_map(|offset| u16::try_from(offset).ok()).map(|offset| PORTS.start + offset);
+    ports.find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok()).expect("a free port")
 }
 
 /// A running server; stopped when dropped.
