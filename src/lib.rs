@@ -15,9 +15,10 @@
 //! | 4 | [`mount`] the actors · [`door`] sockets before they have a purpose |
 //! | 3 | [`engine`] threads, epoll, descriptors |
 //! | 2 | [`fanout`] PURE: ring, cursor, placement, recovery, streamheaders |
-//! | 1 | [`wire`] PURE: bytes of request heads and playlists |
+//! | 1 | [`wire`] PURE: bytes of request heads and playlists · [`access`] PURE: secrets and passwords |
 //! | 0 | [`units`] PURE |
 
+pub mod access;
 pub mod admin;
 pub mod app;
 pub mod cli;

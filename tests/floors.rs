@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 /// Floors from the ground up; rooms on one floor are siblings.
 const FLOORS: &[&[&str]] = &[
     &["units"],
-    &["wire"],
+    &["wire", "access"],
     &["fanout"],
     &["engine"],
     &["mount", "door"],
@@ -33,6 +33,8 @@ const HOMES: &[(&str, &[&str])] = &[
     ("clap", &["cli"]),
     ("loom", &["engine"]),
     ("ureq", &["cli", "app"]),
+    ("argon2", &["access"]),
+    ("bcrypt", &["access"]),
 ];
 
 fn floor(room: &str) -> Option<usize> {

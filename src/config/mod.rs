@@ -16,6 +16,7 @@ mod environment;
 mod error;
 mod mount;
 mod reader;
+mod secret;
 mod server;
 mod source;
 #[cfg(test)]

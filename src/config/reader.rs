@@ -55,20 +55,35 @@ impl<'a> Reader<'a> {
 
     /// The value of a key; `None` when it is not there or wrong.
     pub(super) fn take<T>(&mut self, key: &'static str, parse: impl FnOnce(&Node) -> Parsed<T>) -> Option<T> {
+        self.take_shown(key, Node::shown, parse)
+    }
+
+    /// The same for a value that must not appear in an error.
+    pub(super) fn take_secret<T>(&mut self, key: &'static str, parse: impl FnOnce(&Node) -> Parsed<T>) -> Option<T> {
+        self.take_shown(key, |_| "…".to_owned(), parse)
+    }
+
+    fn take_shown<T>(
+        &mut self,
+        key: &'static str,
+        shown: impl FnOnce(&Node) -> String,
+        parse: impl FnOnce(&Node) -> Parsed<T>,
+    ) -> Option<T> {
         self.known.push(key);
         let node = self.table.remove(key)?;
         match parse(&node) {
             Ok(value) => {
-                self.given.insert(key, (node.place.clone(), node.shown()));
+                self.given.insert(key, (node.place.clone(), shown(&node)));
                 Some(value)
             }
             Err(wrongs) => {
+                let shown = shown(&node);
                 self.failed.insert(key);
                 for Wrong { item, problem, remedy } in wrongs {
                     let name = self.full(key);
                     let (key, place, value) = match item {
                         Some((index, place, value)) => (format!("{name}[{index}]"), place, value),
-                        None => (name, node.place.clone(), node.shown()),
+                        None => (name, node.place.clone(), shown.clone()),
                     };
                     self.errors.push(ConfigError { place, key, value, problem, remedy });
                 }

@@ -1,0 +1,65 @@
+//! Passwords: written, in a file, or as a hash. What is wrong with one is said without showing it.
+
+use std::path::Path;
+
+use super::reader::{Parsed, Reader, Wrong};
+use super::tree::{Node, Value};
+use crate::access::{Password, Unfit};
+
+/// The largest file of one secret.
+const FILE_MOST: u64 = 4096;
+
+/// The names of the three keys of a password.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Keys {
+    pub(super) plain: &'static str,
+    pub(super) file: &'static str,
+    pub(super) hash: &'static str,
+}
+
+/// Reads a password from whichever of its keys is written; two are one too many.
+pub(super) fn password(reader: &mut Reader<'_>, keys: Keys) -> Option<Password> {
+    let plain = reader.take_secret(keys.plain, |node| text(node).and_then(|text| checked(Password::plain(text))));
+    let file = reader.take_secret(keys.file, |node| {
+        let text = read(Path::new(text(node)?))?;
+        checked(Password::plain(text.trim_end_matches(['\r', '\n'])))
+    });
+    let hash = reader.take_secret(keys.hash, |node| text(node).and_then(|text| checked(Password::hashed(text))));
+    let written = [keys.plain, keys.file, keys.hash].into_iter().filter(|key| reader.given(key)).collect::<Vec<_>>();
+    if let [first, second, ..] = written[..] {
+        let at = reader.whereabouts(first);
+        reader.wrong(second, format!("is written beside {first}{at}"), "write one of the two");
+    }
+    plain.or(file).or(hash)
+}
+
+fn text(node: &Node) -> Parsed<&str> {
+    match &node.value {
+        Value::Text(text) | Value::Loose(text) => Ok(text),
+        _ => Err(vec![Wrong::new("is not a text", "write it in quotes")]),
+    }
+}
+
+fn checked(password: Result<Password, Unfit>) -> Parsed<Password> {
+    password.map_err(|unfit| {
+        let remedy = match unfit {
+            Unfit::NoHash => "make one with `htpasswd -nbB user PASSWORD` (what follows the colon)",
+            Unfit::Empty | Unfit::Famous | Unfit::Long => "choose one that nobody guesses: `openssl rand -hex 12` makes one",
+        };
+        vec![Wrong::new(unfit.to_string(), remedy)]
+    })
+}
+
+/// The text of a file that holds one secret.
+fn read(path: &Path) -> Parsed<String> {
+    use std::io::Read;
+    let mut text = String::new();
+    let found = std::fs::File::open(path).and_then(|file| file.take(FILE_MOST).read_to_string(&mut text));
+    match found {
+        Ok(_) => Ok(text),
+        Err(error) => Err(vec![Wrong::new(
+            format!("the file {} cannot be read: {error}", path.display()),
+            "name a file that the server may read, with the secret and nothing else in it",
+        )]),
+    }
+}
