@@ -12,10 +12,10 @@ ARGS  ?=
 BUILD_PACKAGES := gcc libc6-dev pkg-config libgstreamer1.0-dev libgstreamer-plugins-base1.0-dev
 RUN_PACKAGES   := gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad gstreamer1.0-plugins-ugly gstreamer1.0-x fonts-dejavu-core
 BENCH_PACKAGES := valgrind
-TEST_PACKAGES  := gstreamer1.0-tools gstreamer1.0-libav ffmpeg curl mpv chromium prometheus
+TEST_PACKAGES  := gstreamer1.0-tools gstreamer1.0-libav ffmpeg curl mpv chromium prometheus ezstream ices2 oggfwd liquidsoap
 PEER_PACKAGES  := icecast2 cubemap
 
-.PHONY: run build test lint deps test-deps world fuzz soak clean bench bench-record bench-time bench-deps compare
+.PHONY: run build test lint deps test-deps world fuzz encoders soak clean bench bench-record bench-time bench-deps compare
 
 run: deps
 	$(CARGO) run --release --locked --bin flumen -- $(ARGS)
@@ -55,6 +55,11 @@ world: deps
 CASES ?= 100000
 fuzz: deps
 	PROPTEST_CASES=$(CASES) $(CARGO) test --locked --release --lib -- silent_gap never_ panic promises
+
+# Real encoders, each listened to for thirty seconds, killed and started again: make encoders SECONDS=30
+SECONDS ?= 30
+encoders: test-deps
+	FLUMEN_ENCODER_SECONDS=$(SECONDS) $(CARGO) test --locked --test encoders
 
 # Sources that die and flap, listeners of every kind, removals, reloads: make soak DURATION=8h. Go on after a stop: make soak SOAK='--resume soak-…'
 DURATION ?= 1h

@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime};
 
 use actix::prelude::*;
 use actix_rt::Arbiter;
-use actix_web::web::Data;
+use actix_web::web::{Data, ServiceConfig};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::admin;
@@ -28,7 +28,7 @@ use crate::fanout::departure::Departure;
 use crate::ingest;
 use crate::metrics;
 use crate::mount::Registry;
-use crate::supervisor::{Keeper, Stop};
+use crate::supervisor::{Keeper, Puller, Stop};
 
 mod status;
 
@@ -176,7 +176,8 @@ async fn open_house(config: Config, mut signals: Signals) -> Result<(), StartErr
     let mounts: Vec<_> = config.mounts.into_iter().map(|settings| registry.open(settings, &arbiter.handle())).collect();
 
     let raw = mounts.iter().flat_map(|entry| &entry.handle.settings.tcp).map(|address| ListenAddress::Inet(*address));
-    let all: Vec<_> = config.door.listen.iter().cloned().chain(raw).collect();
+    let shoutcast = config.shoutcast.iter().map(|address| ListenAddress::Inet(*address));
+    let all: Vec<_> = config.door.listen.iter().cloned().chain(raw).chain(shoutcast).collect();
     let mut bound = Vec::new();
     for address in &config.door.listen {
         let socket = Bound::http(address, &all).map_err(|cause| StartError::Listen { address: address.to_string(), cause })?;
@@ -191,6 +192,12 @@ async fn open_house(config: Config, mut signals: Signals) -> Result<(), StartErr
             bound.push(socket);
         }
     }
+    for address in &config.shoutcast {
+        let address = ListenAddress::Inet(*address);
+        let socket = Bound::shoutcast(&address, &all).map_err(|cause| StartError::Listen { address: address.to_string(), cause })?;
+        tracing::info!(%address, "listening for SHOUTcast encoders");
+        bound.push(socket);
+    }
     let doormen = Arc::new(DoorCounters::default());
     let desk = Desk { registry: Arc::clone(&registry), patience: config.door.header_timeout };
     let started_at = SystemTime::now();
@@ -202,15 +209,26 @@ async fn open_house(config: Config, mut signals: Signals) -> Result<(), StartErr
         reload: Arc::new(metrics::ReloadState::loaded_at(started_at)),
     });
     let last = delivery::http::routes(&desk);
+    let shoutcast_mount = config.shoutcast_mount.as_ref().map(ToString::to_string);
+    let push = ingest::push::Desk::new(Arc::clone(&registry), config.door.header_timeout, shoutcast_mount);
+    let (encoders, greeter) = (ingest::push::routes(&push), ingest::push::greeter(&push));
     let seats = Arc::clone(registry.places());
-    let mut door = Door::open(&config.door, bound, doormen, clock, Box::new(move || seats.taken()), move |config| {
+    let routes = move |config: &mut ServiceConfig| {
         config.app_data(house.clone()).app_data(measured.clone());
         admin::routes(config);
         metrics::routes(config);
+        encoders(config);
         last(config);
-    })?;
+    };
+    let mut door = Door::open(&config.door, bound, doormen, clock, Box::new(move || seats.taken()), routes, greeter)?;
     let keepers: Vec<_> =
         mounts.iter().filter_map(|entry| Some(Keeper::new(entry.clone(), entry.handle.settings.pipeline.as_deref()?).start())).collect();
+
+    let pullers: Vec<_> = mounts
+        .iter()
+        .filter(|entry| !entry.handle.settings.relay.is_empty())
+        .map(|entry| Puller::new(entry.clone(), ingest::relay::upstreams(&entry.handle.settings)).start())
+        .collect();
 
     signals.stop().await;
     tracing::info!("stopping: listeners are sent what is queued for them");
@@ -227,6 +245,7 @@ async fn open_house(config: Config, mut signals: Signals) -> Result<(), StartErr
     }
     crew.tell_all(|| Command::Clear { why: Departure::ShuttingDown });
     door.close();
+    pullers.iter().for_each(|puller| puller.do_send(Stop));
     let stopping: Vec<_> = keepers.into_iter().map(|keeper| actix_rt::spawn(keeper.send(Stop))).collect();
     let stopped = tokio::time::timeout(STOP_MOST, async {
         for one in stopping {

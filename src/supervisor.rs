@@ -6,6 +6,10 @@
 //!   old one has stopped, since they want the same ports and devices.
 //! - Mounts lose their source, never their listeners.
 
+mod puller;
+
+pub use puller::Puller;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -141,7 +145,7 @@ impl Keeper {
         };
         tracing::warn!(mount = %self.entry.handle.settings.path, reason = fault.as_deref().unwrap_or("end of stream"),
             retry_in_seconds = wait.as_secs_f64(), "source ended");
-        self.entry.actor.do_send(SourceEnded { fault });
+        self.entry.actor.do_send(SourceEnded { source: None, fault });
         add(&self.entry.handle.source.restarts, 1);
         let old = self.running.take();
         let path = self.entry.handle.settings.path.clone();

@@ -77,7 +77,8 @@ impl Town {
                     routes(config);
                 };
                 let counters = Arc::new(DoorCounters::default());
-                let door = Door::open(&door_settings, vec![bound], counters, clock, Box::new(|| 0), configure).expect("a door");
+                let nobody = || -> crate::door::Greet { std::rc::Rc::new(|departing, _| drop(departing)) };
+                let door = Door::open(&door_settings, vec![bound], counters, clock, Box::new(|| 0), configure, nobody).expect("a door");
                 tell.send((local, registry)).expect("the test waits");
                 let _ = stopped.await;
                 drop(door);

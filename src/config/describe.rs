@@ -37,6 +37,12 @@ pub fn describe(config: &Config, costs: Costs) -> String {
     entry(&mut out, "max_header_size", quoted(&exact(config.door.max_header_size)));
     out.push_str("\n[log]\n");
     entry(&mut out, "format", quoted(label(&LogFormat::WORDS, config.log)));
+    out.push_str("\n[push]\n");
+    let shoutcast: Vec<_> = config.shoutcast.iter().map(|address| quoted(&address.to_string())).collect();
+    entry(&mut out, "shoutcast", format_args!("[{}]", shoutcast.join(", ")));
+    if let Some(mount) = &config.shoutcast_mount {
+        entry(&mut out, "shoutcast_mount", quoted(mount.as_str()));
+    }
     for mount in &config.mounts {
         describe_mount(&mut out, mount);
     }
@@ -63,6 +69,18 @@ fn describe_mount(out: &mut String, mount: &Settings) {
         if let Some(text) = text {
             entry(out, key, quoted(text));
         }
+    }
+    if !mount.relay.is_empty() {
+        // Without user and password.
+        let upstreams: Vec<_> = crate::ingest::relay::upstreams(mount).iter().map(|upstream| quoted(&upstream.to_string())).collect();
+        entry(out, "relay", format_args!("[{}]", upstreams.join(", ")));
+        entry(out, "relay_on_demand", mount.relay_on_demand);
+    }
+    if let Some(push) = &mount.push {
+        entry(out, "source_timeout", quoted(&format_duration(push.source_timeout)));
+        entry(out, "takeover", push.takeover);
+        let whose = if push.password.is_some() { "with a password" } else { "by nobody: there is no password" };
+        out.push_str(&format!("# filled by an encoder that pushes, {whose}\n"));
     }
     entry(out, "public", profile.public);
     entry(out, "hidden", profile.hidden);

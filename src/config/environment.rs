@@ -14,7 +14,7 @@ use super::reader::nearest;
 use super::tree::{Node, Table, Value};
 
 const PREFIX: &str = "FLUMEN_";
-const SECTIONS: [&str; 4] = ["server", "log", "mount", "mount_defaults"];
+const SECTIONS: [&str; 5] = ["server", "log", "push", "mount", "mount_defaults"];
 
 /// The variables whose names begin with `FLUMEN_`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -65,7 +65,7 @@ fn overlay_variable(name: &str, path: &str, value: &OsStr, tree: &mut Table) -> 
     set(tree, section, key, "__", Node::loose(text, Place::Variable(name.into()))).map_err(|(problem, near)| {
         let remedy = match near {
             Some(near) => format!("did you mean {PREFIX}{}__{}?", near.to_ascii_uppercase(), key.to_ascii_uppercase()),
-            None => "write FLUMEN_SERVER__KEY, FLUMEN_LOG__KEY, FLUMEN_MOUNT_DEFAULTS__KEY or FLUMEN_MOUNT__0__KEY".to_owned(),
+            None => "write FLUMEN_SERVER__KEY, FLUMEN_LOG__KEY, FLUMEN_PUSH__KEY, FLUMEN_MOUNT_DEFAULTS__KEY or FLUMEN_MOUNT__0__KEY".to_owned(),
         };
         (problem, remedy)
     })

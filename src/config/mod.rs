@@ -15,6 +15,7 @@ mod describe;
 mod environment;
 mod error;
 mod mount;
+mod push;
 mod reader;
 mod secret;
 mod server;
@@ -26,6 +27,7 @@ mod value;
 
 use std::collections::HashMap;
 use std::fmt;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use crate::door::{self, ListenAddress};
@@ -49,6 +51,10 @@ pub struct Config {
     pub max_listeners: u64,
     /// The door's settings.
     pub door: door::Settings,
+    /// Where SHOUTcast encoders connect.
+    pub shoutcast: Vec<SocketAddr>,
+    /// Where they go that name no mount.
+    pub shoutcast_mount: Option<MountPath>,
     /// How log lines are written.
     pub log: LogFormat,
     /// The mounts, in the order written.
@@ -149,10 +155,10 @@ fn checked(
     check: CheckPipeline<'_>,
 ) -> Result<Config, ConfigErrors> {
     let mut root = Reader::new("", place.clone(), tree, &mut errors);
-    let sections = ["server", "log", "mount_defaults"].map(|name| root.take_table(name).unwrap_or_else(|| (place.clone(), Table::new())));
+    let sections = ["server", "log", "push", "mount_defaults"].map(|name| root.take_table(name).unwrap_or_else(|| (place.clone(), Table::new())));
     let tables = root.take_tables("mount");
-    root.finish(&["admin", "push", "webhook"]);
-    let [server, log, mut defaults] = sections;
+    root.finish(&["admin", "webhook"]);
+    let [server, log, push, mut defaults] = sections;
 
     let mut reader = Reader::new("server", server.0, server.1, &mut errors);
     let server = server::read(&mut reader);
@@ -160,17 +166,35 @@ fn checked(
     let mut reader = Reader::new("log", log.0, log.1, &mut errors);
     let log = server::read_log(&mut reader);
     reader.finish(server::LOG_LATER);
+    let mut reader = Reader::new("push", push.0, push.1, &mut errors);
+    let push = push::read(&mut reader);
+    reader.finish(&[]);
 
     let mut claims = Claims::default();
     for (i, claim) in server.claims.into_iter().enumerate() {
         claims.add(&format!("server.listen[{i}]"), claim, &mut errors);
     }
+    let shoutcast = push.shoutcast.iter().map(|claim| claim.address).collect();
+    for (i, Claim { address, place, shown }) in push.shoutcast.iter().enumerate() {
+        let claim = Claim { address: ListenAddress::Inet(*address), place: place.clone(), shown: shown.clone() };
+        claims.add(&format!("push.shoutcast[{i}]"), claim, &mut errors);
+    }
     sound_defaults(&mut defaults, &mut errors, check);
-    let mounts = read_mounts(tables, &defaults.1, &mut claims, &mut errors, check);
+    let mut mounts = read_mounts(tables, &defaults.1, &mut claims, &mut errors, check);
     if !errors.is_empty() {
         return Err(ConfigErrors::new(errors));
     }
-    Ok(Config { shards: server.shards, max_listeners: server.max_listeners, door: server.door, log, mounts, origin })
+    let shoutcast_mount = push.complete(&mut mounts);
+    Ok(Config {
+        shards: server.shards,
+        max_listeners: server.max_listeners,
+        door: server.door,
+        shoutcast,
+        shoutcast_mount,
+        log,
+        mounts,
+        origin,
+    })
 }
 
 /// What is allowed and hardly meant.

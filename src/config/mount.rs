@@ -4,33 +4,29 @@
 //! - The same reader serves both; for the defaults its settings are thrown away and only its errors count.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::address::{self, Claim};
 use super::reader::{Parsed, Reader, Wrong};
+use super::secret::{self, Keys};
 use super::tree::Node;
 use super::value::{
-    boolean, coalesce, dscp, duration, extents, line, media_type, number, one_of, or_none, pipeline, send_buffer, size, web_address, word,
+    boolean, coalesce, dscp, duration, extents, line, media_type, number, one_of, or_none, pipeline, send_buffer, size, texts, web_address, word,
 };
 use crate::engine::broadcast::{PATIENCE, Rules};
 use crate::engine::pace::Coalesce;
 use crate::fanout::placement::{SyncMethod, Wish};
 use crate::fanout::recovery::{Limits, RecoverPolicy};
-use crate::mount::{OnSourceEnd, Profile, STRAGGLERS_FACTOR, Settings};
+use crate::ingest::relay::Upstream;
+use crate::mount::{OnSourceEnd, Profile, PushSettings, STRAGGLERS_FACTOR, Settings};
 use crate::units::{ByteCount, Extent, Extents, MountPath};
 
 /// Keys of a mount that another version will know.
 pub(super) const LATER: &[&str] = &[
-    "push_password",
-    "push_password_file",
-    "push_password_hash",
-    "source_timeout",
-    "takeover",
     "fallback",
     "override",
     "intro",
-    "relay",
-    "relay_on_demand",
     "listen_auth",
     "max_listeners_per_address",
     "max_bandwidth",
@@ -54,6 +50,13 @@ pub(super) fn read(
     check: &dyn Fn(&str) -> Result<(), String>,
 ) -> (Settings, Vec<Claim<SocketAddr>>) {
     let pipeline = reader.take("pipeline", |node| pipeline(node, check));
+    let relay: Vec<Arc<str>> = reader.take("relay", upstreams).unwrap_or_default();
+    if pipeline.is_some() && !relay.is_empty() {
+        let at = reader.whereabouts("pipeline");
+        reader.wrong("relay", format!("is written beside pipeline{at}"), "a mount is filled by one of the two");
+    }
+    let filled = pipeline.is_some() || reader.failed("pipeline") || !relay.is_empty() || reader.failed("relay");
+    let push = push(reader, filled);
     let content_type = reader.take("content_type", media_type).map(Into::into);
     let profile = profile(reader);
     let claims = reader.take("tcp", address::inets).unwrap_or_default();
@@ -81,6 +84,9 @@ pub(super) fn read(
         profile,
         content_type,
         pipeline,
+        relay,
+        relay_on_demand: reader.take("relay_on_demand", boolean).unwrap_or(false),
+        push,
         tcp: claims.iter().map(|claim| claim.address).collect(),
         keep,
         ring_max: ByteCount(ring_max),
@@ -90,6 +96,27 @@ pub(super) fn read(
         rules,
     };
     (settings, claims)
+}
+
+/// Where a relay pulls from: one address, or several.
+fn upstreams(node: &Node) -> Parsed<Vec<Arc<str>>> {
+    let parse = |text: &str| match Upstream::parse(text) {
+        Ok(_) => Ok(Arc::from(text)),
+        Err(why) => Err(vec![Wrong::new(why, "write an address such as \"http://radio.example:8000/live.ogg\"")]),
+    };
+    texts(node, "[\"http://radio.example:8000/live.ogg\"]", |text, _| parse(text))
+}
+
+/// How encoders that push are taken; not at all where a pipeline fills the mount.
+fn push(reader: &mut Reader<'_>, has_pipeline: bool) -> Option<PushSettings> {
+    const KEYS: Keys = Keys { plain: "push_password", file: "push_password_file", hash: "push_password_hash" };
+    let seconds = Duration::from_secs;
+    let settings = PushSettings {
+        password: secret::password(reader, KEYS),
+        source_timeout: reader.take("source_timeout", duration(seconds(1)..=seconds(3600), false)).unwrap_or(seconds(10)),
+        takeover: reader.take("takeover", boolean).unwrap_or(false),
+    };
+    (!has_pipeline).then_some(settings)
 }
 
 fn profile(reader: &mut Reader<'_>) -> Profile {
@@ -137,7 +164,7 @@ fn limits(reader: &mut Reader<'_>, burst: &Extents) -> Limits {
     }
 }
 
-/// What is allowed and hardly meant: limits that act on a newcomer who does nothing wrong.
+/// What is allowed and hardly meant: limits that act on a newcomer who does nothing wrong, a mount that nobody can fill.
 pub(super) fn warnings(mount: &Settings) -> Vec<String> {
     let Rules { wish, limits, .. } = &mount.rules;
     let below = |(key, limit, act): (&str, &Extents, &str)| {
@@ -147,7 +174,11 @@ pub(super) fn warnings(mount: &Settings) -> Vec<String> {
             mount.path
         ))
     };
-    [("soft_limit", &limits.soft, "recovered"), ("hard_limit", &limits.hard, "removed")].into_iter().filter_map(below).collect()
+    let closed = mount.push.as_ref().is_some_and(|push| push.password.is_none()).then(|| {
+        format!("mount {}: nothing will ever be heard: it has no pipeline, and encoders have no password; set [push] password", mount.path)
+    });
+    let beneath = [("soft_limit", &limits.soft, "recovered"), ("hard_limit", &limits.hard, "removed")];
+    beneath.into_iter().filter_map(below).chain(closed).collect()
 }
 
 /// A default, changed as far as what is written in the same unit asks for.

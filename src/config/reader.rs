@@ -8,6 +8,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::error::{ConfigError, Place};
 use super::tree::{Node, Table, Value};
 
+/// What an error shows in place of a secret.
+const HIDDEN: &str = "…";
+
 /// Something wrong with a value, or with one item of a list.
 #[derive(Debug)]
 pub(super) struct Wrong {
@@ -60,7 +63,7 @@ impl<'a> Reader<'a> {
 
     /// The same for a value that must not appear in an error.
     pub(super) fn take_secret<T>(&mut self, key: &'static str, parse: impl FnOnce(&Node) -> Parsed<T>) -> Option<T> {
-        self.take_shown(key, |_| "…".to_owned(), parse)
+        self.take_shown(key, |_| HIDDEN.to_owned(), parse)
     }
 
     fn take_shown<T>(
@@ -161,8 +164,11 @@ impl<'a> Reader<'a> {
                 };
                 ("is not a key flumen knows".to_owned(), remedy)
             };
+            // A mistyped password is one all the same.
+            let secret = ["pass", "secret", "hash", "token"].iter().any(|word| key.contains(word));
+            let value = if secret { HIDDEN.to_owned() } else { node.shown() };
             let name = self.full(&key);
-            self.errors.push(ConfigError { place: node.place.clone(), key: name, value: node.shown(), problem, remedy });
+            self.errors.push(ConfigError { place: node.place.clone(), key: name, value, problem, remedy });
         }
         self.failed
     }

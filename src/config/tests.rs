@@ -99,7 +99,12 @@ fn a_bad_key_of_a_mount_is_answered_with_line_key_value_and_remedy() {
         ("pipeline = \"nosuch ! x\"", &[":3: mount[0].pipeline = \"nosuch ! x\": no element \"nosuch\"", "gst-launch-1.0"]),
         ("brust = \"5s\"", &[":3: mount[0].brust = \"5s\"", "did you mean \"mount[0].burst\"?"]),
         ("colour = 1", &["mount[0].colour = 1", "the keys here are"]),
-        ("relay = [\"http://a/\"]", &["mount[0].relay = [\"http://a/\"]", "is not supported by this version", "remove it"]),
+        ("listen_auth = \"x\"", &["mount[0].listen_auth = \"x\"", "is not supported by this version", "remove it"]),
+        ("relay = [\"http://a/\", \"ftp://b/\"]", &["mount[0].relay[1] = \"ftp://b/\"", "does not begin with http://"]),
+        ("relay = \"http://a/\"\npipeline = \"x\"", &["mount[0].relay", "is written beside pipeline"]),
+        ("push_password = \"hackme\"", &["mount[0].push_password = …", "everybody knows", "openssl rand"]),
+        ("push_password = \"s3cret\"\npush_password_hash = \"$1$x\"", &["mount[0].push_password_hash = …", "no hash"]),
+        ("source_timeout = \"0s\"", &["mount[0].source_timeout", "out of range"]),
     ] {
         assert_refused(load_with(&format!("[[mount]]\npath = \"/a\"\n{line}\n"), &[]), parts, line);
     }
@@ -279,13 +284,16 @@ fn limits_below_the_burst_are_warned_of() {
         ("burst = [\"1s\", \"2MiB\"]\nsoft_limit = \"1MiB\"\nhard_limit = \"1MiB\"", &["soft_limit = \"1MiB\"", "hard_limit = \"1MiB\""]),
         ("burst = \"5s\"\nsoft_limit = \"20 chunks\"", &[]),
     ] {
-        let config = good(&format!("[[mount]]\npath = \"/a\"\n{written}\n"));
+        let config = good(&format!("[[mount]]\npath = \"/a\"\npush_password = \"s3cret\"\n{written}\n"));
         let found = warnings(&config);
         assert_eq!(found.len(), want.len(), "{written}: {found:?}");
         for (found, want) in found.iter().zip(want) {
             assert!(found.contains(want) && describe(&config, COSTS).contains(&format!("# Warning: {found}")), "{found}");
         }
     }
+    let found = warnings(&good("[[mount]]\npath = \"/a\"\n"));
+    assert!(found.len() == 1 && found[0].contains("nothing will ever be heard"), "{found:?}");
+    assert!(warnings(&good("[push]\npassword = \"s3cret\"\n[[mount]]\npath = \"/a\"\n")).is_empty());
 }
 
 #[test]

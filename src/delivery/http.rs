@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use actix_web::http::{Method, StatusCode, header};
 use actix_web::web::{self, Data, ServiceConfig};
-use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder};
+use actix_web::{HttpRequest, HttpResponse};
 
 use super::{admit, tame_agent};
+use crate::door::answers::{SERVER, plain, plain_builder, unavailable, unframed};
 use crate::door::claim::{Claim, REFUSED_PATH, Ticket};
-use crate::door::origin;
+use crate::door::origin::{self, decoded_path};
 use crate::fanout::departure::Refusal;
 use crate::fanout::placement::Wish;
 use crate::mount::Registry;
@@ -26,12 +27,9 @@ pub struct Desk {
     pub patience: Duration,
 }
 
-/// Seconds after which somebody who found no room should ask again, give or take a half, lest all come back at once.
-const RETRY_AFTER: f64 = 10.0;
-const SERVER: &str = concat!("flumen/", env!("CARGO_PKG_VERSION"));
 const ALLOWED: &str = "GET, HEAD, OPTIONS";
-const NO_PUSH: &str =
-    "this version takes no encoder that pushes: a mount is filled by its pipeline, and can be listened to (GET or HEAD)\n";
+/// Where encoders may push; some ask the server as a whole, and go away if it names none of their methods.
+const ALLOWED_TO_PUSH: &str = "GET, HEAD, OPTIONS, PUT, POST, SOURCE";
 /// A day long gone, as Icecast writes it: for caches that know nothing of Cache-Control.
 const EXPIRED: &str = "Mon, 26 Jul 1997 05:00:00 GMT";
 
@@ -41,27 +39,6 @@ pub fn routes(desk: &Desk) -> impl Fn(&mut ServiceConfig) + Clone + Send + 'stat
     move |config| {
         config.app_data(Data::new(desk.clone())).default_service(web::to(answer));
     }
-}
-
-/// A short text that says why.
-pub fn plain(status: StatusCode, why: impl Into<String>) -> HttpResponse {
-    plain_builder(status).body(why.into() + "\n")
-}
-
-fn plain_builder(status: StatusCode) -> HttpResponseBuilder {
-    let mut response = HttpResponse::build(status);
-    response
-        .content_type("text/plain; charset=utf-8")
-        .insert_header((header::SERVER, SERVER))
-        .insert_header((header::ACCESS_CONTROL_ALLOW_ORIGIN, "*"));
-    response
-}
-
-fn unavailable(why: &str) -> HttpResponse {
-    let seconds = RETRY_AFTER * (0.5 + fastrand::f64());
-    plain_builder(StatusCode::SERVICE_UNAVAILABLE)
-        .insert_header((header::RETRY_AFTER, (seconds as u64).to_string()))
-        .body(format!("{why}\n"))
 }
 
 async fn answer(request: HttpRequest, desk: Data<Desk>) -> HttpResponse {
@@ -75,9 +52,9 @@ async fn answer(request: HttpRequest, desk: Data<Desk>) -> HttpResponse {
         return response;
     }
     if request.path() == "*" && *request.method() == Method::OPTIONS {
-        return options(); // of the server as a whole: encoders ask this first
+        return options(None); // of the server as a whole: encoders ask this first
     }
-    let Some(path) = decoded(request.path()) else {
+    let Some(path) = decoded_path(request.path()) else {
         desk.registry.refuse(None, Refusal::BadRequest);
         return plain(StatusCode::BAD_REQUEST, "the path is not valid UTF-8, or has characters that no mount's path has");
     };
@@ -86,31 +63,30 @@ async fn answer(request: HttpRequest, desk: Data<Desk>) -> HttpResponse {
         return plain(StatusCode::NOT_FOUND, "there is no mount at this path; / shows which there are, and /api/v1/mounts lists them");
     };
     match *request.method() {
-        Method::OPTIONS => options(),
+        Method::OPTIONS => options(Some(&entry)),
         Method::GET | Method::HEAD => match form {
             Some(form) => playlist(&request, &entry, form),
             None => listen(&request, &desk, &entry, claim).await,
         },
-        ref method => plain_builder(StatusCode::METHOD_NOT_ALLOWED).insert_header((header::ALLOW, ALLOWED)).body(
-            if [Method::PUT.as_str(), "SOURCE"].contains(&method.as_str()) { NO_PUSH } else { "a mount can be listened to: GET or HEAD\n" },
-        ),
+        _ => plain_builder(StatusCode::METHOD_NOT_ALLOWED)
+            .insert_header((header::ALLOW, allowed(Some(&entry))))
+            .body("a mount can be listened to: GET or HEAD\n"),
     }
 }
 
+fn allowed(entry: Option<&Entry>) -> &'static str {
+    if entry.is_none_or(|entry| entry.handle.settings.push.is_some()) { ALLOWED_TO_PUSH } else { ALLOWED }
+}
+
 /// What may be asked, also from pages elsewhere.
-fn options() -> HttpResponse {
+fn options(entry: Option<&Entry>) -> HttpResponse {
+    let allowed = allowed(entry);
     plain_builder(StatusCode::NO_CONTENT)
-        .insert_header((header::ALLOW, ALLOWED))
-        .insert_header((header::ACCESS_CONTROL_ALLOW_METHODS, ALLOWED))
+        .insert_header((header::ALLOW, allowed))
+        .insert_header((header::ACCESS_CONTROL_ALLOW_METHODS, allowed))
         .insert_header((header::ACCESS_CONTROL_ALLOW_HEADERS, "Origin, Accept, Range, Icy-MetaData, Authorization"))
         .insert_header((header::ACCESS_CONTROL_MAX_AGE, "86400"))
         .finish()
-}
-
-/// A path with its percent signs resolved; `None` if that is not text, or hides what a path must not hold.
-fn decoded(path: &str) -> Option<String> {
-    let decoded = percent_encoding::percent_decode_str(path).decode_utf8().ok()?;
-    (!decoded.chars().any(|c| c.is_control() || c == '\\')).then(|| decoded.into_owned())
 }
 
 fn find(registry: &Registry, path: &str) -> Option<(Entry, Option<Form>)> {
@@ -168,6 +144,10 @@ async fn listen(request: &HttpRequest, desk: &Desk, entry: &Entry, claim: Option
         .insert_header(("X-Accel-Buffering", "no"))
         .insert_header((header::SERVER, SERVER))
         .force_close();
+    if origin::asks_for_via(request) {
+        let path = origin::via(handle.settings.path.as_str());
+        response.insert_header((header::VIA, handle.said().through.into_iter().chain([path]).collect::<Vec<_>>().join(", ")));
+    }
     if request.method() == Method::HEAD {
         return unframed(response.body(Nothing));
     }
@@ -187,12 +167,6 @@ async fn listen(request: &HttpRequest, desk: &Desk, entry: &Entry, claim: Option
         user_agent: tame_agent(agent),
     });
     unframed(response.body(gangway))
-}
-
-/// A live body ends when the connection does; no framing, whatever the version of the request.
-fn unframed(mut response: HttpResponse) -> HttpResponse {
-    response.head_mut().no_chunking(true);
-    response
 }
 
 /// The body of the answer to HEAD: as long as a stream, so that no length is stated, and never asked for.
@@ -251,25 +225,4 @@ fn contradiction(least: &Extents, most: &Extents) -> Option<(crate::units::Exten
         _ => false,
     };
     least.iter().find_map(|least| most.iter().find(|&most| above(least, most)).map(|most| (least, most)))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_path_is_decoded_once_and_hides_nothing() {
-        for (path, want) in [
-            ("/radio.mp3", Some("/radio.mp3")),
-            ("/Gr%C3%BC%C3%9Fe.ogg", Some("/Grüße.ogg")),
-            ("/a%2fb", Some("/a/b")),
-            ("/a%252fb", Some("/a%2fb")),
-            ("/a%00", None),
-            ("/a%5cb", None),
-            ("/a%ff", None),
-            ("/a%0ab", None),
-        ] {
-            assert_eq!(decoded(path).as_deref(), want, "{path}");
-        }
-    }
 }

@@ -85,7 +85,7 @@ impl DoorCounters {
 
 /// Counts a connection until dropped.
 #[derive(Debug)]
-pub(super) struct Guest(Arc<DoorCounters>);
+pub struct Guest(Arc<DoorCounters>);
 
 impl Guest {
     fn new(counters: &Arc<DoorCounters>) -> Self {
@@ -108,6 +108,8 @@ pub(super) struct Connection {
     /// Where it reached us; `None` on a unix socket.
     pub(super) local: Option<SocketAddr>,
     pub(super) accepted: Moment,
+    /// It came to a socket for encoders that do not speak HTTP.
+    pub(super) shoutcast: bool,
     pub(super) guest: Guest,
 }
 
@@ -164,7 +166,7 @@ impl Acceptor {
     fn accept_some(&mut self, i: usize, next_worker: &mut usize, reserve: &mut Option<OwnedFd>) -> Option<Duration> {
         for _ in 0..ACCEPTS_AT_ONCE {
             // Nobody else fills the workers' queues: what has room now will have it in a moment.
-            if matches!(self.bound[i].purpose, Purpose::Http)
+            if !matches!(self.bound[i].purpose, Purpose::Raw(_))
                 && self.workers.iter().all(|worker| worker.capacity() == 0 && !worker.is_closed())
             {
                 return Some(WORKERS_BUSY);
@@ -194,7 +196,7 @@ impl Acceptor {
 
     fn receive(&self, i: usize, stream: Accepted, peer: Peer, accepted: Moment, next_worker: &mut usize) {
         let connections = self.counters.guests.load(Ordering::Relaxed) + (self.seated)();
-        let raw = matches!(self.bound[i].purpose, Purpose::Raw(_));
+        let raw = !matches!(self.bound[i].purpose, Purpose::Http);
         if connections >= self.max_connections {
             self.counters.fail(AcceptError::Connections);
             return turn_away(stream, raw);
@@ -204,9 +206,9 @@ impl Acceptor {
                 Ok(socket) => take(socket, peer, accepted),
                 Err(_) => self.counters.fail(AcceptError::Other),
             },
-            Purpose::Http => {
-                let local = stream.local_address();
-                let mut connection = Connection { stream, peer, local, accepted, guest: Guest::new(&self.counters) };
+            purpose @ (Purpose::Http | Purpose::Shoutcast) => {
+                let (local, shoutcast) = (stream.local_address(), matches!(purpose, Purpose::Shoutcast));
+                let mut connection = Connection { stream, peer, local, accepted, shoutcast, guest: Guest::new(&self.counters) };
                 for _ in 0..self.workers.len() {
                     *next_worker = (*next_worker + 1) % self.workers.len();
                     match self.workers[*next_worker].try_send(connection) {
@@ -215,7 +217,7 @@ impl Acceptor {
                     }
                 }
                 self.counters.fail(AcceptError::Workers);
-                turn_away(connection.stream, false);
+                turn_away(connection.stream, shoutcast);
             }
         }
     }
@@ -224,7 +226,7 @@ impl Acceptor {
     fn apologise(&self, i: usize, reserved: &mut Option<OwnedFd>) {
         drop(reserved.take());
         if let Ok((stream, ..)) = self.bound[i].accept(self.clock) {
-            turn_away(stream, matches!(self.bound[i].purpose, Purpose::Raw(_)));
+            turn_away(stream, !matches!(self.bound[i].purpose, Purpose::Http));
         }
         *reserved = reserve();
     }

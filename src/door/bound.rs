@@ -56,6 +56,8 @@ pub type TakeRaw = Box<dyn Fn(Socket, Peer, Moment) + Send>;
 
 pub(super) enum Purpose {
     Http,
+    /// Encoders that greet as SHOUTcast's do.
+    Shoutcast,
     Raw(TakeRaw),
 }
 
@@ -81,6 +83,14 @@ impl Bound {
     /// When the address is taken, or not ours.
     pub fn http(address: &ListenAddress, all: &[ListenAddress]) -> io::Result<Self> {
         Self::bind(address, all, Purpose::Http)
+    }
+
+    /// Binds a socket for encoders that greet as SHOUTcast's do; `all` as for HTTP.
+    ///
+    /// # Errors
+    /// When the address is taken, or not ours.
+    pub fn shoutcast(address: &ListenAddress, all: &[ListenAddress]) -> io::Result<Self> {
+        Self::bind(address, all, Purpose::Shoutcast)
     }
 
     /// Binds a socket whose connections get the bytes of a stream and nothing else; `all` as for HTTP.

@@ -10,6 +10,7 @@
 //!   a [`Watched`] body tells the hull.
 
 use std::cell::{Cell, RefCell};
+use std::fmt;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
@@ -19,14 +20,17 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use actix_web::body::{BodySize, BoxBody, MessageBody};
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
+use super::acceptor::Guest;
+use super::hull::Io;
 use crate::engine::admission::Seat;
 use crate::engine::broadcast::{Broadcast, Peer};
 use crate::engine::inbox::Permit;
 use crate::engine::socket::Socket;
 use crate::fanout::placement::{Placement, Wish};
 use crate::units::{ListenerId, Moment};
+use crate::wire::head::Body;
 
 /// Where a request is sent whose head was refused. Whoever asks for it by name gets a 404: there is no refusal in the slot.
 pub const REFUSED_PATH: &str = "/*refused";
@@ -50,6 +54,45 @@ pub struct Ticket {
     pub user_agent: Box<str>,
 }
 
+/// A connection that has left with its request's body still to come.
+#[derive(Debug)]
+pub struct Departing {
+    /// The connection.
+    pub io: Io,
+    /// The answer's head, which has not been sent.
+    pub answer: Vec<u8>,
+    /// What has come of the body.
+    pub begun: BytesMut,
+    /// Counts as a connection until dropped.
+    pub guest: Guest,
+}
+
+/// Who takes over a connection that leaves.
+pub(super) enum Berth {
+    /// A shard.
+    Listener(Box<Ticket>),
+    /// Somebody who reads what the peer sends.
+    Publisher(Box<dyn FnOnce(Departing)>),
+}
+
+impl fmt::Debug for Berth {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Listener(_) => "Listener",
+            Self::Publisher(_) => "Publisher",
+        })
+    }
+}
+
+/// What follows a request head.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Following {
+    /// How its body is framed.
+    pub body: Body,
+    /// The peer sends the body when it is told to go on.
+    pub expects_continue: bool,
+}
+
 /// Whose turn it is on a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Turn {
@@ -64,7 +107,9 @@ pub(super) enum Turn {
 /// What the hull and the handlers of one connection share.
 #[derive(Debug)]
 pub(super) struct Slot {
-    pub(super) ticket: RefCell<Option<Ticket>>,
+    pub(super) berth: RefCell<Option<Berth>>,
+    /// What follows the request that is served.
+    pub(super) following: Cell<Following>,
     pub(super) armed: Cell<bool>,
     pub(super) turn: Cell<Turn>,
     pub(super) refusal: Cell<Option<(u16, &'static str)>>,
@@ -81,7 +126,8 @@ pub(super) struct Slot {
 impl Slot {
     pub(super) fn new(peer: Peer, local: Option<SocketAddr>, began: Moment) -> Self {
         Self {
-            ticket: RefCell::default(),
+            berth: RefCell::default(),
+            following: Cell::default(),
             armed: Cell::new(false),
             turn: Cell::new(Turn::Idle),
             refusal: Cell::new(None),
@@ -112,8 +158,23 @@ pub struct Claim(pub(super) Rc<Slot>);
 impl Claim {
     /// Gives the connection away: answer with the [`Gangway`], and the socket leaves with the response head.
     pub fn board(&self, ticket: Ticket) -> Gangway {
-        self.0.ticket.replace(Some(ticket));
+        self.leave_for(Berth::Listener(Box::new(ticket)))
+    }
+
+    /// Gives the connection away to somebody who reads the request's body: answer with the [`Gangway`], and it leaves with the
+    /// answer's head, which whoever takes it sends.
+    pub fn publish(&self, take: impl FnOnce(Departing) + 'static) -> Gangway {
+        self.leave_for(Berth::Publisher(Box::new(take)))
+    }
+
+    fn leave_for(&self, berth: Berth) -> Gangway {
+        self.0.berth.replace(Some(berth));
         Gangway(Rc::clone(&self.0))
+    }
+
+    /// What follows the head of the request that is served.
+    pub fn following(&self) -> Following {
+        self.0.following.get()
     }
 
     /// Who is at the other end.

@@ -9,14 +9,15 @@
 //! - It reads every request head itself (`wire::head`) and hands it out when the answer before it has left: so nothing is ever
 //!   unflushed when a hull is armed. What is refused is given to the framework as a request for [`REFUSED_PATH`], so that the
 //!   answer is routed, logged and ordered like any.
-//! - Bodies are not handed out, and what follows one is not a head: a request with a body is the last of its connection.
+//! - Bodies are not handed out to the framework, and what follows one is not a head: a request with a body is the last of its
+//!   connection. What has come of a body is held, with a bound, until somebody takes the connection over or it is refused.
 //! - Nothing waits without a deadline: a head, a write that makes no progress, and the end have one each; an answer has its
 //!   handler's; and between requests the framework keeps time.
 //! - While a request is served its peer is still listened to, with a bound, so that a hang-up is noticed.
 //! - Only public traits of actix-http are relied upon: a write or flush error ends the connection.
 //! - A ticket that is not used (the peer went away meanwhile) gives its place back by being dropped.
 //!
-//! Deliberately absent: bodies, and any knowledge of what the response is.
+//! Deliberately absent: reading bodies, and any knowledge of what the response is.
 
 use std::io;
 use std::pin::Pin;
@@ -32,13 +33,13 @@ use tokio::time::{Sleep, sleep};
 
 use super::acceptor::{Connection, Guest};
 use super::bound::Accepted;
-use super::claim::{Claim, REFUSED_PATH, Slot, Turn};
+use super::claim::{Berth, Claim, Departing, Following, REFUSED_PATH, Slot, Turn};
 use crate::engine::crew::Clock;
 use crate::engine::inbox::Command;
 use crate::engine::listener::Arrival;
 use crate::engine::socket::Socket;
 use crate::units::Moment;
-use crate::wire::head::{self, Head, Look};
+use crate::wire::head::{self, Body, Head, Look};
 
 /// Most bytes of a response head that is captured; ours have some hundreds.
 const CAPTURED_MOST: usize = 16 * 1024;
@@ -55,19 +56,51 @@ pub(super) struct HeadLimits {
     pub(super) size: usize,
 }
 
+/// A connection with its peer.
 #[derive(Debug)]
-enum Stream {
+pub enum Io {
+    /// From the internet.
     Tcp(TcpStream),
+    /// From this machine.
     Unix(UnixStream),
+}
+
+impl Io {
+    pub(super) fn new(accepted: Accepted) -> io::Result<Self> {
+        Ok(match accepted {
+            Accepted::Tcp(stream) => Self::Tcp(TcpStream::from_std(stream)?),
+            Accepted::Unix(stream) => Self::Unix(UnixStream::from_std(stream)?),
+        })
+    }
 }
 
 macro_rules! delegate {
     ($stream:expr, $method:ident $(, $argument:expr)*) => {
         match $stream {
-            Stream::Tcp(stream) => Pin::new(stream).$method($($argument),*),
-            Stream::Unix(stream) => Pin::new(stream).$method($($argument),*),
+            Io::Tcp(stream) => Pin::new(stream).$method($($argument),*),
+            Io::Unix(stream) => Pin::new(stream).$method($($argument),*),
         }
     };
+}
+
+impl AsyncRead for Io {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        delegate!(self.get_mut(), poll_read, cx, buf)
+    }
+}
+
+impl AsyncWrite for Io {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        delegate!(self.get_mut(), poll_write, cx, buf)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        delegate!(self.get_mut(), poll_flush, cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        delegate!(self.get_mut(), poll_shutdown, cx)
+    }
 }
 
 type Deadline = Option<Pin<Box<Sleep>>>;
@@ -80,12 +113,14 @@ fn is_over(deadline: &mut Deadline, after: Duration, cx: &mut Context<'_>) -> bo
 /// The IO type under the HTTP service.
 #[derive(Debug)]
 pub(super) struct Hull {
-    stream: Option<Stream>,
+    stream: Option<Io>,
     slot: Rc<Slot>,
     limits: HeadLimits,
     clock: Clock,
-    /// The request handed out last is the last: what follows it is thrown away.
+    /// The request handed out last is the last: what follows it is its body, or thrown away.
     last: bool,
+    /// What follows is a body that somebody may want.
+    holds_body: bool,
     /// Bytes read and not yet looked at; at most one more than a head may have.
     unseen: BytesMut,
     /// When the first of them came; for the first head, when the connection was accepted.
@@ -102,21 +137,18 @@ pub(super) struct Hull {
     /// Whoever reads, while a request is served.
     reader: Option<Waker>,
     /// Counts the connection for as long as it is on this side.
-    _guest: Guest,
+    guest: Option<Guest>,
 }
 
 impl Hull {
     pub(super) fn new(connection: Connection, limits: HeadLimits, clock: Clock) -> io::Result<Self> {
-        let stream = match connection.stream {
-            Accepted::Tcp(stream) => Stream::Tcp(TcpStream::from_std(stream)?),
-            Accepted::Unix(stream) => Stream::Unix(UnixStream::from_std(stream)?),
-        };
         Ok(Self {
-            stream: Some(stream),
+            stream: Some(Io::new(connection.stream)?),
             slot: Rc::new(Slot::new(connection.peer, connection.local, connection.accepted)),
             limits,
             clock,
             last: false,
+            holds_body: false,
             unseen: BytesMut::new(),
             arrived: Some(connection.accepted),
             seen: BytesMut::new(),
@@ -125,7 +157,7 @@ impl Hull {
             write_deadline: None,
             farewell: None,
             reader: None,
-            _guest: connection.guest,
+            guest: Some(connection.guest),
         })
     }
 
@@ -133,7 +165,7 @@ impl Hull {
         Claim(Rc::clone(&self.slot))
     }
 
-    fn stream(&mut self) -> io::Result<&mut Stream> {
+    fn stream(&mut self) -> io::Result<&mut Io> {
         self.stream.as_mut().ok_or_else(|| io::ErrorKind::NotConnected.into())
     }
 
@@ -150,7 +182,9 @@ impl Hull {
             }
             Look::Complete(head) => {
                 self.unseen.advance(head.length);
-                self.hand_out(&head.text, head.last);
+                self.holds_body = head.body != Body::None;
+                self.slot.following.set(Following { body: head.body, expects_continue: head.expects_continue });
+                self.hand_out(&head.text, self.holds_body);
             }
         }
     }
@@ -163,7 +197,9 @@ impl Hull {
         if let Some(arrived) = self.arrived.take() {
             self.slot.began.set(arrived);
         }
-        if last {
+        if self.holds_body {
+            // Whoever takes the connection over gets what has come.
+        } else if last {
             self.unseen = BytesMut::new();
         } else if !self.unseen.is_empty() {
             self.arrived = Some(self.clock.now());
@@ -183,6 +219,8 @@ impl Hull {
         ready!(delegate!(self.stream()?, poll_read, cx, &mut read))?;
         if read.filled().is_empty() {
             self.slot.hang_up();
+        } else if self.holds_body {
+            self.unseen.extend_from_slice(read.filled());
         } else if !self.last {
             let clock = self.clock;
             self.arrived.get_or_insert_with(|| clock.now());
@@ -191,9 +229,9 @@ impl Hull {
         Poll::Ready(Ok(read.filled().len()))
     }
 
-    /// Bytes of heads that may still be held. One more than the largest head has is enough to know that it is too large.
+    /// Bytes of heads, or of a body, that may still be held. One more than the largest head has is enough to know that it is too large.
     fn room(&self) -> usize {
-        if self.last { READ_AT_ONCE } else { (self.limits.size + 1).saturating_sub(self.unseen.len()) }
+        if self.last && !self.holds_body { READ_AT_ONCE } else { (self.limits.size + 1).saturating_sub(self.unseen.len()) }
     }
 
     /// Somebody is being answered: nothing is handed out, but a hang-up or a reset is noticed.
@@ -207,14 +245,24 @@ impl Hull {
 
     /// The hand-over. What the framework has written so far, and the socket, go to a shard.
     fn embark(&mut self) -> io::Result<()> {
-        let (Some(stream), Some(ticket)) = (self.stream.take(), self.slot.ticket.take()) else {
+        let (Some(stream), Some(berth)) = (self.stream.take(), self.slot.berth.take()) else {
             return Ok(());
         };
-        let wire = match stream {
-            Stream::Tcp(stream) => Socket::new(stream.into_std()?)?,
-            Stream::Unix(stream) => Socket::new(stream.into_std()?)?,
-        };
         head::say_close(&mut self.captured);
+        let ticket = match berth {
+            Berth::Listener(ticket) => ticket,
+            Berth::Publisher(take) => {
+                let (answer, begun) = (std::mem::take(&mut self.captured), std::mem::take(&mut self.unseen));
+                if let Some(guest) = self.guest.take() {
+                    take(Departing { io: stream, answer, begun, guest });
+                }
+                return Ok(());
+            }
+        };
+        let wire = match stream {
+            Io::Tcp(stream) => Socket::new(stream.into_std()?)?,
+            Io::Unix(stream) => Socket::new(stream.into_std()?)?,
+        };
         ticket.permit.send(Command::Join(Box::new(Arrival {
             wire,
             broadcast: ticket.broadcast,
@@ -320,7 +368,8 @@ impl AsyncWrite for Hull {
         if hull.farewell.is_none() {
             ready!(delegate!(hull.stream()?, poll_shutdown, cx))?;
         }
-        hull.last = true;
+        (hull.last, hull.holds_body) = (true, false); // nobody wants the rest
+        hull.unseen = BytesMut::new();
         while !is_over(&mut hull.farewell, FAREWELL, cx) {
             if ready!(hull.poll_take(cx, READ_AT_ONCE))? == 0 {
                 break;

@@ -1,13 +1,15 @@
 //! Sockets before they have a purpose: accepting, and the hull that lets a routed connection leave actix-web with its socket.
 
 pub mod acceptor;
+pub mod answers;
 pub mod bound;
 pub mod claim;
 mod hull;
 pub mod origin;
 mod service;
 
-pub use service::Door;
+pub use hull::Io;
+pub use service::{Door, Greet};
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

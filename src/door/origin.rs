@@ -4,6 +4,7 @@
 //! adds is not believed, for any client can write that as well; and a proxy that keeps the Host needs no belief.
 
 use std::net::SocketAddr;
+use std::sync::LazyLock;
 
 use actix_web::HttpRequest;
 use actix_web::http::header;
@@ -26,6 +27,26 @@ pub fn url(request: &HttpRequest, path: &str) -> String {
     format!("http://{}{}", authority(request), utf8_percent_encode(path, PATH))
 }
 
+/// How this server calls itself, and one of its mounts, in a `Via`.
+pub fn via(mount: &str) -> String {
+    const COMMENT: &AsciiSet = &PATH.add(b',').add(b'(').add(b')');
+    format!("1.1 flumen-{:016x} ({})", *NUMBER, utf8_percent_encode(mount, COMMENT))
+}
+
+/// Whether somebody who asks wants to know where a stream has come through: a relay of ours does.
+pub fn asks_for_via(request: &HttpRequest) -> bool {
+    request.headers().get(header::VIA).is_some_and(|via| via.to_str().is_ok_and(|via| via.contains(" flumen-")))
+}
+
+/// Tells this process from every other.
+static NUMBER: LazyLock<u64> = LazyLock::new(|| fastrand::u64(..));
+
+/// A path with its percent signs resolved; `None` if that is not text, or hides what a path must not hold.
+pub fn decoded_path(path: &str) -> Option<String> {
+    let decoded = percent_encoding::percent_decode_str(path).decode_utf8().ok()?;
+    (!decoded.chars().any(|c| c.is_control() || c == '\\')).then(|| decoded.into_owned())
+}
+
 /// What a client says is repeated only if it cannot break out of a line or a markup.
 fn choose(named: [Option<&str>; 2], local: Option<SocketAddr>) -> String {
     let plain = |name: &&str| !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-:[]_".contains(&byte));
@@ -36,6 +57,22 @@ fn choose(named: [Option<&str>; 2], local: Option<SocketAddr>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_path_is_decoded_once_and_hides_nothing() {
+        for (path, want) in [
+            ("/radio.mp3", Some("/radio.mp3")),
+            ("/Gr%C3%BC%C3%9Fe.ogg", Some("/Grüße.ogg")),
+            ("/a%2fb", Some("/a/b")),
+            ("/a%252fb", Some("/a%2fb")),
+            ("/a%00", None),
+            ("/a%5cb", None),
+            ("/a%ff", None),
+            ("/a%0ab", None),
+        ] {
+            assert_eq!(decoded_path(path).as_deref(), want, "{path}");
+        }
+    }
 
     #[test]
     fn the_clients_own_word_counts_where_it_is_plain_and_its_socket_otherwise() {

@@ -14,19 +14,24 @@ use actix_web::App;
 use actix_web::body::MessageBody;
 use actix_web::dev::AppConfig;
 use actix_web::web::ServiceConfig;
+use bytes::BytesMut;
 use tokio::sync::mpsc;
 
 use super::Settings;
 use super::acceptor::{Acceptor, Connection, DoorCounters, WORKER_QUEUE, poll_and_waker};
 use super::bound::Bound;
-use super::claim::{Claim, Watched};
-use super::hull::{HeadLimits, Hull};
+use super::claim::{Claim, Departing, Watched};
+use super::hull::{HeadLimits, Hull, Io};
+use crate::engine::broadcast::Peer;
 use crate::engine::crew::Clock;
 
 /// Threads that speak HTTP. Listeners leave them at once, so they only greet, administer and are scraped.
 const WORKERS: usize = 2;
 /// How long an idle connection is kept for another request.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
+
+/// What becomes of an encoder that does not speak HTTP. It is a connection like any whose body is to come, with no answer yet.
+pub type Greet = Rc<dyn Fn(Departing, Peer)>;
 
 /// The open door.
 #[derive(Debug)]
@@ -38,7 +43,8 @@ pub struct Door {
 }
 
 impl Door {
-    /// Starts to accept. `configure` mounts the routes, once per worker; `seated` counts the listeners that the engine serves.
+    /// Starts to accept. `configure` mounts the routes and `greeter` makes a host for other encoders, each once per worker; `seated`
+    /// counts the listeners that the engine serves.
     ///
     /// # Errors
     /// When the system has no thread or epoll instance left.
@@ -49,6 +55,7 @@ impl Door {
         clock: Clock,
         seated: Box<dyn Fn() -> u64 + Send>,
         configure: impl Fn(&mut ServiceConfig) + Clone + Send + 'static,
+        greeter: impl Fn() -> Greet + Clone + Send + 'static,
     ) -> io::Result<Self> {
         let limits = HeadLimits { timeout: settings.header_timeout, size: settings.max_header_size.0 as usize };
         let mut senders = Vec::new();
@@ -57,8 +64,8 @@ impl Door {
                 let (sender, connections) = mpsc::channel(WORKER_QUEUE);
                 senders.push(sender);
                 let arbiter = Arbiter::new();
-                let configure = configure.clone();
-                arbiter.spawn_fn(move || drop(actix_rt::spawn(work(connections, limits, clock, configure))));
+                let (configure, greeter) = (configure.clone(), greeter.clone());
+                arbiter.spawn_fn(move || drop(actix_rt::spawn(work(connections, limits, clock, configure, greeter()))));
                 arbiter
             })
             .collect();
@@ -95,6 +102,7 @@ async fn work(
     limits: HeadLimits,
     clock: Clock,
     configure: impl Fn(&mut ServiceConfig) + Clone + 'static,
+    greet: Greet,
 ) {
     let app = App::new().configure(move |config| configure(config)).wrap_fn(|request, service| {
         let serving = request.conn_data::<Claim>().map(Claim::serving);
@@ -112,9 +120,16 @@ async fn work(
         Err(()) => return tracing::error!("the HTTP service cannot start"),
     };
     while let Some(connection) = connections.recv().await {
+        if connection.shoutcast {
+            if let Ok(io) = Io::new(connection.stream) {
+                let (answer, begun) = (Vec::new(), BytesMut::new());
+                greet(Departing { io, answer, begun, guest: connection.guest }, connection.peer);
+            }
+            continue;
+        }
         let address = match connection.peer {
-            crate::engine::broadcast::Peer::Inet(address) => Some(address),
-            crate::engine::broadcast::Peer::Unix => None,
+            Peer::Inet(address) => Some(address),
+            Peer::Unix => None,
         };
         let Ok(hull) = Hull::new(connection, limits, clock) else { continue };
         let service = Rc::clone(&service);

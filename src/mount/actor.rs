@@ -172,6 +172,8 @@ impl Handler<OpenGate> for Mount {
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub struct SourceEnded {
+    /// Which; `None`: the one that writes. One that has been replaced has ended before.
+    pub source: Option<u64>,
     /// Why, in a sentence; `None`: it came to its end.
     pub fault: Option<Arc<str>>,
 }
@@ -180,7 +182,9 @@ impl Handler<SourceEnded> for Mount {
     type Result = ();
 
     fn handle(&mut self, message: SourceEnded, _: &mut Self::Context) {
-        self.source_down(message.fault);
+        if message.source.is_none_or(|source| source == self.handle.writer()) {
+            self.source_down(message.fault);
+        }
     }
 }
 

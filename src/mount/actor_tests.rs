@@ -108,7 +108,7 @@ async fn what_comes_late_from_a_source_that_has_ended_or_was_replaced_is_turned_
     let house = House::with_a_mount();
     let first = house.source().await;
     deliver(&first).expect("taken");
-    house.entry.actor.send(SourceEnded { fault: Some("boom".into()) }).await.expect("the actor is there");
+    house.entry.actor.send(SourceEnded { source: None, fault: Some("boom".into()) }).await.expect("the actor is there");
     assert_eq!(deliver(&first), Err(GateError::Closed));
     house.settle().await;
     let status = house.entry.handle.status();
@@ -128,7 +128,7 @@ async fn where_listeners_leave_with_the_source_newcomers_start_with_the_next_one
     for on_source_end in [OnSourceEnd::Wait, OnSourceEnd::Close] {
         let house = House::with(Settings { on_source_end, ..settings("/a") });
         deliver(&house.source().await).expect("taken");
-        house.entry.actor.send(SourceEnded { fault: None }).await.expect("the actor is there");
+        house.entry.actor.send(SourceEnded { source: None, fault: None }).await.expect("the actor is there");
         let next = house.source().await;
         let begun = || house.entry.handle.broadcast.feed.read(Ring::has_begun);
         assert_eq!(begun(), on_source_end == OnSourceEnd::Wait, "{on_source_end:?}");

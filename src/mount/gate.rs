@@ -22,6 +22,8 @@ use crate::units::Moment;
 
 /// The longest that a delivery is held while the mailbox is full.
 const HOLD_MOST: Duration = Duration::from_millis(500);
+/// The longest that an encoder is held while the mailbox is full.
+const PATIENCE_MOST: Duration = Duration::from_secs(10);
 const HOLD_STEP: Duration = Duration::from_millis(1);
 
 /// One thing that a source delivers.
@@ -59,6 +61,11 @@ impl Gate {
         Self { mount, handle, source, clock }
     }
 
+    /// The source's number.
+    pub fn source(&self) -> u64 {
+        self.source
+    }
+
     /// The mount.
     pub fn handle(&self) -> &Arc<Handle> {
         &self.handle
@@ -92,30 +99,65 @@ impl Gate {
     /// # Errors
     /// When the mount does not take it; then nothing of it has been taken.
     pub fn deliver(&self, batch: Vec<Delivery>, content_type: Option<&Arc<str>>) -> Result<(), GateError> {
-        if self.source != self.handle.writer() {
-            return Err(GateError::Closed);
-        }
-        if batch.is_empty() {
-            return Ok(());
-        }
-        let arrival: Moment = self.clock.now();
-        let mut message = Deliver { source: self.source, batch, arrival, content_type: content_type.cloned() };
+        let Some(mut message) = self.message(batch, content_type)? else { return Ok(()) };
         let mut held = Duration::ZERO;
         loop {
-            match self.mount.try_send(message) {
-                Ok(()) => return Ok(()),
-                Err(SendError::Closed(_)) => return Err(GateError::Closed),
-                Err(SendError::Full(back)) if held < HOLD_MOST => {
+            match self.offer(message)? {
+                None => return Ok(()),
+                Some(back) if held < HOLD_MOST => {
                     message = back;
                     std::thread::sleep(HOLD_STEP);
                     held += HOLD_STEP;
                 }
-                Err(SendError::Full(back)) => {
-                    let chunks = back.batch.iter().filter(|delivery| matches!(delivery, Delivery::Chunk(_))).count();
-                    add(&self.handle.source.refused_chunks, chunks as u64);
-                    return Err(GateError::Full);
-                }
+                Some(back) => return Err(self.turned_away(&back)),
             }
         }
+    }
+
+    /// The same for a source that can be held, such as an encoder at the other end of a connection: it is, for as long as a
+    /// mount that works at all can take.
+    ///
+    /// # Errors
+    /// When the mount does not take it; then nothing of it has been taken.
+    pub async fn deliver_patiently(&self, batch: Vec<Delivery>, content_type: Option<&Arc<str>>) -> Result<(), GateError> {
+        let Some(mut message) = self.message(batch, content_type)? else { return Ok(()) };
+        let mut held = Duration::ZERO;
+        loop {
+            match self.offer(message)? {
+                None => return Ok(()),
+                Some(back) if held < PATIENCE_MOST => {
+                    message = back;
+                    tokio::time::sleep(HOLD_STEP).await;
+                    held += HOLD_STEP;
+                }
+                Some(back) => return Err(self.turned_away(&back)),
+            }
+        }
+    }
+
+    fn message(&self, batch: Vec<Delivery>, content_type: Option<&Arc<str>>) -> Result<Option<Deliver>, GateError> {
+        if self.source != self.handle.writer() {
+            return Err(GateError::Closed);
+        }
+        if batch.is_empty() {
+            return Ok(None);
+        }
+        let arrival: Moment = self.clock.now();
+        Ok(Some(Deliver { source: self.source, batch, arrival, content_type: content_type.cloned() }))
+    }
+
+    /// Gives a message to the actor; gives it back if there is no place for it.
+    fn offer(&self, message: Deliver) -> Result<Option<Deliver>, GateError> {
+        match self.mount.try_send(message) {
+            Ok(()) => Ok(None),
+            Err(SendError::Closed(_)) => Err(GateError::Closed),
+            Err(SendError::Full(back)) => Ok(Some(back)),
+        }
+    }
+
+    fn turned_away(&self, message: &Deliver) -> GateError {
+        let chunks = message.batch.iter().filter(|delivery| matches!(delivery, Delivery::Chunk(_))).count();
+        add(&self.handle.source.refused_chunks, chunks as u64);
+        GateError::Full
     }
 }

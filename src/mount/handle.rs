@@ -1,12 +1,13 @@
 //! What everybody may know of a mount, and may hold for as long as they like.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::watch;
 
-use super::{OnSourceEnd, Settings};
+use super::publishers::Publishers;
+use super::{OnSourceEnd, Profile, Settings};
 use crate::engine::admission::Places;
 use crate::engine::broadcast::Broadcast;
 use crate::engine::crew::Clock;
@@ -34,6 +35,15 @@ pub struct Status {
     pub up_since: Option<SystemTime>,
 }
 
+/// What the sender of a stream says of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Said {
+    /// What people are told, where the operator is silent.
+    pub profile: Profile,
+    /// The servers it has come through, as they call themselves.
+    pub through: Vec<String>,
+}
+
 /// What a mount counts on its source's side.
 #[derive(Debug, Default)]
 pub struct SourceCounters {
@@ -58,6 +68,15 @@ impl SourceCounters {
     }
 }
 
+/// Somebody waits, until dropped.
+struct Waits<'a>(&'a AtomicU64);
+
+impl Drop for Waits<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 /// A mount, as others see it.
 #[derive(Debug)]
 pub struct Handle {
@@ -69,7 +88,13 @@ pub struct Handle {
     pub places: Arc<Places>,
     /// Its source's counters.
     pub source: SourceCounters,
+    /// The encoders that push.
+    pub publishers: Arc<Publishers>,
+    /// What the sender says of its stream.
+    said: RwLock<Said>,
     status: watch::Sender<Status>,
+    /// Newcomers who wait for something to hear.
+    waiting: AtomicU64,
     clock: Clock,
     /// The number of the source that may write; the next one gets the next number. Changed by the actor only.
     writer: AtomicU64,
@@ -84,7 +109,10 @@ impl Handle {
             broadcast,
             places,
             source: SourceCounters::default(),
+            publishers: Arc::default(),
+            said: RwLock::default(),
             status: watch::Sender::new(status),
+            waiting: AtomicU64::new(0),
             clock,
             writer: AtomicU64::new(0),
         }
@@ -98,6 +126,35 @@ impl Handle {
     /// From now on nobody may write but a source with the number that this returns.
     pub(super) fn next_writer(&self) -> u64 {
         self.writer.fetch_add(1, Ordering::AcqRel) + 1
+    }
+
+    /// What people are told: what the operator wrote, and where that is silent, what the encoder says.
+    pub fn profile(&self) -> Profile {
+        let (written, pushed) = (&self.settings.profile, self.said().profile);
+        let either = |written: &Option<String>, pushed: &Option<String>| written.clone().or_else(|| pushed.clone());
+        Profile {
+            name: either(&written.name, &pushed.name),
+            description: either(&written.description, &pushed.description),
+            genre: either(&written.genre, &pushed.genre),
+            url: either(&written.url, &pushed.url),
+            public: written.public,
+            hidden: written.hidden,
+        }
+    }
+
+    /// What the sender says of its stream.
+    pub fn said(&self) -> Said {
+        self.said.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The sender says this of its stream; it replaces what an earlier one said.
+    pub fn set_said(&self, said: Said) {
+        *self.said.write().unwrap_or_else(PoisonError::into_inner) = said;
+    }
+
+    /// Whether somebody listens, or waits for something to hear.
+    pub fn is_wanted(&self) -> bool {
+        self.waiting.load(Ordering::Relaxed) > 0 || self.places.taken() > 0
     }
 
     /// What is on air now.
@@ -125,6 +182,8 @@ impl Handle {
 
     /// The media type, as soon as there is something to hear; `None` when there is nothing within `patience`.
     pub async fn on_air(&self, patience: Duration) -> Option<Arc<str>> {
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+        let _waits = Waits(&self.waiting);
         let mut status = self.status.subscribe();
         let ready = status.wait_for(|status| self.ready(status));
         let found = tokio::time::timeout(patience, ready).await.ok()?.ok()?;
@@ -133,7 +192,8 @@ impl Handle {
 
     /// Whether a source is needed and missing.
     pub fn lacks_source(&self) -> bool {
-        self.settings.pipeline.is_some() && !self.status.borrow().up
+        let needed = self.settings.pipeline.is_some() || (!self.settings.relay.is_empty() && !self.settings.relay_on_demand);
+        needed && !self.status.borrow().up
     }
 
     /// Listeners now.

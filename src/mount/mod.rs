@@ -9,19 +9,22 @@
 pub mod actor;
 pub mod gate;
 pub mod handle;
+pub mod publishers;
 pub mod registry;
 #[cfg(test)]
 pub(crate) mod testing;
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use crate::access::Password;
 use crate::engine::broadcast::Rules;
 use crate::fanout::retention::Retention;
 use crate::units::{ByteCount, Extents, MountPath};
 
 pub use actor::Mount;
 pub use gate::{Delivery, Gate, GateError};
-pub use handle::{Handle, SourceCounters, Status};
+pub use handle::{Handle, Said, SourceCounters, Status};
 pub use registry::Registry;
 
 /// What people are told of a mount.
@@ -51,6 +54,22 @@ pub enum OnSourceEnd {
     Close,
 }
 
+/// How a mount takes encoders that push.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PushSettings {
+    /// The password of the user [`PushSettings::USER`]; `None`: nobody may.
+    pub password: Option<Password>,
+    /// An encoder that sends nothing for so long is let go.
+    pub source_timeout: Duration,
+    /// Whether a second encoder takes the place of the first.
+    pub takeover: bool,
+}
+
+impl PushSettings {
+    /// The name by which encoders log in, as they do at Icecast.
+    pub const USER: &str = "source";
+}
+
 /// The checked settings of a mount.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -62,6 +81,12 @@ pub struct Settings {
     pub content_type: Option<Arc<str>>,
     /// The GStreamer pipeline that fills it, without its sink; `None`: it waits for an encoder to push.
     pub pipeline: Option<String>,
+    /// Web addresses that it may be pulled from, in order of preference; checked.
+    pub relay: Vec<Arc<str>>,
+    /// Whether it is pulled only while somebody listens.
+    pub relay_on_demand: bool,
+    /// Encoders that push; `None` where something else fills the mount.
+    pub push: Option<PushSettings>,
     /// Where raw TCP listeners connect.
     pub tcp: Vec<std::net::SocketAddr>,
     /// History kept at least.

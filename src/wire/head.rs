@@ -2,8 +2,10 @@
 //! without a word, is refused here with a reason. What is let through is written anew, as it was understood here: nothing in it
 //! is left for a second opinion.
 //!
-//! - No request here has a body that anybody reads. The framework is told that there is none; what follows such a head is not
-//!   looked at, so that nobody has to find the end of it.
+//! - Only an encoder's request has a body that anybody reads, and not the framework: that is told that there is none. How the body
+//!   is framed is said here ([`Body`]); what follows such a head is never looked at for another.
+//! - Encoders of twenty years ago are understood: `SOURCE`, the version `ICE/1.0`, lines that end in a line feed alone. They
+//!   may be, for their request is the last of its connection.
 //! - Old players send their paths in raw UTF-8, and other servers play them: such bytes are percent-encoded on the way.
 //!
 //! Deliberately absent: routing, and everything the framework does well.
@@ -13,11 +15,27 @@ use std::ops::Range;
 
 /// Most header lines of one request.
 const HEADERS_MOST: usize = 64;
+/// The method of Icecast's first encoders.
+const SOURCE: &str = "SOURCE";
 /// The first byte of every TLS connection.
 const TLS_HANDSHAKE: u8 = 0x16;
 
 /// Fields about this hop, which have been understood here: framing, what becomes of the connection, and offers we do not take.
 const OURS: [&str; 7] = ["content-length", "transfer-encoding", "connection", "expect", "upgrade", "http2-settings", "proxy-connection"];
+
+/// How the body of a request is framed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Body {
+    /// There is none.
+    #[default]
+    None,
+    /// So many bytes, at least one.
+    Length(u64),
+    /// In chunks.
+    Chunked,
+    /// Up to the end of the connection.
+    UntilClose,
+}
 
 /// A head that may be passed on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,8 +46,10 @@ pub struct Head {
     pub text: Vec<u8>,
     /// The request target in it.
     pub target: Range<usize>,
-    /// The request is the last of its connection: a body may follow, in which nobody looks for another head.
-    pub last: bool,
+    /// What follows. Anything but nothing makes the request the last of its connection: nobody looks for another head in a body.
+    pub body: Body,
+    /// The peer sends the body when it is told to go on.
+    pub expects_continue: bool,
 }
 
 /// What the bytes so far are.
@@ -52,7 +72,10 @@ pub fn look(bytes: &[u8], most: usize) -> Look {
     if bytes.first() == Some(&TLS_HANDSHAKE) {
         return refuse(400, "this is the beginning of TLS, and this port speaks plain HTTP: write http:// in place of https://");
     }
-    let text = encoded(bytes);
+    if may_become_modern(bytes) && bytes.len() < most {
+        return Look::Partial;
+    }
+    let text = modern(encoded(bytes));
     let added = text.len() - bytes.len();
     let mut lines = [httparse::EMPTY_HEADER; HEADERS_MOST];
     let mut request = httparse::Request::new(&mut lines);
@@ -67,7 +90,7 @@ pub fn look(bytes: &[u8], most: usize) -> Look {
         Err(httparse::Error::Version) => return refuse(505, "this server speaks HTTP/1.0 and HTTP/1.1"),
         Err(_) => return refuse(400, "the request head is not HTTP"),
     };
-    if has_bare_line_feed(&text[..length]) {
+    if request.method != Some(SOURCE) && has_bare_line_feed(&text[..length]) {
         return refuse(400, "a header line ends in a bare line feed");
     }
     let asked = match understand(&request) {
@@ -75,7 +98,27 @@ pub fn look(bytes: &[u8], most: usize) -> Look {
         Err(refusal) => return refusal,
     };
     let (text, target) = written(&request, &asked);
-    Look::Complete(Head { length: length - added, text, target, last: asked.body })
+    Look::Complete(Head { length: length - added, text, target, body: asked.body, expects_continue: asked.expects_continue })
+}
+
+/// Whether the first line breaks off in the version that Icecast's first encoders wrote.
+fn may_become_modern(bytes: &[u8]) -> bool {
+    let line = bytes.trim_ascii_start();
+    let last = line.trim_ascii_end().rsplit(|&byte| byte == b' ').next().unwrap_or_default();
+    !line.contains(&b'\n') && !last.is_empty() && b"ICE/1.0".starts_with(last)
+}
+
+/// The bytes with the version that Icecast's first encoders wrote in place of their own.
+fn modern(text: Cow<'_, [u8]>) -> Cow<'_, [u8]> {
+    const ICE: &[u8] = b" ICE/1.0";
+    let start = text.iter().position(|&byte| !b"\r\n".contains(&byte)).unwrap_or(text.len());
+    let Some(end) = text[start..].iter().position(|&byte| byte == b'\n').map(|end| start + end) else { return text };
+    let line = text[start..end].trim_ascii_end();
+    if !line.ends_with(ICE) {
+        return text;
+    }
+    let at = start + line.len() - ICE.len();
+    [&text[..at], b" HTTP/1.0", &text[at + ICE.len()..]].concat().into()
 }
 
 /// The bytes with what is not ASCII in the request target percent-encoded.
@@ -108,8 +151,8 @@ fn has_bare_line_feed(head: &[u8]) -> bool {
 /// What a head says of its connection.
 #[derive(Debug, Default)]
 struct Asked {
-    /// A body may follow.
-    body: bool,
+    body: Body,
+    expects_continue: bool,
     close: bool,
     keep_alive: bool,
 }
@@ -133,6 +176,8 @@ fn understand(request: &httparse::Request<'_, '_>) -> Result<Asked, Look> {
                 return Err(refuse(400, "the only Transfer-Encoding understood is chunked, once"));
             }
             chunked = true;
+        } else if header.name.eq_ignore_ascii_case("expect") {
+            asked.expects_continue = header.value.eq_ignore_ascii_case(b"100-continue");
         } else if header.name.eq_ignore_ascii_case("connection") {
             for word in header.value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii) {
                 asked.close |= word.eq_ignore_ascii_case(b"close");
@@ -140,9 +185,15 @@ fn understand(request: &httparse::Request<'_, '_>) -> Result<Asked, Look> {
             }
         }
     }
-    // Before 1.1 a POST without a length has a body that ends with the connection; CONNECT begins something else altogether.
-    let unframed = length.is_none() && (request.version == Some(0) && request.method == Some("POST") || request.method == Some("CONNECT"));
-    asked.body = chunked || unframed || length.is_some_and(|length| length > 0);
+    // Encoders send without saying how long it will be; CONNECT begins something else altogether.
+    let endless = request.method.is_some_and(|method| ["PUT", "POST", SOURCE, "CONNECT"].contains(&method));
+    asked.body = match length {
+        _ if chunked => Body::Chunked,
+        Some(0) => Body::None,
+        Some(length) => Body::Length(length),
+        None if endless => Body::UntilClose,
+        None => Body::None,
+    };
     match (request.version, hosts, length, chunked) {
         (Some(1), 0, ..) => Err(refuse(400, "an HTTP/1.1 request names its Host")),
         (_, 2.., ..) => Err(refuse(400, "Host is given twice")),
@@ -156,10 +207,11 @@ fn understand(request: &httparse::Request<'_, '_>) -> Result<Asked, Look> {
 fn written(request: &httparse::Request<'_, '_>, asked: &Asked) -> (Vec<u8>, Range<usize>) {
     let (method, target) = (request.method.unwrap_or_default(), request.path.unwrap_or_default());
     let mut text = format!("{method} {target} HTTP/1.{}\r\n", request.version.unwrap_or(1)).into_bytes();
-    if asked.body {
+    let has_body = asked.body != Body::None;
+    if has_body {
         text.extend_from_slice(b"content-length: 0\r\n");
     }
-    if asked.close || asked.body {
+    if asked.close || has_body {
         text.extend_from_slice(b"connection: close\r\n");
     } else if asked.keep_alive {
         text.extend_from_slice(b"connection: keep-alive\r\n");
@@ -190,29 +242,35 @@ mod tests {
 
     const MOST: usize = 1024;
 
-    fn passed(head: &str) -> (String, bool) {
+    fn passed(head: &str) -> (String, Body) {
         match look(head.as_bytes(), MOST) {
-            Look::Complete(head) => (String::from_utf8(head.text).expect("text"), head.last),
+            Look::Complete(head) => (String::from_utf8(head.text).expect("text"), head.body),
             other => panic!("{head:?}: {other:?}"),
         }
     }
 
     #[test]
     fn a_good_head_is_measured() {
-        for (head, last) in [
-            ("GET / HTTP/1.0\r\n\r\n", false),
-            ("GET /a HTTP/1.1\r\nHost: x\r\nRange: bytes=0-\r\n\r\n", false),
-            ("GET /Gr\u{fc}\u{df}e.ogg HTTP/1.1\r\nHost: x\r\nA: \u{fc}\r\n\r\n", false),
-            ("DELETE /a HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n", false),
-            ("POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: 12\r\n\r\n", true),
-            ("POST /a HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n", true),
-            ("POST /a HTTP/1.0\r\n\r\n", true),
-            ("CONNECT a:1 HTTP/1.1\r\nHost: a:1\r\n\r\n", true),
+        for (head, body) in [
+            ("GET / HTTP/1.0\r\n\r\n", Body::None),
+            ("GET /a HTTP/1.1\r\nHost: x\r\nRange: bytes=0-\r\n\r\n", Body::None),
+            ("GET /Gr\u{fc}\u{df}e.ogg HTTP/1.1\r\nHost: x\r\nA: \u{fc}\r\n\r\n", Body::None),
+            ("DELETE /a HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n", Body::None),
+            ("POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: 12\r\n\r\n", Body::Length(12)),
+            ("POST /a HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n", Body::Chunked),
+            ("POST /a HTTP/1.0\r\n\r\n", Body::UntilClose),
+            ("PUT /a HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n", Body::None),
+            ("PUT /a HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\n\r\n", Body::UntilClose),
+            ("SOURCE /a HTTP/1.0\r\n\r\n", Body::UntilClose),
+            ("SOURCE /a ICE/1.0\r\nice-name: x\r\n\r\n", Body::UntilClose),
+            ("SOURCE /a ICE/1.0\nice-name: x\n\n", Body::UntilClose),
+            ("CONNECT a:1 HTTP/1.1\r\nHost: a:1\r\n\r\n", Body::UntilClose),
         ] {
             let mut bytes = head.as_bytes().to_vec();
             bytes.extend(b"GET /next");
             let Look::Complete(found) = look(&bytes, MOST) else { panic!("{head:?}") };
-            assert_eq!((found.length, found.last), (head.len(), last), "{head:?}");
+            assert_eq!((found.length, found.body), (head.len(), body), "{head:?}");
+            assert_eq!(found.expects_continue, head.contains("100-continue"));
             for cut in 0..head.len() {
                 assert_eq!(look(&bytes[..cut], MOST), Look::Partial, "{:?}", &bytes[..cut]);
             }
@@ -240,6 +298,7 @@ mod tests {
             ("GET / HTTP/1.0\r\nConnection: Keep-Alive\r\n\r\n", "GET / HTTP/1.0\r\nconnection: keep-alive\r\n\r\n"),
             ("GET / HTTP/1.0\r\nConnection: a, Close\r\n\r\n", "GET / HTTP/1.0\r\nconnection: close\r\n\r\n"),
             ("GET / HTTP/1.0\r\nConnection: Upgrade\r\nUpgrade: h2c\r\nExpect: 100-continue\r\n\r\n", "GET / HTTP/1.0\r\n\r\n"),
+            ("SOURCE /a ICE/1.0\na: b\n\n", "SOURCE /a HTTP/1.0\r\ncontent-length: 0\r\nconnection: close\r\na: b\r\n\r\n"),
             ("PUT / HTTP/1.0\r\nContent-Length: 5\r\n\r\n", "PUT / HTTP/1.0\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"),
         ] {
             assert_eq!(passed(head).0, want, "{head:?}");

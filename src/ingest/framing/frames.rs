@@ -52,6 +52,12 @@ impl Frames {
     }
 }
 
+/// Whether three frames in a row stand somewhere in these bytes.
+pub(super) fn hunt(length: FrameLength, bytes: &[u8]) -> bool {
+    let next = |at: usize| bytes.get(at..).filter(|rest| rest.len() >= HEADER).and_then(length).map(|length| at + length);
+    (0..bytes.len()).any(|at| next(at).and_then(next).and_then(next).is_some())
+}
+
 impl Parse for Frames {
     fn parse(&mut self, bytes: &[u8], stamps: &mut Stamps, out: &mut Vec<Framed>) -> usize {
         let mut at = 0;

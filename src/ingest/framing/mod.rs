@@ -13,12 +13,15 @@
 
 mod asf;
 mod ebml;
+mod flac;
 mod flv;
 mod frames;
 mod ogg;
 mod spool;
 mod ts;
 mod wav;
+
+pub mod kind;
 
 #[cfg(test)]
 mod tests;
@@ -85,6 +88,7 @@ enum Container {
     Asf(asf::Asf),
     Ogg(ogg::Ogg),
     Ebml(ebml::Ebml),
+    Flac(flac::Flac),
     Flv(flv::Flv),
     Ts(ts::Ts),
     Frames(frames::Frames),
@@ -98,6 +102,7 @@ impl Framer {
             ("application/ogg" | "audio/ogg" | "video/ogg", _) => Container::Ogg(ogg::Ogg::default()),
             ("video/webm" | "audio/webm" | "video/x-matroska" | "audio/x-matroska", _) => Container::Ebml(ebml::Ebml::default()),
             ("video/x-ms-asf", _) => Container::Asf(asf::Asf::default()),
+            ("audio/x-flac" | "audio/flac", _) => Container::Flac(flac::Flac::default()),
             ("video/x-flv", _) => Container::Flv(flv::Flv::default()),
             ("video/mpegts", _) => Container::Ts(ts::Ts::default()),
             ("audio/mpeg", Some(1)) => Container::Frames(frames::Frames::new(frames::mpeg_frame)),
@@ -120,6 +125,7 @@ impl Framer {
             Container::Ogg(_) => begins_with(b"OggS"),
             Container::Ebml(_) => begins_with(&[0x1A, 0x45, 0xDF, 0xA3]),
             Container::Asf(_) => begins_with(&asf::MAGIC),
+            Container::Flac(_) => begins_with(flac::MAGIC),
             Container::Flv(_) => begins_with(b"FLV"),
             Container::Wav(_) => begins_with(b"RIFF"),
             Container::Ts(_) => ts::recognise(start),
@@ -133,6 +139,7 @@ impl Framer {
             Container::Asf(asf) => asf,
             Container::Ogg(ogg) => ogg,
             Container::Ebml(ebml) => ebml,
+            Container::Flac(flac) => flac,
             Container::Flv(flv) => flv,
             Container::Ts(ts) => ts,
             Container::Frames(frames) => frames,
@@ -146,6 +153,7 @@ impl Framer {
         self.spool.clear();
         match &mut self.container {
             Container::Ebml(ebml) => ebml.gap(),
+            Container::Flac(flac) => flac.gap(),
             Container::Frames(frames) => frames.gap(),
             Container::Wav(wav) => wav.gap(),
             Container::Asf(_) | Container::Ogg(_) | Container::Flv(_) | Container::Ts(_) => {}
@@ -158,6 +166,7 @@ impl Framer {
             // Held only to see what comes next, and nothing does.
             Container::Ts(ts) => ts.finish(&mut self.spool, out),
             Container::Ebml(ebml) => ebml.finish(&mut self.spool, out),
+            Container::Flac(flac) => flac.finish(&mut self.spool, out),
             Container::Asf(_) | Container::Ogg(_) | Container::Flv(_) | Container::Frames(_) | Container::Wav(_) => {}
         }
         self.spool.clear();

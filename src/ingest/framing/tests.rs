@@ -203,6 +203,33 @@ fn wav() -> Vec<u8> {
 type Case = (&'static str, (&'static str, Option<i32>), Vec<u8>, usize);
 
 /// Every container, with how many places to start its stream has.
+/// Frames that hold what looks like the header of another.
+fn flac(frames: u8) -> Vec<u8> {
+    // Bit by bit, so that the table is checked by something else.
+    let crc = |bytes: &[u8], bits: u32, polynomial: u32| {
+        bytes.iter().fold(0_u32, |crc, &byte| {
+            (0..8).fold(crc ^ u32::from(byte) << (bits - 8), |crc, _| {
+                let shifted = crc << 1 & ((1 << bits) - 1);
+                if crc >> (bits - 1) == 1 { shifted ^ polynomial } else { shifted }
+            })
+        })
+    };
+    let header = |number: u8| {
+        let mut header = vec![0xFF, 0xF8, 0xC9, 0x18, number];
+        header.push(crc(&header, 8, 0x07) as u8);
+        header
+    };
+    let mut stream = b"fLaC\0\0\0\x22".to_vec();
+    stream.extend([7; 34]);
+    stream.extend(b"\x84\0\0\x05hello");
+    for number in 0..frames {
+        let mut frame = [header(number), vec![number; 60], header(99), vec![0xFF; 50]].concat();
+        frame.extend((crc(&frame, 16, 0x8005) as u16).to_be_bytes());
+        stream.extend(frame);
+    }
+    stream
+}
+
 fn cases() -> Vec<Case> {
     vec![
         ("vorbis", ("application/ogg", None), vorbis(7, 20), 15),
@@ -212,6 +239,7 @@ fn cases() -> Vec<Case> {
         ("webm, sound only", ("audio/webm", None), webm(false), 4),
         ("two webm streams", ("video/webm", None), [webm(true), webm(true)].concat(), 4),
         ("asf", ("video/x-ms-asf", None), asf::example(), 3),
+        ("flac", ("audio/x-flac", None), flac(9), 9),
         ("flv", ("video/x-flv", None), flv(true), 3),
         ("flv, sound only", ("video/x-flv", None), flv(false), 9),
         ("ts, marked", ("video/mpegts", None), ts(true), 4),
@@ -263,6 +291,7 @@ impl Framer {
             Container::Asf(_) => "asf",
             Container::Ogg(_) => "ogg",
             Container::Ebml(_) => "ebml",
+            Container::Flac(_) => "flac",
             Container::Flv(_) => "flv",
             Container::Ts(_) => "ts",
             Container::Frames(frames) if std::ptr::fn_addr_eq(frames.length_function(), frames::mpeg_frame as frames::FrameLength) => {

@@ -1,0 +1,139 @@
+//! The way from found chunks to the mount, whoever found them: streamheaders, gaps, what is too much.
+//!
+//! After something had to be turned away, nothing is delivered up to the next keyframe, and that one is marked.
+
+use std::sync::Arc;
+
+use super::framing::Framed;
+use crate::fanout::chunk::Marks;
+use crate::fanout::streamheader::Headers;
+use crate::mount::{Delivery, Gate, GateError};
+
+/// What one source has for its mount.
+#[derive(Debug)]
+pub(super) struct Outlet {
+    gate: Gate,
+    /// The media type, once known.
+    pub(super) content_type: Option<Arc<str>>,
+    headers: Arc<Headers>,
+    /// Something was lost: wait for a keyframe.
+    lost: bool,
+    /// The next chunk does not follow on the last.
+    discont: bool,
+    /// The mount has not been told yet that upstream flushed.
+    flushed: bool,
+    batch: Vec<Delivery>,
+}
+
+impl Outlet {
+    /// The outlet of a source that begins.
+    pub(super) fn new(gate: Gate) -> Self {
+        Self { gate, content_type: None, headers: Headers::none(), lost: false, discont: true, flushed: false, batch: Vec::new() }
+    }
+
+    /// The way into the mount.
+    pub(super) fn gate(&self) -> &Gate {
+        &self.gate
+    }
+
+    /// Whether these bytes are among the streamheaders, which everybody gets anyway.
+    pub(super) fn holds_header(&self, data: &[u8]) -> bool {
+        self.headers.holds(data)
+    }
+
+    /// From now on no streamheaders are known.
+    pub(super) fn forget_headers(&mut self) {
+        self.headers = Headers::none();
+    }
+
+    /// What comes next does not follow on what was, and what the mount holds is void.
+    pub(super) fn flush(&mut self) {
+        (self.discont, self.flushed) = (true, true);
+    }
+
+    /// Takes what a framer found.
+    pub(super) fn take(&mut self, framed: Vec<Framed>) {
+        for framed in framed {
+            match framed {
+                Framed::Headers { parts, in_band } => self.set_headers(&parts, in_band),
+                Framed::Unit { data, marks } => self.put(data, marks),
+            }
+        }
+    }
+
+    /// From the next chunk on these are needed. A set that is refused leaves none: with another one nobody could decode either.
+    pub(super) fn set_headers<P: AsRef<[u8]>>(&mut self, parts: &[P], in_band: bool) {
+        if self.headers.consists_of(parts, in_band) {
+            return; // caps and tables come again and again
+        }
+        match self.gate.headers(parts, in_band) {
+            Some(headers) => self.headers = headers,
+            None => {
+                self.headers = Headers::none();
+                self.lose("the streamheaders are too large for ring_max, or memory is used up");
+            }
+        }
+    }
+
+    /// Takes a chunk.
+    pub(super) fn put(&mut self, data: Box<[u8]>, marks: Marks) {
+        if data.is_empty() || (self.lost && !marks.keyframe) {
+            return;
+        }
+        let marks = Marks { discont: marks.discont || self.discont || self.lost, ..marks };
+        match self.gate.chunk(data, marks, &self.headers) {
+            Some(chunk) => {
+                self.batch.push(Delivery::Chunk(chunk));
+                (self.lost, self.discont) = (false, false);
+            }
+            None => self.lose("a chunk is too large for ring_max, or memory is used up"),
+        }
+    }
+
+    fn lose(&mut self, why: &str) {
+        if !self.lost {
+            tracing::warn!(mount = %self.gate.handle().settings.path, why, "the source delivers more than the mount takes; waiting for its next keyframe");
+        }
+        self.lost = true;
+    }
+
+    /// Delivers what has been taken.
+    ///
+    /// # Errors
+    /// When the mount is closed to this source.
+    pub(super) fn hand_over(&mut self) -> Result<(), GateError> {
+        let batch = self.batch();
+        let done = self.gate.deliver(batch, self.content_type.as_ref());
+        self.noted(done)
+    }
+
+    /// The same, where a thread must not be held: a mount that takes no more for now is waited for, and with it the encoder.
+    ///
+    /// # Errors
+    /// When the mount is closed to this source.
+    pub(super) async fn hand_over_patiently(&mut self) -> Result<(), GateError> {
+        let batch = self.batch();
+        let done = self.gate.deliver_patiently(batch, self.content_type.as_ref()).await;
+        self.noted(done)
+    }
+
+    fn batch(&mut self) -> Vec<Delivery> {
+        if self.flushed {
+            self.batch.insert(0, Delivery::Flush);
+        }
+        std::mem::take(&mut self.batch)
+    }
+
+    fn noted(&mut self, done: Result<(), GateError>) -> Result<(), GateError> {
+        match done {
+            Err(GateError::Full) => {
+                self.lose("the mount's mailbox is full"); // a flush among it is told with what comes next
+                Ok(())
+            }
+            done => {
+                self.flushed = false;
+                done
+            }
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! Bytes that somebody sends, without caps or flags: what they are, where they may be cut, and into the mount.
+//!
+//! - The first bytes decide what the stream is; its sender's claim only where they cannot. A liar is told so in the log, and served
+//!   by what it is. What nobody knows is served as it comes, byte for byte, each piece a place to start.
+//! - A mount gets a new source when there is something to hear, not when somebody connects.
+//! - What is held is bounded by [`PROOF_MOST`] and by the framer.
+//!
+//! Deliberately absent: where the bytes come from.
+
+use std::sync::Arc;
+
+use actix::{Addr, MailboxError};
+
+use super::framing::kind::{self, Kind, PROOF_MOST, Verdict};
+use super::framing::{Framer, Piece};
+use super::outlet::Outlet;
+use crate::fanout::chunk::Marks;
+use crate::mount::Mount;
+use crate::mount::actor::{OpenGate, SourceEnded};
+use crate::mount::handle::Handle;
+use crate::mount::{Gate, GateError};
+use crate::units::MountPath;
+
+/// Why no more is taken.
+#[derive(Debug, thiserror::Error)]
+pub enum PumpError {
+    /// The mount is gone, or another source has taken this one's place.
+    #[error(transparent)]
+    Gate(#[from] GateError),
+    /// The mount's actor is not there.
+    #[error("the mount does not answer")]
+    Mount(#[from] MailboxError),
+}
+
+enum Way {
+    /// Bytes that wait until it is known what they are.
+    Proving(Vec<u8>),
+    Framed(Box<Framer>),
+    /// As it comes.
+    Raw,
+}
+
+/// A byte stream on its way into a mount.
+pub struct Pump {
+    mount: Addr<Mount>,
+    path: MountPath,
+    claimed: Option<String>,
+    way: Way,
+    outlet: Option<Outlet>,
+}
+
+impl std::fmt::Debug for Pump {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Pump").field("path", &self.path).field("outlet", &self.outlet).finish_non_exhaustive()
+    }
+}
+
+/// The longest media type that is believed.
+const MEDIA_TYPE_MOST: usize = 128;
+
+impl Pump {
+    /// A pump of a stream whose sender calls it `claimed`, a media type.
+    pub fn new(mount: Addr<Mount>, handle: &Arc<Handle>, claimed: Option<&str>) -> Self {
+        let plain = |claimed: &&str| claimed.len() <= MEDIA_TYPE_MOST && claimed.contains('/') && claimed.bytes().all(|byte| (b' '..0x7F).contains(&byte));
+        Self {
+            mount,
+            path: handle.settings.path.clone(),
+            claimed: claimed.map(str::trim).filter(plain).map(str::to_owned),
+            way: Way::Proving(Vec::new()),
+            outlet: None,
+        }
+    }
+
+    /// Takes what has come. `arrived` is called once, when there is something to hear.
+    ///
+    /// # Errors
+    /// When the mount takes no more from this source.
+    pub async fn push(&mut self, bytes: &[u8], arrived: impl FnOnce()) -> Result<(), PumpError> {
+        let mut out = Vec::new();
+        match &mut self.way {
+            Way::Proving(held) => {
+                held.extend_from_slice(bytes);
+                match kind::judge(held, self.claimed.as_deref()) {
+                    Verdict::NeedMore if held.len() < PROOF_MOST => return Ok(()),
+                    Verdict::Known(kind) => self.begin(Some(kind), arrived).await?,
+                    Verdict::Unknown | Verdict::NeedMore => self.begin(None, arrived).await?,
+                }
+                return Ok(());
+            }
+            Way::Framed(framer) => framer.push(&Piece { data: bytes, marks: Marks::default() }, &mut out),
+            Way::Raw => {
+                if let Some(outlet) = &mut self.outlet {
+                    outlet.put(bytes.into(), Marks { keyframe: true, ..Marks::default() });
+                }
+            }
+        }
+        if let Some(outlet) = &mut self.outlet {
+            outlet.take(out);
+            outlet.hand_over_patiently().await?;
+        }
+        Ok(())
+    }
+
+    /// It is known what the stream is: it takes the mount.
+    async fn begin(&mut self, kind: Option<Kind>, arrived: impl FnOnce()) -> Result<(), PumpError> {
+        let framer = kind.and_then(Kind::framer);
+        let way = framer.map_or(Way::Raw, |framer| Way::Framed(Box::new(framer)));
+        let Way::Proving(held) = std::mem::replace(&mut self.way, way) else { return Ok(()) };
+        let claimed = self.claimed.as_deref();
+        let content_type: Arc<str> = match kind {
+            Some(kind) => kind.content_type(claimed),
+            None => claimed.unwrap_or("application/octet-stream").into(),
+        };
+        if let Some(claimed) = claimed
+            && *content_type != *claimed
+        {
+            tracing::warn!(mount = %self.path, claimed, found = &*content_type, "the bytes are not what the encoder says; they are served by what they are");
+        } else if kind.is_none() && claimed.and_then(|claimed| Kind::of_media_type(kind::essence(claimed))).is_some() {
+            tracing::warn!(mount = %self.path, claimed, "the bytes are not what the encoder says, nor anything known; they are served as they come");
+        }
+        arrived();
+        let gate: Gate = self.mount.send(OpenGate).await?;
+        let outlet = self.outlet.insert(Outlet::new(gate));
+        outlet.content_type = Some(content_type);
+        let mut out = Vec::new();
+        match &mut self.way {
+            Way::Framed(framer) => framer.push(&Piece { data: &held, marks: Marks::default() }, &mut out),
+            Way::Raw | Way::Proving(_) => outlet.put(held.into(), Marks { keyframe: true, ..Marks::default() }),
+        }
+        outlet.take(out);
+        Ok(outlet.hand_over_patiently().await?)
+    }
+
+    /// The stream is over: what is held is given, and the mount is told.
+    pub async fn finish(mut self, fault: Option<Arc<str>>, arrived: impl FnOnce()) {
+        if let Way::Proving(held) = &self.way
+            && !held.is_empty()
+        {
+            let _ = self.begin(None, arrived).await; // a mount that is closed does not want it
+        }
+        let Some(mut outlet) = self.outlet.take() else { return };
+        if let Way::Framed(framer) = &mut self.way {
+            let mut out = Vec::new();
+            framer.finish(&mut out);
+            outlet.take(out);
+            let _ = outlet.hand_over_patiently().await; // closed: nobody wants the rest
+        }
+        self.mount.do_send(SourceEnded { source: Some(outlet.gate().source()), fault });
+    }
+}

@@ -1,0 +1,127 @@
+//! `PUT`, `POST` and `SOURCE` on a mount.
+//!
+//! An encoder that expects it is told to go on, and answered when its stream has ended; any other is answered at once, as
+//! Icecast does, for most do not send a byte before.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use actix_web::guard::{GuardContext, fn_guard};
+use actix_web::http::{Method, StatusCode, header};
+use actix_web::web::{self, Data, ServiceConfig};
+use actix_web::{HttpRequest, HttpResponse};
+
+use super::session::Session;
+use super::{Desk, may_publish, turned_away};
+use crate::access;
+use crate::door::answers::{plain, plain_builder, unavailable, unframed};
+use crate::door::claim::Claim;
+use crate::door::origin::decoded_path;
+use crate::engine::broadcast::Peer;
+use crate::ingest::profile::profile;
+use crate::ingest::pump::Pump;
+use crate::mount::{PushSettings, Said};
+use crate::mount::publishers::Publisher;
+use crate::mount::registry::Entry;
+use crate::wire::head::Body;
+
+const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+/// The methods of encoders.
+const METHODS: [&str; 3] = ["PUT", "POST", "SOURCE"];
+/// The longest user agent that is kept.
+const USER_AGENT_MOST: usize = 200;
+
+/// Takes every encoder whose path nobody else has claimed. To be mounted after them.
+pub fn routes(desk: &Desk) -> impl Fn(&mut ServiceConfig) + Clone + Send + 'static {
+    let desk = desk.clone();
+    move |config| {
+        let pushes = |context: &GuardContext<'_>| METHODS.contains(&context.head().method.as_str());
+        config.app_data(Data::new(desk.clone())).service(web::resource("/{path:.*}").guard(fn_guard(pushes)).to(publish));
+    }
+}
+
+async fn publish(request: HttpRequest, desk: Data<Desk>) -> HttpResponse {
+    let Some(path) = decoded_path(request.path()) else {
+        return plain(StatusCode::BAD_REQUEST, "the path is not valid UTF-8, or has characters that no mount's path has");
+    };
+    let Some(claim) = request.conn_data::<Claim>() else {
+        return plain(StatusCode::INTERNAL_SERVER_ERROR, "this connection cannot carry a stream");
+    };
+    let Some(entry) = desk.registry.find(&path) else {
+        return plain(StatusCode::NOT_FOUND, "there is no mount at this path to publish to; /api/v1/mounts lists those that are");
+    };
+    let Some(push) = entry.handle.settings.push.clone() else { return takes_no_push(&request) };
+    let field = |name: &str| request.headers().get(name).and_then(|value| value.to_str().ok());
+    let refuse = |status, why: &str| {
+        turned_away(Some(&entry), claim.peer(), why);
+        plain(status, why)
+    };
+    if push.password.is_none() {
+        return refuse(StatusCode::FORBIDDEN, "no password for encoders is configured: set [push] password");
+    }
+    if !may_publish(&push, field("authorization").and_then(access::basic)).await {
+        return unauthorized(&entry, claim, field("authorization").is_some());
+    }
+    if desk.registry.draining() {
+        return unavailable("the server is about to stop and takes nobody in any more");
+    }
+    let following = claim.following();
+    if following.body == Body::None {
+        return plain(StatusCode::OK, "welcome: send the stream in the body of a request");
+    }
+    let agent: String = field("user-agent").unwrap_or_default().chars().filter(|c| !c.is_control()).take(USER_AGENT_MOST).collect();
+    let publisher = Publisher { peer: claim.peer(), user_agent: agent.as_str().into(), since: SystemTime::now() };
+    let claimed = field("content-type").map(str::to_owned);
+    let likeness = (from(claim.peer()), agent.clone(), claimed.clone());
+    let stream = match desk.parking.resume(&entry.handle.settings.path, &likeness) {
+        Some(parked) => (parked.pump, parked.press),
+        None => match entry.handle.publishers.claim(publisher, push.takeover) {
+            Ok(press) => {
+                tracing::info!(mount = %path, peer = %claim.peer(), agent, method = %request.method(), "encoder connected");
+                entry.handle.set_said(Said { profile: profile(field), through: Vec::new() });
+                (Pump::new(entry.actor.clone(), &entry.handle, claimed.as_deref()), press)
+            }
+            Err(_) => return refuse(StatusCode::CONFLICT, "another encoder is publishing to this mount"),
+        },
+    };
+    let parking = Arc::clone(&desk.parking);
+    let gangway = claim.publish(move |departing| {
+        let session = Session::new(departing.io, departing.guest, following.body, stream, entry);
+        let (hello, farewell) = match (following.expects_continue, following.body) {
+            (true, Body::UntilClose) => (CONTINUE.to_vec(), Vec::new()),
+            (true, _) => (CONTINUE.to_vec(), departing.answer),
+            (false, _) => (departing.answer, Vec::new()),
+        };
+        let goes_on = matches!(following.body, Body::Length(_));
+        actix_rt::spawn(async move {
+            session.run(&hello, &departing.begun, &farewell, goes_on.then_some((&parking, likeness))).await;
+        });
+    });
+    unframed(HttpResponse::Ok().insert_header((header::SERVER, crate::door::answers::SERVER)).force_close().body(gangway))
+}
+
+/// From which machine somebody comes.
+fn from(peer: Peer) -> String {
+    match peer {
+        Peer::Inet(address) => address.ip().to_string(),
+        Peer::Unix => peer.to_string(),
+    }
+}
+
+fn unauthorized(entry: &Entry, claim: &Claim, tried: bool) -> HttpResponse {
+    if tried {
+        turned_away(Some(entry), claim.peer(), "wrong password");
+    }
+    plain_builder(StatusCode::UNAUTHORIZED)
+        .insert_header((header::WWW_AUTHENTICATE, "Basic realm=\"flumen\""))
+        .body(format!("this needs the password of the user {:?}\n", PushSettings::USER))
+}
+
+fn takes_no_push(request: &HttpRequest) -> HttpResponse {
+    let why = if *request.method() == Method::POST {
+        "a mount can be listened to: GET or HEAD\n"
+    } else {
+        "this mount is filled by its pipeline, and can be listened to (GET or HEAD); a mount without pipeline takes encoders\n"
+    };
+    plain_builder(StatusCode::METHOD_NOT_ALLOWED).insert_header((header::ALLOW, "GET, HEAD, OPTIONS")).body(why)
+}

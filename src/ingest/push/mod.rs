@@ -1,0 +1,67 @@
+//! Encoders that push: over HTTP as they do to Icecast, and as they do to SHOUTcast.
+//!
+//! ```text
+//!   PUT, POST, SOURCE ─▶ http ─┐                                         ┌▶ Pump ─▶ mount
+//!   SHOUTcast v1 ─▶ shoutcast ─┴▶ password · place ─▶ Session: a task ───┘
+//! ```
+//! - A place at the mount is taken before the encoder is told to go on: of two, exactly one is let in.
+//! - Every wait has an end: for the head the door's, for a password a second, for bytes the mount's `source_timeout`.
+//! - A mount that takes no more holds the encoder, by not reading.
+
+mod http;
+mod parking;
+mod session;
+mod shoutcast;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use http::routes;
+pub use shoutcast::greeter;
+
+use crate::access::Credentials;
+use crate::mount::registry::Entry;
+use crate::mount::{PushSettings, Registry};
+
+/// What this room needs to know.
+#[derive(Clone, Debug)]
+pub struct Desk {
+    /// All mounts.
+    pub registry: Arc<Registry>,
+    /// The longest that a greeting may take.
+    pub patience: Duration,
+    /// Where SHOUTcast encoders go that name no mount.
+    pub shoutcast_mount: Option<String>,
+    parking: Arc<parking::Parking>,
+}
+
+impl Desk {
+    /// A desk of this house.
+    pub fn new(registry: Arc<Registry>, patience: Duration, shoutcast_mount: Option<String>) -> Self {
+        Self { registry, patience, shoutcast_mount, parking: Arc::default() }
+    }
+}
+
+/// How long somebody with a wrong password waits for the answer: who guesses is slow.
+const WRONG_PASSWORD_WAIT: Duration = Duration::from_secs(1);
+
+/// Whether these are the credentials of the mount's encoder. A wrong password costs a moment.
+async fn may_publish(push: &PushSettings, credentials: Option<Credentials>) -> bool {
+    let (Some(password), Some(credentials)) = (push.password.clone(), credentials) else { return false };
+    let named = credentials.user == PushSettings::USER || credentials.user.is_empty();
+    let right = if password.is_hashed() {
+        actix_rt::task::spawn_blocking(move || password.verify(credentials.password.reveal())).await.unwrap_or(false)
+    } else {
+        password.verify(credentials.password.reveal())
+    };
+    if !(named && right) {
+        tokio::time::sleep(WRONG_PASSWORD_WAIT).await;
+    }
+    named && right
+}
+
+/// Says that an encoder was not let in.
+fn turned_away(entry: Option<&Entry>, peer: crate::engine::broadcast::Peer, why: &str) {
+    let mount = entry.map(|entry| entry.handle.settings.path.as_str());
+    tracing::warn!(mount, %peer, why, "encoder turned away");
+}

@@ -1,0 +1,170 @@
+//! Streams that are pulled from other servers: flumen's own, Icecast's and SHOUTcast's; failing over, coming back, in circles.
+
+mod support;
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::time::Duration;
+
+use support::{Server, Stream, free_port, gst_output, until};
+
+const SECOND: Duration = Duration::from_secs(1);
+const OGG: &str = "audiotestsrc is-live=true ! audio/x-raw,rate=48000 ! opusenc ! oggmux max-delay=100000000";
+
+fn mp3() -> Vec<u8> {
+    gst_output("audiotestsrc num-buffers=200 samplesperbuffer=1152 ! audio/x-raw,rate=44100 ! lamemp3enc target=bitrate bitrate=64 cbr=true ! mpegaudioparse")
+}
+
+fn relay(more: &str, upstreams: &[String]) -> String {
+    let list: Vec<_> = upstreams.iter().map(|upstream| format!("\"{upstream}\"")).collect();
+    format!("[[mount]]\npath = \"/relay\"\nsync = \"latest\"\nrelay = [{}]\n{more}\n", list.join(", "))
+}
+
+/// A server that answers each connection in turn with these bytes, and waits for the last to be let go.
+fn upstream(answers: Vec<Vec<u8>>) -> (u16, std::thread::JoinHandle<Vec<String>>) {
+    let door = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = door.local_addr().expect("an address").port();
+    let serve = move || {
+        let mut asked = Vec::new();
+        for answer in answers {
+            let (mut peer, _) = door.accept().expect("somebody");
+            asked.push(head(&mut peer));
+            peer.write_all(&answer).expect("sent");
+            std::thread::sleep(SECOND / 2);
+        }
+        asked
+    };
+    (port, std::thread::spawn(serve))
+}
+
+fn head(peer: &mut TcpStream) -> String {
+    let mut bytes = Vec::new();
+    let mut byte = [0];
+    while !bytes.ends_with(b"\r\n\r\n") {
+        assert_eq!(peer.read(&mut byte).expect("a request"), 1);
+        bytes.push(byte[0]);
+    }
+    String::from_utf8(bytes).expect("text")
+}
+
+/// The bytes with a block of metadata after each `metaint` of them.
+fn interleaved(body: &[u8], metaint: usize) -> Vec<u8> {
+    let mut mixed = Vec::new();
+    for (i, part) in body.chunks(metaint).enumerate() {
+        mixed.extend_from_slice(part);
+        if part.len() == metaint {
+            if i == 0 {
+                let mut block = b"StreamTitle='Somebody - Something';".to_vec();
+                block.resize(48, 0);
+                mixed.push(3);
+                mixed.extend_from_slice(&block);
+            } else {
+                mixed.push(0);
+            }
+        }
+    }
+    mixed
+}
+
+#[test]
+fn what_shoutcast_and_chunked_servers_send_is_relayed_byte_for_byte() {
+    let body = mp3();
+    let mut chunked = Vec::new();
+    for part in interleaved(&body, 700).chunks(999) {
+        chunked.extend_from_slice(format!("{:x}\r\n", part.len()).as_bytes());
+        chunked.extend_from_slice(part);
+        chunked.extend_from_slice(b"\r\n");
+    }
+    for (head, stream) in [
+        ("ICY 200 OK\r\nicy-name:Shouted\r\ncontent-type:audio/mpeg\r\nicy-metaint:1000\r\n\r\n", interleaved(&body, 1000)),
+        ("HTTP/1.0 200 OK\r\nContent-Type: audio/mpeg\r\n\r\n", body.clone()),
+        ("HTTP/1.1 200 OK\r\nContent-Type: audio/mpeg\r\nicy-metaint: 700\r\nTransfer-Encoding: chunked\r\n\r\n", chunked),
+    ] {
+        let (port, served) = upstream(vec![[head.as_bytes(), &stream].concat()]);
+        // On demand, so that who waits for the first chunk is there when it comes.
+        let server = Server::spawn("", &relay("relay_on_demand = true", &[format!("http://us:er@127.0.0.1:{port}/x?y")]), &[]);
+        assert!(until(SECOND * 10, || server.try_get("/healthz").is_ok()));
+        let mut listener = server.listen_with("GET /relay HTTP/1.0\r\n\r\n");
+        assert_eq!(listener.head.header("content-type"), Some("audio/mpeg"));
+        assert!(listener.read(body.len()) == body, "{head}");
+        let asked = served.join().expect("served").remove(0);
+        assert!(asked.starts_with("GET /x?y HTTP/1.1\r\n") && asked.contains("Icy-MetaData: 1") && asked.contains("Basic dXM6ZXI="), "{asked}");
+        assert!(!server.log().contains("us:er"), "no password in the log");
+    }
+}
+
+#[test]
+fn a_flumen_relays_a_flumen_and_keeps_its_listeners_when_the_link_is_cut() {
+    let port = free_port();
+    let origin = |port: u16| {
+        Server::spawn(&format!("listen = [\"127.0.0.1:{port}\"]"), &format!("[[mount]]\npath = \"/live\"\npipeline = \"{OGG}\"\n"), &[])
+    };
+    let first = origin(port);
+    let edge = Server::start(&relay("", &[format!("http://127.0.0.1:{port}/live")]));
+    let mut listener = edge.listen("/relay");
+    assert_eq!(listener.head.header("content-type"), Some("application/ogg"));
+    assert!(listener.read_for(SECOND).starts_with(b"OggS"));
+    drop(first);
+    assert!(until(SECOND * 10, || edge.metric("flumen_source_up", &[]) == 0.0));
+    let _second = origin(port);
+    assert!(until(SECOND * 30, || edge.metric("flumen_source_up", &[]) == 1.0), "{}", edge.log());
+    let more = listener.read_for(SECOND * 2);
+    assert!(more.windows(8).any(|window| window == b"OpusHead"), "the headers of the new stream");
+    assert_eq!(edge.metric("flumen_listener_departures_total", &[]), 0.0);
+}
+
+#[test]
+fn the_next_upstream_is_tried_when_the_preferred_one_fails() {
+    let body = mp3();
+    let answer = [b"HTTP/1.0 200 OK\r\nContent-Type: audio/mpeg\r\n\r\n".to_vec(), body.clone()].concat();
+    let (redirecting, _first) = upstream(vec![b"HTTP/1.1 404 Not Found\r\n\r\n".to_vec()]);
+    let (port, _second) = upstream(vec![b"HTTP/1.1 302 Found\r\nLocation: /there\r\n\r\n".to_vec(), answer]);
+    let dead = free_port();
+    let upstreams: Vec<_> = [dead, redirecting, port].iter().map(|port| format!("http://127.0.0.1:{port}/a")).collect();
+    let server = Server::spawn("", &relay("relay_on_demand = true", &upstreams), &[]);
+    assert!(until(SECOND * 10, || server.try_get("/healthz").is_ok()));
+    let mut listener = server.listen_with("GET /relay HTTP/1.0\r\n\r\n");
+    assert!(listener.read(body.len()) == body);
+    let log = server.log();
+    assert!(log.contains("Connection refused") && log.contains("it answers 404"), "{log}");
+}
+
+#[test]
+fn a_relay_on_demand_pulls_only_while_somebody_listens() {
+    let origin = Server::start(&format!("[[mount]]\npath = \"/live\"\npipeline = \"{OGG}\"\n"));
+    let edge = Server::spawn("", &relay("relay_on_demand = true", &[origin.url("/live")]), &[]);
+    assert!(until(SECOND * 10, || edge.try_get("/readyz").is_ok_and(|answer| answer.status == 200)), "nobody needs a source yet");
+    std::thread::sleep(SECOND);
+    assert_eq!(origin.metric("flumen_listeners", &[]), 0.0);
+    let mut listener = edge.listen("/relay");
+    assert!(!listener.read_for(SECOND).is_empty());
+    assert_eq!(origin.metric("flumen_listeners", &[]), 1.0);
+}
+
+#[test]
+fn a_circle_of_relays_is_not_closed() {
+    let port = free_port();
+    // Without its encoder the first would hear itself, by way of the second.
+    let mounts = format!(
+        "[[mount]]\npath = \"/a\"\nrelay = [\"http://127.0.0.1:{dead}/x\", \"http://127.0.0.1:{port}/b\"]\n\n\
+         [[mount]]\npath = \"/b\"\nrelay = \"http://127.0.0.1:{port}/c\"\n\n\
+         [[mount]]\npath = \"/c\"\nrelay = \"http://127.0.0.1:{port}/b\"\n\n\
+         [[mount]]\npath = \"/self\"\nrelay = \"http://127.0.0.1:{port}/sound\"\n\n\
+         [[mount]]\npath = \"/sound\"\npipeline = \"{OGG}\"\n",
+        dead = free_port()
+    );
+    let server = Server::spawn(&format!("listen = [\"127.0.0.1:{{port}}\", \"127.0.0.1:{port}\"]\nheader_timeout = \"1s\""), &mounts, &[]);
+    assert!(until(SECOND * 10, || server.try_get("/healthz").is_ok()));
+    assert!(until(SECOND * 20, || server.metric("flumen_source_up", &["/self"]) == 1.0), "another mount of the same server is no circle");
+    let mut listener = Stream::open({
+        let mut peer = server.connect();
+        peer.write_all(b"GET /self HTTP/1.1\r\nHost: x\r\nVia: 1.1 flumen-0\r\n\r\n").expect("sent");
+        peer
+    });
+    let via = listener.head.header("via").expect("where it came through").to_owned();
+    assert!(via.contains("(/sound)") && via.contains("(/self)"), "{via}");
+    assert!(!listener.read_for(SECOND).is_empty());
+    for mount in ["/a", "/b", "/c"] {
+        assert_eq!(server.metric("flumen_source_up", &[&format!("\"{mount}\"")]), 0.0);
+    }
+}
