@@ -107,6 +107,8 @@ pub fn text(measured: &Measured) -> prometheus::Result<Vec<u8>> {
 struct Scene<'a> {
     measured: &'a Measured,
     mounts: Vec<MountScene>,
+    /// Of mounts that are no more.
+    sessions: Vec<HistogramView>,
 }
 
 struct MountScene {
@@ -120,7 +122,8 @@ struct MountScene {
 
 impl<'a> Scene<'a> {
     fn of(measured: &'a Measured) -> Self {
-        Self { measured, mounts: measured.registry.all().into_iter().map(MountScene::of).collect() }
+        let (mounts, sessions) = measured.registry.census();
+        Self { measured, mounts: mounts.into_iter().map(MountScene::of).collect(), sessions }
     }
 
     fn shards(&self) -> impl Iterator<Item = (String, &crate::engine::counters::ShardCounters)> {
@@ -333,7 +336,7 @@ pub static CATALOGUE: &[Metric] = {
         metric(Histogram, "flumen_session_seconds", &[], "How long listeners stayed, counted when they leave, over all mounts.",
             |scene, out| {
                 let views = scene.mounts.iter().map(|m| m.entry.handle.broadcast.counters.session.view());
-                if let Some(view) = sum(views) { out.histogram(&[], &view); }
+                if let Some(view) = sum(views.chain(scene.sessions.iter().cloned())) { out.histogram(&[], &view); }
             }),
         // Quality.
         metric(Histogram, "flumen_listener_lag_seconds", MOUNT, "Stream time that waits to be sent to a listener, sampled.",

@@ -63,7 +63,7 @@ pub(crate) fn scrape() -> Run {
     let registry = Arc::new(Registry::new(Arc::clone(&crew), hall::LISTENERS));
     let arbiter = actix_rt::Arbiter::new();
     for path in ["/radio.mp3", "/radio.ogg", "/live.webm"] {
-        let entry = registry.open(settings(path), &arbiter.handle());
+        let entry = registry.open(settings(path), &arbiter.handle()).expect("opened");
         let counters = &entry.handle.broadcast.counters;
         add(&counters.joins, hall::LISTENERS / 3);
         add(&counters.sent_bytes, 1 << 40);

@@ -25,7 +25,7 @@ fn measure(act: impl FnOnce(&Measured)) -> String {
         let registry = Registry::new(Arc::clone(&crew), 100);
         let arbiter = actix_rt::Arbiter::new();
         for path in ["/a.mp3", "/b.ogg"] {
-            registry.open(crate::mount::testing::settings(path), &arbiter.handle());
+            registry.open(crate::mount::testing::settings(path), &arbiter.handle()).expect("opened");
         }
         let started_at = UNIX_EPOCH + Duration::from_secs(1_795_407_962);
         let measured = Measured {

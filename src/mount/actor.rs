@@ -8,6 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use actix::WeakAddr;
 use actix::prelude::*;
 
 use super::OnSourceEnd;
@@ -51,7 +52,7 @@ impl Mount {
                 status.up_since = None;
             }
         });
-        if was_up && self.handle.settings.on_source_end == OnSourceEnd::Close {
+        if was_up && self.handle.settings.on_source_end == OnSourceEnd::Close && !self.handle.broadcast.is_closed() {
             let slot = self.handle.broadcast.slot;
             self.crew.tell_all(|| Command::Drain { slot: Some(slot), why: Departure::SourceEnded });
         }
@@ -168,6 +169,25 @@ impl Handler<OpenGate> for Mount {
     }
 }
 
+/// The mount has other settings. For the registry.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub(super) struct Settle(pub(super) Arc<Handle>);
+
+impl Handler<Settle> for Mount {
+    type Result = ();
+
+    fn handle(&mut self, Settle(handle): Settle, _: &mut Self::Context) {
+        self.history.retain(handle.settings.retention());
+        self.warned_of_memory = false;
+        let content_type = &handle.settings.content_type;
+        if content_type.is_some() && handle.status().content_type != *content_type {
+            handle.change(|status| status.content_type.clone_from(content_type));
+        }
+        self.handle = handle;
+    }
+}
+
 /// The source has ended.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
@@ -216,18 +236,19 @@ fn log_departures(mount: &MountPath, gone: &[Obituary]) {
 
 /// Carries reports from shards to the actor.
 #[derive(Debug, Default)]
-pub(super) struct Post(std::sync::OnceLock<Addr<Mount>>);
+pub(super) struct Post(std::sync::OnceLock<WeakAddr<Mount>>);
 
 impl Post {
-    pub(super) fn deliver_to(&self, mount: Addr<Mount>) {
+    /// The actor has the post in its hands, so the post must not keep the actor.
+    pub(super) fn deliver_to(&self, mount: &Addr<Mount>) {
         // Set once, right after the actor has started.
-        let _ = self.0.set(mount);
+        let _ = self.0.set(mount.downgrade());
     }
 }
 
-impl Reports for Arc<Post> {
+impl Reports for Post {
     fn departed(&self, gone: Vec<Obituary>) {
-        if let Some(mount) = self.0.get() {
+        if let Some(mount) = self.0.get().and_then(WeakAddr::upgrade) {
             mount.do_send(Departed(gone));
         }
     }

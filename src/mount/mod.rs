@@ -7,9 +7,11 @@
 //! Deliberately absent: sockets, HTTP, GStreamer.
 
 pub mod actor;
+mod closing;
 pub mod gate;
 pub mod handle;
 pub mod registry;
+mod slots;
 #[cfg(test)]
 pub(crate) mod testing;
 
@@ -20,9 +22,10 @@ use crate::fanout::retention::Retention;
 use crate::units::{ByteCount, Extents, MountPath};
 
 pub use actor::Mount;
+pub use closing::Closing;
 pub use gate::{Delivery, Gate, GateError};
 pub use handle::{Handle, SourceCounters, Status};
-pub use registry::Registry;
+pub use registry::{OpenError, Registry};
 
 /// What people are told of a mount.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -52,7 +55,7 @@ pub enum OnSourceEnd {
 }
 
 /// The checked settings of a mount.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// Its path.
     pub path: MountPath,
