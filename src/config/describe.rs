@@ -27,16 +27,8 @@ pub fn socket_buffer_max() -> u64 {
 
 /// The effective settings as TOML that loads to the same [`Config`], then the worst case of memory as comments.
 pub fn describe(config: &Config, costs: Costs) -> String {
-    let mut out = format!("# Effective settings, from {}\n\n[server]\n", config.origin);
-    let listen: Vec<_> = config.door.listen.iter().map(|address| quoted(&address.to_string())).collect();
-    entry(&mut out, "listen", format_args!("[{}]", listen.join(", ")));
-    entry(&mut out, "shards", config.shards);
-    entry(&mut out, "max_listeners", config.max_listeners);
-    entry(&mut out, "max_connections", config.door.max_connections);
-    entry(&mut out, "header_timeout", quoted(&format_duration(config.door.header_timeout)));
-    entry(&mut out, "max_header_size", quoted(&exact(config.door.max_header_size)));
-    out.push_str("\n[log]\n");
-    entry(&mut out, "format", quoted(label(&LogFormat::WORDS, config.log)));
+    let mut out = format!("# Effective settings, from {}\n", config.origin);
+    describe_settings(&mut out, config);
     for mount in &config.mounts {
         describe_mount(&mut out, mount);
     }
@@ -45,7 +37,22 @@ pub fn describe(config: &Config, costs: Costs) -> String {
     out
 }
 
-fn describe_mount(out: &mut String, mount: &Settings) {
+/// Every section but the mounts.
+pub(super) fn describe_settings(out: &mut String, config: &Config) {
+    out.push_str("\n[server]\n");
+    let listen: Vec<_> = config.door.listen.iter().map(|address| quoted(&address.to_string())).collect();
+    entry(out, "listen", format_args!("[{}]", listen.join(", ")));
+    entry(out, "shards", config.shards);
+    entry(out, "max_listeners", config.max_listeners);
+    entry(out, "max_connections", config.door.max_connections);
+    entry(out, "header_timeout", quoted(&format_duration(config.door.header_timeout)));
+    entry(out, "max_header_size", quoted(&exact(config.door.max_header_size)));
+    out.push_str("\n[log]\n");
+    entry(out, "format", quoted(label(&LogFormat::WORDS, config.log)));
+}
+
+/// One mount.
+pub(super) fn describe_mount(out: &mut String, mount: &Settings) {
     let rules = &mount.rules;
     let or_none = |text: Option<String>| text.unwrap_or_else(|| "\"none\"".to_owned());
     out.push_str("\n[[mount]]\n");

@@ -12,6 +12,7 @@
 
 mod address;
 mod describe;
+mod difference;
 mod environment;
 mod error;
 mod mount;
@@ -36,6 +37,7 @@ use reader::Reader;
 use tree::{Node, Table};
 
 pub use describe::{Costs, describe, socket_buffer_max};
+pub use difference::{Difference, difference};
 pub use environment::Environment;
 pub use error::{ConfigError, ConfigErrors, Place};
 pub use source::{DEMO, Source, locate};

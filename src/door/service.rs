@@ -1,6 +1,7 @@
 //! The HTTP service over hulls: workers, and the thread that accepts.
 
 use std::io;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,8 +18,9 @@ use actix_web::web::ServiceConfig;
 use tokio::sync::mpsc;
 
 use super::Settings;
-use super::acceptor::{Acceptor, Connection, DoorCounters, WORKER_QUEUE, poll_and_waker};
-use super::bound::Bound;
+use super::ListenAddress;
+use super::acceptor::{Acceptor, Connection, DoorCounters, Order, WORKER_QUEUE, poll_and_waker};
+use super::bound::{Bound, TakeRaw};
 use super::claim::{Claim, Watched};
 use super::hull::{HeadLimits, Hull};
 use crate::engine::crew::Clock;
@@ -35,6 +37,7 @@ pub struct Door {
     waker: mio::Waker,
     thread: Option<JoinHandle<()>>,
     workers: Vec<Arbiter>,
+    orders: std::sync::mpsc::Sender<Order>,
 }
 
 impl Door {
@@ -64,10 +67,37 @@ impl Door {
             .collect();
         let (poll, waker) = poll_and_waker()?;
         let stop = Arc::new(AtomicBool::new(false));
-        let acceptor = Acceptor { bound, workers: senders, counters, seated, max_connections: settings.max_connections, clock };
+        let (orders, theirs) = std::sync::mpsc::channel();
+        let acceptor = Acceptor { bound, orders: theirs, workers: senders, counters, seated, max_connections: settings.max_connections, clock };
         let told = Arc::clone(&stop);
         let thread = std::thread::Builder::new().name("door".into()).spawn(move || acceptor.run(poll, &told))?;
-        Ok(Self { stop, waker, thread: Some(thread), workers })
+        Ok(Self { stop, waker, thread: Some(thread), workers, orders })
+    }
+
+    /// Accepts at another place as well.
+    pub fn listen(&self, bound: Bound) {
+        self.order(Order::Open(bound));
+    }
+
+    /// Accepts at one place no more. Who came that way stays.
+    pub fn leave(&self, address: &ListenAddress) {
+        self.order(Order::Close(address.clone()));
+    }
+
+    /// Connections to a raw port go elsewhere from now on.
+    pub fn redirect(&self, address: SocketAddr, take: TakeRaw) {
+        self.order(Order::Redirect(address, take));
+    }
+
+    /// From now on there may be so many connections of every kind.
+    pub fn set_max_connections(&self, most: u64) {
+        self.order(Order::Limit(most));
+    }
+
+    fn order(&self, order: Order) {
+        // Both fail only if the thread is gone; then nobody accepts anything. Orders are few: they come from an operator's changes.
+        let _ = self.orders.send(order);
+        let _ = self.waker.wake();
     }
 
     /// Accepts nobody any more; who is inside stays.

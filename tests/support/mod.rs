@@ -90,6 +90,18 @@ impl Server {
         assert!(until(Duration::from_secs(30), ready), "not ready; log:\n{}", self.log());
     }
 
+    /// Writes another configuration in place of the one the server began with.
+    pub fn rewrite(&self, server: &str, mounts: &str) {
+        let listen = if server.contains("listen =") { String::new() } else { format!("listen = [\"127.0.0.1:{}\"]\n", self.port) };
+        fs::write(self.dir.join("flumen.toml"), format!("[server]\n{listen}{server}\n{mounts}")).expect("a configuration");
+    }
+
+    /// Runs `flumen WORD` against this server; its exit code and what it printed, on either stream.
+    pub fn tell(&self, word: &str) -> (Option<i32>, String) {
+        let out = Command::new(env!("CARGO_BIN_EXE_flumen")).args([word, "--url", &self.url("")]).output().expect("flumen runs");
+        (out.status.code(), String::from_utf8_lossy(&out.stdout).into_owned() + &String::from_utf8_lossy(&out.stderr))
+    }
+
     pub fn log(&self) -> String {
         fs::read_to_string(self.dir.join("log")).unwrap_or_default()
     }
