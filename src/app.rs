@@ -14,24 +14,28 @@ use std::time::{Duration, SystemTime};
 use actix_rt::Arbiter;
 use actix_web::web::Data;
 use tokio::signal::unix::{SignalKind, signal};
+use tracing_appender::non_blocking::{ErrorCounter, WorkerGuard};
 
 use crate::admin::{self, operate};
 use crate::cli;
 use crate::config::{self, Config, ConfigErrors, Environment, LogFormat};
 use crate::delivery::{self, http::Desk};
+use crate::door::Door;
 use crate::door::acceptor::DoorCounters;
 use crate::door::bound::Bound;
-use crate::door::Door;
 use crate::engine::crew::{Clock, Crew};
 use crate::engine::inbox::Command;
 use crate::fanout::departure::Departure;
 use crate::ingest;
+use crate::journal::{self, Journal};
 use crate::metrics;
-use crate::mount::Registry;
+use crate::mount::{Registry, Witnesses};
 use crate::supervisor::Stop;
+use crate::webhook::Webhooks;
 
 mod ask;
 mod house;
+mod service;
 mod status;
 
 use house::{House, Load, Reloads};
@@ -40,6 +44,8 @@ use house::{House, Load, Reloads};
 const DRAIN_MOST: Duration = Duration::from_secs(10);
 /// The longest that pipelines are given to stop, all together.
 const STOP_MOST: Duration = Duration::from_secs(5);
+/// The longest that the last lines of the access log may take.
+const LOG_MOST: Duration = Duration::from_secs(1);
 /// How often it is looked whether everybody has left.
 const DRAIN_LOOK: Duration = Duration::from_millis(20);
 
@@ -50,6 +56,13 @@ pub enum StartError {
     #[error("cannot listen on {address}: {cause}")]
     Listen {
         address: String,
+        #[source]
+        cause: io::Error,
+    },
+    /// The access log cannot be opened.
+    #[error("cannot open the access log {}: {cause}", .path.shown())]
+    AccessLog {
+        path: config::Access,
         #[source]
         cause: io::Error,
     },
@@ -96,9 +109,7 @@ fn obey(command: cli::Command) -> Result<(), StartError> {
             let source = located(config);
             serve(Arc::new(move || from_file(&source)))
         }
-        cli::Command::Launch(launch) => {
-            serve(Arc::new(move || load(|environment| config::launch(&launch, environment, &check_pipeline))))
-        }
+        cli::Command::Launch(launch) => serve(Arc::new(move || load(|environment| config::launch(&launch, environment, &check_pipeline)))),
         cli::Command::Check { config } => {
             let costs = config::Costs {
                 listener_bytes: LISTENER_BYTES,
@@ -138,9 +149,10 @@ fn print(text: &str) -> Result<(), StartError> {
 }
 
 /// Log lines go to stderr, by way of a thread of their own.
-fn start_log(format: LogFormat) -> tracing_appender::non_blocking::WorkerGuard {
+fn start_log(format: LogFormat) -> (WorkerGuard, ErrorCounter) {
     let (writer, guard) =
         tracing_appender::non_blocking::NonBlockingBuilder::default().buffered_lines_limit(LOG_LINES_MOST).lossy(true).finish(io::stderr());
+    let dropped = writer.error_counter();
     let terminal = io::IsTerminal::is_terminal(&io::stderr());
     let filter = tracing_subscriber::EnvFilter::builder()
         .with_env_var("FLUMEN_LOG")
@@ -157,7 +169,18 @@ fn start_log(format: LogFormat) -> tracing_appender::non_blocking::WorkerGuard {
     } else {
         builder.init();
     }
-    guard
+    (guard, dropped)
+}
+
+/// Where the access log goes.
+fn access_log(log: &config::Log) -> journal::Settings {
+    let sink = match &log.access {
+        config::Access::Auto if io::IsTerminal::is_terminal(&io::stdout()) => journal::Sink::None,
+        config::Access::Auto | config::Access::Stdout => journal::Sink::Stdout,
+        config::Access::None => journal::Sink::None,
+        config::Access::File(path) => journal::Sink::File(path.clone()),
+    };
+    journal::Settings { sink, form: log.access_format }
 }
 
 /// Runs a server until it is told to stop.
@@ -171,24 +194,29 @@ fn serve(load: Load) -> Result<(), StartError> {
             loaded = actix_rt::task::spawn_blocking(move || first()) => loaded.map_err(io::Error::other)??,
             () = signals.stop() => return Ok(()),
         };
-        let _log = start_log(config.log);
+        let (_log, dropped) = start_log(config.log.format);
         raise_descriptor_limit();
         tracing::info!(version = env!("CARGO_PKG_VERSION"), configuration = %config.origin, mounts = config.mounts.len(), "flumen starts");
         for warning in config::warnings(&config) {
             tracing::warn!("{warning}");
         }
-        open_house(config, load, signals).await
+        open_house(config, load, signals, dropped).await
     });
     // Dropped, it would wait without a bound for every thread in which an element blocks. They end with the process.
     std::mem::forget(system);
     served
 }
 
-async fn open_house(config: Config, load: Load, mut signals: Signals) -> Result<(), StartError> {
+async fn open_house(config: Config, load: Load, mut signals: Signals, events: ErrorCounter) -> Result<(), StartError> {
+    let access = access_log(&config.log);
+    let journal = Journal::start(&access).map_err(|cause| StartError::AccessLog { path: config.log.access.clone(), cause })?;
+    let webhooks = Arc::new(Webhooks::default());
+    webhooks.settle(&config.webhooks)?;
     let clock = Clock::default();
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let crew = Crew::start(if config.shards == 0 { cores } else { config.shards }, clock)?;
-    let registry = Arc::new(Registry::new(Arc::clone(&crew), config.max_listeners));
+    let witnesses = Witnesses { journal: Arc::clone(&journal), webhooks };
+    let registry = Arc::new(Registry::new(Arc::clone(&crew), config.max_listeners).with_witnesses(witnesses));
     let arbiter = Arbiter::new();
     for settings in &config.mounts {
         registry.open(settings.clone(), &arbiter.handle()).map_err(io::Error::other)?;
@@ -220,34 +248,50 @@ async fn open_house(config: Config, load: Load, mut signals: Signals) -> Result<
         door: Arc::clone(&doormen),
         started_at,
         reload: Arc::clone(&reload),
+        events: Some(events),
     });
+    let written = Data::from(Arc::clone(&journal));
     let last = delivery::http::routes(&desk);
     let seats = Arc::clone(registry.places());
     let door = Door::open(&config.door, bound, doormen, clock, Box::new(move || seats.taken()), move |config| {
-        config.app_data(looked_at.clone()).app_data(measured.clone());
+        config.app_data(looked_at.clone()).app_data(measured.clone()).app_data(written.clone());
         admin::routes(config);
         metrics::routes(config);
         last(config);
     })?;
     let arbiter_handle = arbiter.handle();
-    let mut house =
-        House { config, registry: Arc::clone(&registry), crew: Arc::clone(&crew), arbiter: arbiter_handle, door, keepers: HashMap::new(), reload };
+    let mut house = House {
+        config,
+        registry: Arc::clone(&registry),
+        crew: Arc::clone(&crew),
+        arbiter: arbiter_handle,
+        door,
+        keepers: HashMap::new(),
+        reload,
+    };
     house.config.mounts.clone().iter().for_each(|mount| house.keep(mount));
 
     let mut reloads = Reloads::new(load);
+    service::ready();
+    service::feed_watchdog(&crew);
     loop {
         tokio::select! {
             told = signals.next() => match told {
                 Told::Stop => break,
-                Told::Reload => reloads.ask(None),
+                Told::Reload => {
+                    refresh(&journal);
+                    reloads.ask(None);
+                }
             },
             Some(order) = told.recv() => house.obey(order, &mut reloads),
             loaded = reloads.read() => {
                 let outcome = house.reloaded(loaded);
                 reloads.answer(&outcome);
+                service::ready();
             }
         }
     }
+    service::stopping();
     tracing::info!("stopping: listeners are sent what is queued for them");
     house.drain();
     let drained = tokio::time::timeout(DRAIN_MOST, async {
@@ -274,8 +318,14 @@ async fn open_house(config: Config, load: Load, mut signals: Signals) -> Result<
         () = signals.stop() => tracing::warn!("told twice: stopping at once"),
     }
     crew.stop();
+    journal.finish(LOG_MOST);
     tracing::info!("stopped");
     Ok(())
+}
+
+/// What HUP asks for beside a new configuration: files that somebody has replaced are opened again.
+fn refresh(journal: &Journal) {
+    journal.reopen();
 }
 
 struct Signals {

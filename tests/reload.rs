@@ -117,7 +117,7 @@ fn a_bad_configuration_changes_nothing_and_says_why() {
     let (status, answer) = reload(&server);
     assert_eq!((status, answer["errors"].as_array().map(Vec::len)), (422, Some(2)), "{answer}");
     let fault = &answer["errors"][0];
-    assert!(fault["place"].as_str().is_some_and(|place| place.ends_with("flumen.toml:7")), "{answer}");
+    assert!(fault["place"].as_str().is_some_and(|place| place.ends_with("flumen.toml:10")), "{answer}");
     assert_eq!((&fault["key"], &fault["value"]), (&Value::from("mount[0].burst"), &Value::from("\"5 parsecs\"")));
     let (code, said) = server.tell("reload");
     assert!(code == Some(1) && said.contains("mount[0].colour") && said.contains("5 parsecs"), "{code:?} {said}");
@@ -235,7 +235,8 @@ fn sockets_are_opened_and_closed_and_a_taken_one_refuses_it_all() {
     let server = Server::start(MP3);
     let mut listener = server.listen("/radio.mp3");
     let (first, new, raw) = (server.port, free_port(), free_port());
-    let listen = |ports: &[u16]| format!("listen = [{}]", ports.iter().map(|port| format!("\"127.0.0.1:{port}\"")).collect::<Vec<_>>().join(", "));
+    let listen =
+        |ports: &[u16]| format!("listen = [{}]", ports.iter().map(|port| format!("\"127.0.0.1:{port}\"")).collect::<Vec<_>>().join(", "));
     let raw_port = format!("tcp = [\"127.0.0.1:{raw}\"]\n");
     server.rewrite(&listen(&[first, new]), &format!("{MP3}{raw_port}"));
     let answer = reloaded(&server);
@@ -256,7 +257,10 @@ fn sockets_are_opened_and_closed_and_a_taken_one_refuses_it_all() {
     let other = MP3.replace("/radio.mp3", "/other.mp3");
     server.rewrite(&listen(&[first]), &format!("{MP3}{other}{raw_port}"));
     let answer = reloaded(&server);
-    assert_eq!((&answer["closed"], &answer["opened"]), (&Value::from(vec![format!("127.0.0.1:{new}")]), &Value::from(Vec::<String>::new())));
+    assert_eq!(
+        (&answer["closed"], &answer["opened"]),
+        (&Value::from(vec![format!("127.0.0.1:{new}")]), &Value::from(Vec::<String>::new()))
+    );
     assert!(until(SECOND * 5, || TcpStream::connect(("127.0.0.1", new)).is_err()), "nobody accepts there");
     server.await_ready();
     let _other = TcpStream::connect(("127.0.0.1", raw)).expect("somebody accepts");
@@ -277,7 +281,8 @@ fn sockets_are_opened_and_closed_and_a_taken_one_refuses_it_all() {
 #[test]
 fn what_needs_a_restart_is_said_every_time() {
     let server = Server::start(MP3);
-    server.rewrite("shards = 3\nheader_timeout = \"9s\"\nmax_listeners = 7", &format!("[log]\nformat = \"json\"\n{MP3}"));
+    server
+        .rewrite("shards = 3\nheader_timeout = \"9s\"\nmax_listeners = 7", &format!("[log]\nformat = \"json\"\naccess = \"none\"\n{MP3}"));
     for settings in [vec!["server.max_listeners"], vec![]] {
         let answer = reloaded(&server);
         let again = Value::from(vec!["log.format", "server.header_timeout", "server.shards"]);
@@ -325,7 +330,8 @@ fn a_source_is_stopped_started_and_restarted_by_an_operator_and_by_nobody_else()
     assert!(until(SECOND * 5, || server.metric("flumen_source_restarts_total", &["/radio.mp3"]) > restarts) && until(SECOND * 10, up));
     listener.read(20_000);
     assert_eq!((act("pushed", "start"), act("none", "start"), act("radio.mp3", "explode")), (409, 404, 405));
-    let foreign = server.ask("POST /api/v1/mounts/radio.mp3/source/stop HTTP/1.1\r\nHost: x.example\r\nConnection: close\r\nContent-Length: 0\r\n\r\n");
+    let foreign = server
+        .ask("POST /api/v1/mounts/radio.mp3/source/stop HTTP/1.1\r\nHost: x.example\r\nConnection: close\r\nContent-Length: 0\r\n\r\n");
     assert!(foreign.contains(" 403 "), "{foreign}");
     assert!(foreign.contains("error") && up());
     for part in ["source stop", "source restart", "127.0.0.1", "an operator acts", "not allowed"] {

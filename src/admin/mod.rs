@@ -46,6 +46,11 @@ pub struct House {
     pub orders: tokio::sync::mpsc::Sender<operate::Order>,
 }
 
+/// Whether every sending thread turns, or sleeps and wakes when spoken to.
+pub async fn alive(crew: &crate::engine::crew::Crew) -> bool {
+    shards::stuck(crew).await.is_empty()
+}
+
 /// The name and version that the server goes by.
 pub const SERVER: &str = concat!("flumen ", env!("CARGO_PKG_VERSION"));
 

@@ -31,7 +31,8 @@ use crate::supervisor::{Keeper, Restart, Start, Stop};
 use crate::units::MountPath;
 
 /// Keys outside of the mounts that hold without a new start. All others need one.
-const LIVE: [&str; 3] = ["server.listen", "server.max_listeners", "server.max_connections"];
+const LIVE: [&str; 7] =
+    ["server.listen", "server.max_listeners", "server.max_connections", "log.access", "log.access_format", "webhook.url", "webhook.events"];
 
 /// Errors of one configuration that are logged; the answer has all of them.
 const ERRORS_LOGGED: usize = 20;
@@ -144,8 +145,9 @@ impl House {
     fn apply(&mut self, new: Config) -> Result<Reloaded, NotReloaded> {
         let difference = config::difference(&self.config, &new);
         let mut done = Reloaded { warnings: config::warnings(&new), ..Reloaded::default() };
-        // Sockets first: they are the only thing that can be refused.
+        // What can be refused comes first: sockets, and files.
         let bound = self.bind(&new)?;
+        self.open_log(&new)?;
 
         for path in difference.removed {
             self.registry.close(path.as_str());
@@ -172,11 +174,22 @@ impl House {
         self.move_sockets(&new, bound, &mut done);
         self.registry.places().set_most(Some(new.max_listeners));
         self.door.set_max_connections(new.door.max_connections);
+        if let Err(error) = self.registry.witnesses().webhooks.settle(&new.webhooks) {
+            done.warnings.push(format!("a webhook cannot be told of anything: {error}"));
+        }
         (done.settings, done.needs_restart) = difference.sections.into_iter().partition(|key| LIVE.contains(&key.as_str()));
         // What needs a new start is what it was, and is said again next time.
         let door = door::Settings { listen: new.door.listen, max_connections: new.door.max_connections, ..self.config.door.clone() };
-        self.config =
-            Config { mounts: new.mounts, max_listeners: new.max_listeners, door, origin: new.origin, ..self.config.clone() };
+        let log = config::Log { format: self.config.log.format, ..new.log };
+        self.config = Config {
+            mounts: new.mounts,
+            max_listeners: new.max_listeners,
+            door,
+            log,
+            webhooks: new.webhooks,
+            origin: new.origin,
+            ..self.config.clone()
+        };
         Ok(done)
     }
 
@@ -195,6 +208,23 @@ impl House {
             }
         }
         true
+    }
+
+    /// The access log goes where the new configuration says.
+    fn open_log(&self, new: &Config) -> Result<(), NotReloaded> {
+        if (&new.log.access, new.log.access_format) == (&self.config.log.access, self.config.log.access_format) {
+            return Ok(());
+        }
+        self.registry.witnesses().journal.redirect(&super::access_log(&new.log)).map_err(|cause| NotReloaded {
+            error: format!("cannot open the access log {}: {cause}; nothing has changed", new.log.access.shown()),
+            errors: vec![Fault {
+                place: new.origin.to_string(),
+                key: "log.access".to_owned(),
+                value: new.log.access.shown(),
+                problem: cause.to_string(),
+                remedy: "name a file that flumen may write, in a folder that is there".to_owned(),
+            }],
+        })
     }
 
     /// Binds what only the new configuration has.
@@ -289,6 +319,7 @@ impl Reloads {
             return;
         }
         self.asked.extend(reply);
+        super::service::reloading();
         let load = Arc::clone(&self.load);
         self.reading = Some(actix_rt::task::spawn_blocking(move || load()));
     }

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::{Config, LogFormat, mount};
+use super::{Config, LogFormat, mount, reports};
 use crate::engine::socket::SEND_BUFFER_MOST;
 use crate::ingest::framing::HELD_MOST;
 use crate::mount::Settings;
@@ -48,7 +48,15 @@ pub(super) fn describe_settings(out: &mut String, config: &Config) {
     entry(out, "header_timeout", quoted(&format_duration(config.door.header_timeout)));
     entry(out, "max_header_size", quoted(&exact(config.door.max_header_size)));
     out.push_str("\n[log]\n");
-    entry(out, "format", quoted(label(&LogFormat::WORDS, config.log)));
+    entry(out, "format", quoted(label(&LogFormat::WORDS, config.log.format)));
+    entry(out, "access", quoted(&config.log.access.shown()));
+    entry(out, "access_format", quoted(label(&reports::ACCESS_FORMATS, config.log.access_format)));
+    for hook in &config.webhooks {
+        out.push_str("\n[[webhook]]\n");
+        entry(out, "url", quoted(&hook.url));
+        let events: Vec<_> = hook.events.iter().map(|kind| quoted(kind.label())).collect();
+        entry(out, "events", format_args!("[{}]", events.join(", ")));
+    }
 }
 
 /// One mount.

@@ -70,7 +70,7 @@ fn keys(text: &str) -> BTreeMap<String, Vec<&str>> {
 fn changed_keys(old: &str, new: &str) -> Vec<String> {
     let (old, new) = (keys(old), keys(new));
     let gone = old.keys().filter(|key| !new.contains_key(*key));
-    let other = new.iter().filter(|(key, value)| old.get(*key) != Some(value)).map(|(key, _)| key);
+    let other = new.iter().filter(|(key, value)| old.get(*key) != Some(*value)).map(|(key, _)| key);
     let mut changed: Vec<_> = gone.chain(other).cloned().collect();
     changed.sort();
     changed
@@ -85,7 +85,8 @@ mod tests {
     fn config(name: &str, text: &str) -> Config {
         let path = std::env::temp_dir().join(format!("flumen-difference-{}-{name}.toml", std::process::id()));
         std::fs::write(&path, text).expect("written");
-        let config = load(&Source::File(path.clone()), &Environment::from([("PATH", "")]), &|_| Ok(())).unwrap_or_else(|errors| panic!("{errors}"));
+        let config =
+            load(&Source::File(path.clone()), &Environment::from([("PATH", "")]), &|_| Ok(())).unwrap_or_else(|errors| panic!("{errors}"));
         std::fs::remove_file(path).expect("removed");
         config
     }
@@ -169,7 +170,14 @@ mod tests {
         known.sort_unstable();
         walked.sort_unstable();
         assert_eq!(walked, known, "each key of the server is walked here");
-        assert_eq!(difference(&base, &config("server", "[log]\nformat = \"json\"\n")).sections, ["log.format"]);
+        for (text, keys) in [
+            ("[log]\nformat = \"json\"\n", &["log.format"] as &[_]),
+            ("[log]\naccess = \"/a\"\n", &["log.access"]),
+            ("[log]\naccess_format = \"json\"\n", &["log.access_format"]),
+            ("[[webhook]]\nurl = \"http://a/\"\n", &["webhook.events", "webhook.url"]),
+        ] {
+            assert_eq!(difference(&base, &config("server", text)).sections, keys, "{text}");
+        }
     }
 
     #[test]

@@ -75,7 +75,7 @@ fn overlay_variable(name: &str, path: &str, value: &OsStr, tree: &mut Table) -> 
 fn single_underscore(path: &str) -> Result<(), Refusal> {
     const OFTEN: [(&str, &[&str]); 3] = [
         ("server_", &["listen", "shards", "max_listeners", "max_connections", "header_timeout", "max_header_size"]),
-        ("log_", &["format"]),
+        ("log_", &["format", "access", "access_format"]),
         ("mount_defaults_", &["burst", "keep", "sync", "soft_limit", "hard_limit", "ring_max", "max_listeners"]),
     ];
     for (section, keys) in OFTEN {

@@ -17,6 +17,7 @@ mod environment;
 mod error;
 mod mount;
 mod reader;
+mod reports;
 mod secret;
 mod server;
 mod source;
@@ -32,6 +33,7 @@ use std::path::PathBuf;
 use crate::door::{self, ListenAddress};
 use crate::mount as mounts;
 use crate::units::MountPath;
+use crate::webhook;
 use address::{Claim, Claims};
 use reader::Reader;
 use tree::{Node, Table};
@@ -40,6 +42,7 @@ pub use describe::{Costs, describe, socket_buffer_max};
 pub use difference::{Difference, difference};
 pub use environment::Environment;
 pub use error::{ConfigError, ConfigErrors, Place};
+pub use reports::{Access, Log};
 pub use source::{DEMO, Source, locate};
 
 /// Everything the server is told, checked.
@@ -51,8 +54,10 @@ pub struct Config {
     pub max_listeners: u64,
     /// The door's settings.
     pub door: door::Settings,
-    /// How log lines are written.
-    pub log: LogFormat,
+    /// What is logged, how, and where.
+    pub log: Log,
+    /// Who is told of what happens.
+    pub webhooks: Vec<webhook::Settings>,
     /// The mounts, in the order written.
     pub mounts: Vec<mounts::Settings>,
     /// Where all this comes from.
@@ -153,15 +158,17 @@ fn checked(
     let mut root = Reader::new("", place.clone(), tree, &mut errors);
     let sections = ["server", "log", "mount_defaults"].map(|name| root.take_table(name).unwrap_or_else(|| (place.clone(), Table::new())));
     let tables = root.take_tables("mount");
-    root.finish(&["admin", "push", "webhook"]);
+    let webhooks = root.take_tables("webhook");
+    root.finish(&["admin", "push"]);
     let [server, log, mut defaults] = sections;
 
     let mut reader = Reader::new("server", server.0, server.1, &mut errors);
     let server = server::read(&mut reader);
     reader.finish(server::LATER);
     let mut reader = Reader::new("log", log.0, log.1, &mut errors);
-    let log = server::read_log(&mut reader);
-    reader.finish(server::LOG_LATER);
+    let log = reports::read_log(&mut reader);
+    reader.finish(reports::LOG_LATER);
+    let webhooks = reports::read_webhooks(webhooks, &mut errors);
 
     let mut claims = Claims::default();
     for (i, claim) in server.claims.into_iter().enumerate() {
@@ -172,7 +179,7 @@ fn checked(
     if !errors.is_empty() {
         return Err(ConfigErrors::new(errors));
     }
-    Ok(Config { shards: server.shards, max_listeners: server.max_listeners, door: server.door, log, mounts, origin })
+    Ok(Config { shards: server.shards, max_listeners: server.max_listeners, door: server.door, log, webhooks, mounts, origin })
 }
 
 /// What is allowed and hardly meant.

@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use self::judging::to_the_oldest_keyframe;
 use self::rotation::halved;
-use super::broadcast::{Broadcast, Obituary, Rules};
+use super::broadcast::{Broadcast, Newcomer, Obituary, Rules};
 use super::listener::Listener;
 use super::pace::{Pace, Rotor};
 use super::socket::{Discarded, Wire};
@@ -88,6 +88,7 @@ pub(super) struct Audience<W> {
     ready: Vec<Place>,
     readable: Vec<Place>,
     departed: Vec<Obituary>,
+    joined: Vec<Newcomer>,
     window: Duration,
     /// The furthest that anybody was behind, as far as the present sweep has come.
     lag_seen: Duration,
@@ -123,6 +124,7 @@ impl<W: Wire> Audience<W> {
             ready: Vec::new(),
             readable: Vec::new(),
             departed: Vec::new(),
+            joined: Vec::new(),
             send_calls: 0,
             sent_bytes: 0,
         }

@@ -118,6 +118,25 @@ impl Broadcast {
 pub trait Reports: Send + Sync + fmt::Debug {
     /// These listeners have left; their sockets are closed.
     fn departed(&self, gone: Vec<Obituary>);
+
+    /// Whether anybody wants to know who joins.
+    fn wants_joins(&self) -> bool {
+        false
+    }
+
+    /// These listeners have joined. Told only if that is wanted, and before anything else is told of them.
+    fn joined(&self, _: Vec<Newcomer>) {}
+}
+
+/// Somebody who has just joined.
+#[derive(Clone, Debug)]
+pub struct Newcomer {
+    /// Who.
+    pub id: ListenerId,
+    /// From where.
+    pub peer: Peer,
+    /// What it says it is.
+    pub user_agent: Box<str>,
 }
 
 /// Who is at the other end.
@@ -127,6 +146,16 @@ pub enum Peer {
     Inet(SocketAddr),
     /// A process on this machine.
     Unix,
+}
+
+impl Peer {
+    /// The address without its port, or `unix`.
+    pub fn host(&self) -> String {
+        match self {
+            Self::Inet(address) => address.ip().to_string(),
+            Self::Unix => self.to_string(),
+        }
+    }
 }
 
 impl fmt::Display for Peer {

@@ -50,7 +50,9 @@ impl<const N: usize> Histogram<N> {
 
     /// Takes over what another one holds.
     pub fn absorb(&self, other: &Self) {
-        for (mine, theirs) in self.counts.iter().zip(&other.counts).chain([(&self.beyond, &other.beyond), (&self.sum_micros, &other.sum_micros)]) {
+        for (mine, theirs) in
+            self.counts.iter().zip(&other.counts).chain([(&self.beyond, &other.beyond), (&self.sum_micros, &other.sum_micros)])
+        {
             add(mine, read(theirs));
         }
     }

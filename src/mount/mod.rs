@@ -25,7 +25,7 @@ pub use actor::Mount;
 pub use closing::Closing;
 pub use gate::{Delivery, Gate, GateError};
 pub use handle::{Handle, SourceCounters, Status};
-pub use registry::{OpenError, Registry};
+pub use registry::{OpenError, Registry, Witnesses};
 
 /// What people are told of a mount.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

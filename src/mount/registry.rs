@@ -23,7 +23,9 @@ use crate::engine::crew::Crew;
 use crate::engine::inbox::Command;
 use crate::fanout::departure::Refusal;
 use crate::fanout::stats::{Histogram, HistogramView, SESSION_BOUNDS, add};
+use crate::journal::Journal;
 use crate::units::{ListenerId, MountPath};
+use crate::webhook::Webhooks;
 
 /// A mount and its actor.
 #[derive(Clone, Debug)]
@@ -53,7 +55,7 @@ pub enum OpenError {
 #[derive(Debug)]
 struct Departed {
     closing: Vec<Arc<MountCounters>>,
-    sessions: Histogram<{ SESSION_BOUNDS.len() }>,
+    sessions: Histogram<8>,
 }
 
 /// All mounts.
@@ -68,6 +70,22 @@ pub struct Registry {
     unknown: Refusals,
     last_listener: AtomicU64,
     draining: AtomicBool,
+    witnesses: Witnesses,
+}
+
+/// Who is told of what happens to mounts and their listeners.
+#[derive(Clone, Debug)]
+pub struct Witnesses {
+    /// The access log.
+    pub journal: Arc<Journal>,
+    /// Programs elsewhere.
+    pub webhooks: Arc<Webhooks>,
+}
+
+impl Default for Witnesses {
+    fn default() -> Self {
+        Self { journal: Journal::off(), webhooks: Arc::default() }
+    }
 }
 
 impl Registry {
@@ -82,7 +100,18 @@ impl Registry {
             unknown: Refusals::default(),
             last_listener: AtomicU64::new(0),
             draining: AtomicBool::new(false),
+            witnesses: Witnesses::default(),
         }
+    }
+
+    /// The same, with somebody who is told. Before the first mount is opened.
+    pub fn with_witnesses(self, witnesses: Witnesses) -> Self {
+        Self { witnesses, ..self }
+    }
+
+    /// Who is told of what happens.
+    pub fn witnesses(&self) -> &Witnesses {
+        &self.witnesses
     }
 
     /// Opens a mount, its actor running on this arbiter.
@@ -92,12 +121,12 @@ impl Registry {
     pub fn open(&self, settings: Settings, arbiter: &ArbiterHandle) -> Result<Entry, OpenError> {
         let Place::Vacant(place) = self.mounts.entry(settings.path.clone()) else { return Err(OpenError::Taken) };
         let slot = self.slots.take().ok_or(OpenError::Full)?;
-        let post = Arc::new(Post::default());
+        let post = Arc::new(Post::new(Arc::clone(&self.witnesses.webhooks)));
         let reports = Arc::clone(&post);
         let broadcast = Broadcast::new(slot, settings.path.clone(), &self.crew.alarms(), settings.rules.clone(), reports);
         let handle = Arc::new(Handle::new(settings, Arc::new(broadcast), self.crew.clock()));
-        let (theirs, crew) = (Arc::clone(&handle), Arc::clone(&self.crew));
-        let actor = Supervisor::start_in_arbiter(arbiter, move |_| Mount::new(theirs, crew));
+        let (theirs, crew, witnesses) = (Arc::clone(&handle), Arc::clone(&self.crew), self.witnesses.clone());
+        let actor = Supervisor::start_in_arbiter(arbiter, move |_| Mount::new(theirs, crew, witnesses));
         post.deliver_to(&actor);
         let entry = Entry { handle, actor, refusals: Arc::default(), arbiter: arbiter.clone() };
         place.insert(entry.clone());

@@ -58,9 +58,14 @@ impl Server {
         fs::create_dir_all(&dir).expect("a directory");
         let config = dir.join("flumen.toml");
         let listen = if server.contains("listen =") { String::new() } else { format!("listen = [\"127.0.0.1:{port}\"]\n") };
+        // What this server logs of its listeners is in its event log, unless a test says otherwise.
+        let log = if mounts.contains("[log]") { "" } else { "[log]\naccess = \"none\"\n" };
         fs::write(
             &config,
-            format!("[server]\n{listen}{}\n{mounts}", server.replace("{port}", &port.to_string()).replace("{dir}", &dir.to_string_lossy())),
+            format!(
+                "[server]\n{listen}{}\n{log}{mounts}",
+                server.replace("{port}", &port.to_string()).replace("{dir}", &dir.to_string_lossy())
+            ),
         )
         .expect("a configuration");
         let log = fs::File::create(dir.join("log")).expect("a log");
@@ -93,7 +98,8 @@ impl Server {
     /// Writes another configuration in place of the one the server began with.
     pub fn rewrite(&self, server: &str, mounts: &str) {
         let listen = if server.contains("listen =") { String::new() } else { format!("listen = [\"127.0.0.1:{}\"]\n", self.port) };
-        fs::write(self.dir.join("flumen.toml"), format!("[server]\n{listen}{server}\n{mounts}")).expect("a configuration");
+        let log = if mounts.contains("[log]") { "" } else { "[log]\naccess = \"none\"\n" };
+        fs::write(self.dir.join("flumen.toml"), format!("[server]\n{listen}{server}\n{log}{mounts}")).expect("a configuration");
     }
 
     /// Runs `flumen WORD` against this server; its exit code and what it printed, on either stream.
