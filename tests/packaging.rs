@@ -52,7 +52,10 @@ fn a_service_manager_is_told_when_it_is_ready_reloads_stops_and_is_alive() {
         .stderr(Stdio::null())
         .spawn()
         .expect("started");
-    let tell = |signal: &str| drop(Command::new("kill").arg(signal).arg(child.id().to_string()).status().expect("kill"));
+    let tell = |signal: &str| {
+        let told = Command::new("kill").arg(signal).arg(child.id().to_string()).status().expect("kill");
+        assert!(told.success());
+    };
     let next = |except: &str| loop {
         let said = heard();
         if !said.contains(except) {

@@ -179,16 +179,16 @@ async fn carry_out<T>(
     }
     let unavailable = |why| {
         audit(request, act, mount, why);
-        Err(problem(StatusCode::SERVICE_UNAVAILABLE, why))
+        problem(StatusCode::SERVICE_UNAVAILABLE, why)
     };
     let (reply, answer) = oneshot::channel();
     if house.orders.try_send(order(reply)).is_err() {
-        return unavailable("too many orders wait, or the server is stopping");
+        return Err(unavailable("too many orders wait, or the server is stopping"));
     }
     match tokio::time::timeout(PATIENCE, answer).await {
         Ok(Ok(answer)) => Ok(answer),
-        Ok(Err(_)) => unavailable("the server is stopping"),
-        Err(_) => unavailable("it takes very long; the log says when it is done"),
+        Ok(Err(_)) => Err(unavailable("the server is stopping")),
+        Err(_) => Err(unavailable("it takes very long; the log says when it is done")),
     }
 }
 

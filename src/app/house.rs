@@ -120,7 +120,7 @@ impl House {
 
     /// Says what has come of a reload, in the log and the metrics.
     pub(super) fn reloaded(&mut self, loaded: Result<Config, StartError>) -> Result<Reloaded, NotReloaded> {
-        let outcome = loaded.map_err(refused).and_then(|config| self.apply(config));
+        let outcome = loaded.map_err(|error| refused(&error)).and_then(|config| self.apply(config));
         self.reload.note(outcome.is_ok(), SystemTime::now());
         match &outcome {
             Ok(done) => {
@@ -275,8 +275,8 @@ impl House {
 }
 
 /// What is told of a configuration that could not be read.
-fn refused(error: StartError) -> NotReloaded {
-    let errors = match &error {
+fn refused(error: &StartError) -> NotReloaded {
+    let errors = match error {
         StartError::Config(errors) => faults(errors),
         _ => Vec::new(),
     };
@@ -381,7 +381,7 @@ mod tests {
         for round in 1..=2 {
             let error = reloads.read().await.expect_err("for the test");
             assert_eq!(reads.load(Ordering::SeqCst), round);
-            reloads.answer(&Err(refused(error)));
+            reloads.answer(&Err(refused(&error)));
         }
         for answer in answers {
             assert!(answer.await.expect("answered").is_err());
