@@ -107,8 +107,9 @@ impl Password {
         match self {
             Self::Plain(password) => password.reveal().as_bytes().ct_eq(given.as_bytes()).into(),
             Self::Bcrypt(hash) => bcrypt::verify(given, hash.reveal()).unwrap_or(false),
-            Self::Argon2(hash) => PasswordHash::new(hash.reveal())
-                .is_ok_and(|hash| Argon2::default().verify_password(given.as_bytes(), &hash).is_ok()),
+            Self::Argon2(hash) => {
+                PasswordHash::new(hash.reveal()).is_ok_and(|hash| Argon2::default().verify_password(given.as_bytes(), &hash).is_ok())
+            }
         }
     }
 

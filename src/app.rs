@@ -5,17 +5,18 @@
 //!   close: nobody is let in · listeners drain · sources stop · shards end
 //! ```
 
+use std::collections::HashMap;
 use std::io::{self, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use actix::prelude::*;
 use actix_rt::Arbiter;
 use actix_web::web::{Data, ServiceConfig};
 use tokio::signal::unix::{SignalKind, signal};
+use tracing_appender::non_blocking::{ErrorCounter, WorkerGuard};
 
-use crate::admin;
+use crate::admin::{self, operate};
 use crate::cli;
 use crate::config::{self, Config, ConfigErrors, Environment, LogFormat};
 use crate::delivery::{self, http::Desk};
@@ -26,16 +27,25 @@ use crate::engine::crew::{Clock, Crew};
 use crate::engine::inbox::Command;
 use crate::fanout::departure::Departure;
 use crate::ingest;
+use crate::journal::{self, Journal};
 use crate::metrics;
-use crate::mount::Registry;
-use crate::supervisor::{Keeper, Puller, Stop};
+use crate::mount::{Registry, Witnesses};
+use crate::supervisor::Stop;
+use crate::webhook::Webhooks;
 
+mod ask;
+mod house;
+mod service;
 mod status;
+
+use house::{House, Load, Reloads};
 
 /// The longest that listeners are given to take what is queued for them when the server stops.
 const DRAIN_MOST: Duration = Duration::from_secs(10);
 /// The longest that pipelines are given to stop, all together.
 const STOP_MOST: Duration = Duration::from_secs(5);
+/// The longest that the last lines of the access log may take.
+const LOG_MOST: Duration = Duration::from_secs(1);
 /// How often it is looked whether everybody has left.
 const DRAIN_LOOK: Duration = Duration::from_millis(20);
 
@@ -49,6 +59,13 @@ pub enum StartError {
         #[source]
         cause: io::Error,
     },
+    /// The access log cannot be opened.
+    #[error("cannot open the access log {}: {cause}", .path.shown())]
+    AccessLog {
+        path: config::Access,
+        #[source]
+        cause: io::Error,
+    },
     /// GStreamer is not there.
     #[error("cannot load GStreamer: {0}")]
     GStreamer(#[from] ingest::InitError),
@@ -58,6 +75,9 @@ pub enum StartError {
     /// A running server was asked and did not answer.
     #[error(transparent)]
     Status(#[from] status::StatusError),
+    /// A running server was asked for something and did not do it.
+    #[error(transparent)]
+    Ask(#[from] ask::AskError),
     /// The system has no thread, descriptor or memory left.
     #[error("cannot start: {0}")]
     System(#[from] io::Error),
@@ -81,19 +101,26 @@ pub fn run(command: cli::Command) -> ExitCode {
 }
 
 fn obey(command: cli::Command) -> Result<(), StartError> {
-    let from_file = |file| load(|environment| config::load(&config::locate(file, environment), environment, &check_pipeline));
+    // Located once: a server goes on with the file it began with, wherever others turn up.
+    let located = |file| config::locate(file, &Environment::of_process());
+    let from_file = |source: &config::Source| load(|environment| config::load(source, environment, &check_pipeline));
     match command {
-        cli::Command::Serve { config } => serve(move || from_file(config)),
-        cli::Command::Launch(launch) => serve(move || load(|environment| config::launch(&launch, environment, &check_pipeline))),
+        cli::Command::Serve { config } => {
+            let source = located(config);
+            serve(Arc::new(move || from_file(&source)))
+        }
+        cli::Command::Launch(launch) => serve(Arc::new(move || load(|environment| config::launch(&launch, environment, &check_pipeline)))),
         cli::Command::Check { config } => {
             let costs = config::Costs {
                 listener_bytes: LISTENER_BYTES,
                 connection_bytes: CONNECTION_BYTES,
                 socket_buffer_max: config::socket_buffer_max(),
             };
-            print(&config::describe(&from_file(config)?, costs))
+            print(&config::describe(&from_file(&located(config))?, costs))
         }
         cli::Command::Status { url } => print(&status::table(&url)?),
+        cli::Command::Reload { url } => print(&ask::reload(&url)?),
+        cli::Command::Drain { url } => print(&ask::drain(&url)?),
     }
 }
 
@@ -122,9 +149,10 @@ fn print(text: &str) -> Result<(), StartError> {
 }
 
 /// Log lines go to stderr, by way of a thread of their own.
-fn start_log(format: LogFormat) -> tracing_appender::non_blocking::WorkerGuard {
+fn start_log(format: LogFormat) -> (WorkerGuard, ErrorCounter) {
     let (writer, guard) =
         tracing_appender::non_blocking::NonBlockingBuilder::default().buffered_lines_limit(LOG_LINES_MOST).lossy(true).finish(io::stderr());
+    let dropped = writer.error_counter();
     let terminal = io::IsTerminal::is_terminal(&io::stderr());
     let filter = tracing_subscriber::EnvFilter::builder()
         .with_env_var("FLUMEN_LOG")
@@ -141,54 +169,72 @@ fn start_log(format: LogFormat) -> tracing_appender::non_blocking::WorkerGuard {
     } else {
         builder.init();
     }
-    guard
+    (guard, dropped)
+}
+
+/// Where the access log goes.
+fn access_log(log: &config::Log) -> journal::Settings {
+    let sink = match &log.access {
+        config::Access::Auto if io::IsTerminal::is_terminal(&io::stdout()) => journal::Sink::None,
+        config::Access::Auto | config::Access::Stdout => journal::Sink::Stdout,
+        config::Access::None => journal::Sink::None,
+        config::Access::File(path) => journal::Sink::File(path.clone()),
+    };
+    journal::Settings { sink, form: log.access_format }
 }
 
 /// Runs a server until it is told to stop.
-fn serve(load: impl FnOnce() -> Result<Config, StartError> + Send + 'static) -> Result<(), StartError> {
+fn serve(load: Load) -> Result<(), StartError> {
     let system = actix_rt::System::new();
     let served = system.block_on(async {
         // Before all that takes time: a signal that nobody minds ends the process.
         let mut signals = Signals::new()?;
+        let first = Arc::clone(&load);
         let config = tokio::select! {
-            loaded = actix_rt::task::spawn_blocking(load) => loaded.map_err(io::Error::other)??,
+            loaded = actix_rt::task::spawn_blocking(move || first()) => loaded.map_err(io::Error::other)??,
             () = signals.stop() => return Ok(()),
         };
-        let _log = start_log(config.log);
+        let (_log, dropped) = start_log(config.log.format);
         raise_descriptor_limit();
         tracing::info!(version = env!("CARGO_PKG_VERSION"), configuration = %config.origin, mounts = config.mounts.len(), "flumen starts");
         for warning in config::warnings(&config) {
             tracing::warn!("{warning}");
         }
-        open_house(config, signals).await
+        open_house(config, load, signals, dropped).await
     });
     // Dropped, it would wait without a bound for every thread in which an element blocks. They end with the process.
     std::mem::forget(system);
     served
 }
 
-async fn open_house(config: Config, mut signals: Signals) -> Result<(), StartError> {
+async fn open_house(config: Config, load: Load, mut signals: Signals, events: ErrorCounter) -> Result<(), StartError> {
+    let access = access_log(&config.log);
+    let journal = Journal::start(&access).map_err(|cause| StartError::AccessLog { path: config.log.access.clone(), cause })?;
+    let webhooks = Arc::new(Webhooks::default());
+    webhooks.settle(&config.webhooks)?;
     let clock = Clock::default();
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let crew = Crew::start(if config.shards == 0 { cores } else { config.shards }, clock)?;
-    let registry = Arc::new(Registry::new(Arc::clone(&crew), config.max_listeners));
+    let witnesses = Witnesses { journal: Arc::clone(&journal), webhooks };
+    let registry = Arc::new(Registry::new(Arc::clone(&crew), config.max_listeners).with_witnesses(witnesses));
     let arbiter = Arbiter::new();
-    let mounts: Vec<_> = config.mounts.into_iter().map(|settings| registry.open(settings, &arbiter.handle())).collect();
+    for settings in &config.mounts {
+        registry.open(settings.clone(), &arbiter.handle()).map_err(io::Error::other)?;
+    }
 
-    let raw = mounts.iter().flat_map(|entry| &entry.handle.settings.tcp).map(|address| ListenAddress::Inet(*address));
     let shoutcast = config.shoutcast.iter().map(|address| ListenAddress::Inet(*address));
-    let all: Vec<_> = config.door.listen.iter().cloned().chain(raw).chain(shoutcast).collect();
+    let all: Vec<_> = house::addresses(&config).into_iter().chain(shoutcast).collect();
     let mut bound = Vec::new();
     for address in &config.door.listen {
         let socket = Bound::http(address, &all).map_err(|cause| StartError::Listen { address: address.to_string(), cause })?;
         tracing::info!(%address, "listening");
         bound.push(socket);
     }
-    for entry in &mounts {
-        for address in &entry.handle.settings.tcp {
-            let take = delivery::raw::take(&registry, entry);
+    for mount in &config.mounts {
+        for address in &mount.tcp {
+            let take = delivery::raw::take(&registry, &mount.path);
             let socket = Bound::raw(*address, &all, take).map_err(|cause| StartError::Listen { address: address.to_string(), cause })?;
-            tracing::info!(%address, mount = %entry.handle.settings.path, "listening for raw TCP");
+            tracing::info!(%address, mount = %mount.path, "listening for raw TCP");
             bound.push(socket);
         }
     }
@@ -201,39 +247,66 @@ async fn open_house(config: Config, mut signals: Signals) -> Result<(), StartErr
     let doormen = Arc::new(DoorCounters::default());
     let desk = Desk { registry: Arc::clone(&registry), patience: config.door.header_timeout };
     let started_at = SystemTime::now();
-    let house = Data::new(admin::House { registry: Arc::clone(&registry), started_at });
+    let (orders, mut told) = operate::orders();
+    let reload = Arc::new(metrics::ReloadState::loaded_at(started_at));
+    let looked_at = Data::new(admin::House { registry: Arc::clone(&registry), started_at, orders });
     let measured = Data::new(metrics::Measured {
         registry: Arc::clone(&registry),
         door: Arc::clone(&doormen),
         started_at,
-        reload: Arc::new(metrics::ReloadState::loaded_at(started_at)),
+        reload: Arc::clone(&reload),
+        events: Some(events),
     });
+    let written = Data::from(Arc::clone(&journal));
     let last = delivery::http::routes(&desk);
     let shoutcast_mount = config.shoutcast_mount.as_ref().map(ToString::to_string);
     let push = ingest::push::Desk::new(Arc::clone(&registry), config.door.header_timeout, shoutcast_mount);
     let (encoders, greeter) = (ingest::push::routes(&push), ingest::push::greeter(&push));
     let seats = Arc::clone(registry.places());
     let routes = move |config: &mut ServiceConfig| {
-        config.app_data(house.clone()).app_data(measured.clone());
+        config.app_data(looked_at.clone()).app_data(measured.clone()).app_data(written.clone());
         admin::routes(config);
         metrics::routes(config);
         encoders(config);
         last(config);
     };
-    let mut door = Door::open(&config.door, bound, doormen, clock, Box::new(move || seats.taken()), routes, greeter)?;
-    let keepers: Vec<_> =
-        mounts.iter().filter_map(|entry| Some(Keeper::new(entry.clone(), entry.handle.settings.pipeline.as_deref()?).start())).collect();
+    let door = Door::open(&config.door, bound, doormen, clock, Box::new(move || seats.taken()), routes, greeter)?;
+    let arbiter_handle = arbiter.handle();
+    let mut house = House {
+        config,
+        registry: Arc::clone(&registry),
+        crew: Arc::clone(&crew),
+        arbiter: arbiter_handle,
+        door,
+        keepers: HashMap::new(),
+        pullers: HashMap::new(),
+        reload,
+    };
+    house.config.mounts.clone().iter().for_each(|mount| house.keep(mount));
 
-    let pullers: Vec<_> = mounts
-        .iter()
-        .filter(|entry| !entry.handle.settings.relay.is_empty())
-        .map(|entry| Puller::new(entry.clone(), ingest::relay::upstreams(&entry.handle.settings)).start())
-        .collect();
-
-    signals.stop().await;
+    let mut reloads = Reloads::new(load);
+    service::ready();
+    service::feed_watchdog(&crew);
+    loop {
+        tokio::select! {
+            told = signals.next() => match told {
+                Told::Stop => break,
+                Told::Reload => {
+                    refresh(&journal);
+                    reloads.ask(None);
+                }
+            },
+            Some(order) = told.recv() => house.obey(order, &mut reloads),
+            loaded = reloads.read() => {
+                let outcome = house.reloaded(loaded);
+                reloads.answer(&outcome);
+                service::ready();
+            }
+        }
+    }
+    service::stopping();
     tracing::info!("stopping: listeners are sent what is queued for them");
-    registry.drain();
-    crew.tell_all(|| Command::Drain { slot: None, why: Departure::ShuttingDown });
+    house.drain();
     let drained = tokio::time::timeout(DRAIN_MOST, async {
         while registry.places().taken() > 0 {
             tokio::time::sleep(DRAIN_LOOK).await;
@@ -244,9 +317,9 @@ async fn open_house(config: Config, mut signals: Signals) -> Result<(), StartErr
         () = signals.stop() => tracing::warn!("told twice: stopping at once"),
     }
     crew.tell_all(|| Command::Clear { why: Departure::ShuttingDown });
-    door.close();
-    pullers.iter().for_each(|puller| puller.do_send(Stop));
-    let stopping: Vec<_> = keepers.into_iter().map(|keeper| actix_rt::spawn(keeper.send(Stop))).collect();
+    house.door.close();
+    house.pullers.values().for_each(|puller| puller.do_send(Stop));
+    let stopping: Vec<_> = house.keepers.into_values().map(|keeper| actix_rt::spawn(keeper.send(Stop))).collect();
     let stopped = tokio::time::timeout(STOP_MOST, async {
         for one in stopping {
             let _ = one.await; // a panic in an element's stop: we are leaving anyway
@@ -259,8 +332,14 @@ async fn open_house(config: Config, mut signals: Signals) -> Result<(), StartErr
         () = signals.stop() => tracing::warn!("told twice: stopping at once"),
     }
     crew.stop();
+    journal.finish(LOG_MOST);
     tracing::info!("stopped");
     Ok(())
+}
+
+/// What HUP asks for beside a new configuration: files that somebody has replaced are opened again.
+fn refresh(journal: &Journal) {
+    journal.reopen();
 }
 
 struct Signals {
@@ -278,16 +357,26 @@ impl Signals {
         })
     }
 
-    /// Waits until the server is told to stop.
-    async fn stop(&mut self) {
-        loop {
-            tokio::select! {
-                _ = self.terminate.recv() => return,
-                _ = self.interrupt.recv() => return,
-                _ = self.hang_up.recv() => tracing::warn!("HUP: this version cannot reload; nothing has changed"),
-            }
+    /// Waits until the server is told something.
+    async fn next(&mut self) -> Told {
+        tokio::select! {
+            _ = self.terminate.recv() => Told::Stop,
+            _ = self.interrupt.recv() => Told::Stop,
+            _ = self.hang_up.recv() => Told::Reload,
         }
     }
+
+    /// Waits until the server is told to stop. Before it runs and while it stops there is nothing to reload.
+    async fn stop(&mut self) {
+        while self.next().await != Told::Stop {}
+    }
+}
+
+/// What a signal asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Told {
+    Stop,
+    Reload,
 }
 
 /// Each listener needs a descriptor, and the usual soft limit of 1024 is a relic.

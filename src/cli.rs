@@ -29,6 +29,16 @@ pub enum Command {
         /// Where it is, without a slash at the end.
         url: String,
     },
+    /// Let a running server read its configuration anew.
+    Reload {
+        /// Where it is, without a slash at the end.
+        url: String,
+    },
+    /// Let a running server let nobody in any more.
+    Drain {
+        /// Where it is, without a slash at the end.
+        url: String,
+    },
 }
 
 /// What came instead of a command: a usage error, or the help somebody asked for. Prints as what to show.
@@ -63,7 +73,9 @@ pub fn parse(arguments: impl IntoIterator<Item = impl Into<OsString> + Clone>) -
         Some(Word::Serve(file)) => Command::Serve { config: file.config },
         Some(Word::Check(file)) => Command::Check { config: file.config },
         Some(Word::Launch(LaunchArgs { pipeline, mount, listen, set })) => Command::Launch(Launch { pipeline, mount, listen, set }),
-        Some(Word::Status { url }) => Command::Status { url: url.trim_end_matches('/').to_owned() },
+        Some(Word::Status(server)) => Command::Status { url: server.url() },
+        Some(Word::Reload(server)) => Command::Reload { url: server.url() },
+        Some(Word::Drain(server)) => Command::Drain { url: server.url() },
     })
 }
 
@@ -93,11 +105,24 @@ enum Word {
     /// Run one mount from the command line, without a file
     Launch(LaunchArgs),
     /// Print mounts, listeners, lag and health of a running server
-    Status {
-        /// Where the server is
-        #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8000")]
-        url: String,
-    },
+    Status(Server),
+    /// Let a running server read its configuration anew; listeners stay
+    Reload(Server),
+    /// Let a running server let nobody in any more; everybody is sent what is queued, and leaves
+    Drain(Server),
+}
+
+#[derive(Debug, Args)]
+struct Server {
+    /// Where the server is
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8000")]
+    url: String,
+}
+
+impl Server {
+    fn url(&self) -> String {
+        self.url.trim_end_matches('/').to_owned()
+    }
 }
 
 #[derive(Debug, Args)]
@@ -144,6 +169,9 @@ mod tests {
             ("launch --set burst=2s fakesrc --set a.b=c=d", launch("/live", &[], &["burst=2s", "a.b=c=d"])),
             ("status", status("http://127.0.0.1:8000")),
             ("status --url http://a:1/", status("http://a:1")),
+            ("reload", Command::Reload { url: "http://127.0.0.1:8000".to_owned() }),
+            ("reload --url http://a:1/", Command::Reload { url: "http://a:1".to_owned() }),
+            ("drain --url http://a:1", Command::Drain { url: "http://a:1".to_owned() }),
         ] {
             assert_eq!(parsed(line).expect(line), want, "{line}");
         }

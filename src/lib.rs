@@ -15,7 +15,7 @@
 //! | 4 | [`mount`] the actors · [`door`] sockets before they have a purpose |
 //! | 3 | [`engine`] threads, epoll, descriptors |
 //! | 2 | [`fanout`] PURE: ring, cursor, placement, recovery, streamheaders |
-//! | 1 | [`wire`] PURE: bytes of request heads and playlists · [`access`] PURE: secrets and passwords |
+//! | 1 | [`wire`] PURE: bytes of request heads and playlists · [`access`] PURE: secrets and passwords · [`journal`] the access log · [`webhook`] |
 //! | 0 | [`units`] PURE |
 
 pub mod access;
@@ -28,8 +28,10 @@ pub mod door;
 pub mod engine;
 pub mod fanout;
 pub mod ingest;
+pub mod journal;
 pub mod metrics;
 pub mod mount;
 pub mod supervisor;
 pub mod units;
+pub mod webhook;
 pub mod wire;

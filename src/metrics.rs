@@ -66,6 +66,8 @@ pub struct Measured {
     pub started_at: SystemTime,
     /// How the configuration fared.
     pub reload: Arc<ReloadState>,
+    /// Lines of the event log that were dropped; `None`: there is no such log.
+    pub events: Option<tracing_appender::non_blocking::ErrorCounter>,
 }
 
 /// Mounts `GET /metrics`. It needs a `web::Data<Measured>`.
@@ -107,6 +109,8 @@ pub fn text(measured: &Measured) -> prometheus::Result<Vec<u8>> {
 struct Scene<'a> {
     measured: &'a Measured,
     mounts: Vec<MountScene>,
+    /// Of mounts that are no more.
+    sessions: Vec<HistogramView>,
 }
 
 struct MountScene {
@@ -120,7 +124,8 @@ struct MountScene {
 
 impl<'a> Scene<'a> {
     fn of(measured: &'a Measured) -> Self {
-        Self { measured, mounts: measured.registry.all().into_iter().map(MountScene::of).collect() }
+        let (mounts, sessions) = measured.registry.census();
+        Self { measured, mounts: mounts.into_iter().map(MountScene::of).collect(), sessions }
     }
 
     fn shards(&self) -> impl Iterator<Item = (String, &crate::engine::counters::ShardCounters)> {
@@ -312,6 +317,14 @@ pub static CATALOGUE: &[Metric] = {
             |scene, out| out.count(&[], scene.measured.reload.successful.load(Ordering::Relaxed).into())),
         metric(Gauge, "flumen_config_last_reload_timestamp_seconds", &[], "When a good configuration was last read, in seconds since 1970.",
             |scene, out| out.number(&[], read(&scene.measured.reload.at) as f64 / 1e3)),
+        // What is told to others.
+        metric(Counter, "flumen_log_dropped_total", &["log"], "Log lines that were dropped because whoever takes them was too slow, or full.",
+            |scene, out| {
+                out.count(&["event"], scene.measured.events.as_ref().map_or(0, |events| events.dropped_lines() as u64));
+                out.count(&["access"], scene.measured.registry.witnesses().journal.dropped());
+            }),
+        metric(Counter, "flumen_webhook_events_total", &["result"], "Events for webhooks, by what became of them.",
+            |scene, out| scene.measured.registry.witnesses().webhooks.outcomes().all().iter().for_each(|(word, n)| out.count(&[word], *n))),
         // The audience.
         metric(Gauge, "flumen_listeners", MOUNT, "Listeners now.", each_mount!(|m| m.listeners() as f64)),
         metric(Gauge, "flumen_listeners_peak", MOUNT, "The most listeners there were at once since the start.",
@@ -333,7 +346,7 @@ pub static CATALOGUE: &[Metric] = {
         metric(Histogram, "flumen_session_seconds", &[], "How long listeners stayed, counted when they leave, over all mounts.",
             |scene, out| {
                 let views = scene.mounts.iter().map(|m| m.entry.handle.broadcast.counters.session.view());
-                if let Some(view) = sum(views) { out.histogram(&[], &view); }
+                if let Some(view) = sum(views.chain(scene.sessions.iter().cloned())) { out.histogram(&[], &view); }
             }),
         // Quality.
         metric(Histogram, "flumen_listener_lag_seconds", MOUNT, "Stream time that waits to be sent to a listener, sampled.",

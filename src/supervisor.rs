@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actix::prelude::*;
+use tokio::sync::oneshot;
 
 use crate::fanout::stats::{add, read};
 use crate::ingest::{Ended, Pipeline};
@@ -46,7 +47,11 @@ fn failures_after(failures: u32, how: &Ended, delivered: bool, lasted: Duration)
 pub struct Keeper {
     entry: Entry,
     description: Arc<str>,
+    /// Whether there is to be a source at all.
+    wanted: bool,
     running: Option<Pipeline>,
+    /// Pipelines on their way up or down. A new one is started only when there is none.
+    busy: u32,
     /// Tells the present attempt from earlier ones.
     attempt: u64,
     failures: u32,
@@ -56,7 +61,8 @@ pub struct Keeper {
     received_before: u64,
     /// It ended before its start was reported.
     early: Option<Ended>,
-    stopping: bool,
+    /// Those who wait until it has stopped.
+    waiting: Vec<oneshot::Sender<()>>,
 }
 
 impl Keeper {
@@ -65,21 +71,25 @@ impl Keeper {
         Self {
             entry,
             description: description.into(),
+            wanted: true,
             running: None,
+            busy: 0,
             attempt: 0,
             failures: 0,
             began: Instant::now(),
             received_before: 0,
             early: None,
-            stopping: false,
+            waiting: Vec::new(),
         }
     }
 
+    /// Starts, if there is to be a source, there is none, and none is still on its way down: who comes down looks here again.
     fn begin(&mut self, ctx: &mut Context<Self>) {
-        if self.stopping {
+        if !self.wanted || self.busy > 0 || self.running.is_some() {
             return;
         }
         self.attempt += 1;
+        self.busy += 1;
         self.began = Instant::now();
         self.received_before = read(&self.entry.handle.source.received_chunks);
         let (attempt, mount, description, keeper) = (self.attempt, self.entry.actor.clone(), Arc::clone(&self.description), ctx.address());
@@ -88,17 +98,58 @@ impl Keeper {
             let start = move || Pipeline::start(&description, gate, move |how| keeper.do_send(PipelineEnded { attempt, how }));
             actix_rt::task::spawn_blocking(start).await.map_err(|error| error.to_string())?.map_err(|error| error.to_string())
         };
-        ctx.spawn(starting.into_actor(self).map(move |started, keeper, ctx| match started {
-            Ok(late) if keeper.attempt != attempt || keeper.stopping => drop(actix_rt::task::spawn_blocking(move || drop(late))),
-            Ok(pipeline) => {
-                keeper.running = Some(pipeline);
-                if let Some(how) = keeper.early.take() {
-                    keeper.end(&how, ctx);
+        ctx.spawn(starting.into_actor(self).map(move |started, keeper, ctx| {
+            keeper.busy -= 1;
+            match started {
+                Ok(late) if keeper.attempt != attempt => keeper.retire(Some(late), Duration::ZERO, ctx),
+                Ok(pipeline) => {
+                    keeper.running = Some(pipeline);
+                    if let Some(how) = keeper.early.take() {
+                        keeper.end(&how, ctx);
+                    }
+                }
+                Err(_) if keeper.attempt != attempt => keeper.retire(None, Duration::ZERO, ctx),
+                Err(error) => keeper.end(&Ended::Fault(error.into()), ctx),
+            }
+        }));
+    }
+
+    /// Brings a pipeline down, and begins anew so long after that, unless somebody has begun or ended something before.
+    fn retire(&mut self, old: Option<Pipeline>, wait: Duration, ctx: &mut Context<Self>) {
+        self.busy += 1;
+        self.early = None;
+        let (attempt, path) = (self.attempt, self.entry.handle.settings.path.clone());
+        let stopped = async move {
+            let mut stopping = actix_rt::task::spawn_blocking(move || drop(old));
+            if tokio::time::timeout(SLOW_STOP, &mut stopping).await.is_err() {
+                tracing::error!(mount = %path, "the old pipeline does not stop; the mount stays without a source until it does");
+                let _ = stopping.await; // a panic in an element's stop: go on with a new pipeline
+            }
+        };
+        ctx.spawn(stopped.into_actor(self).map(move |(), keeper, ctx| {
+            keeper.busy -= 1;
+            if keeper.busy == 0 {
+                for waiting in keeper.waiting.drain(..) {
+                    let _ = waiting.send(()); // whoever waited may have gone
                 }
             }
-            Err(_) if keeper.attempt != attempt || keeper.stopping => {}
-            Err(error) => keeper.end(&Ended::Fault(error.into()), ctx),
+            if keeper.attempt != attempt || wait.is_zero() {
+                return keeper.begin(ctx);
+            }
+            ctx.run_later(wait, move |keeper, ctx| {
+                if keeper.attempt == attempt {
+                    keeper.begin(ctx);
+                }
+            });
         }));
+    }
+
+    /// What runs now is not wanted any more; whatever it still says is late.
+    fn give_up(&mut self, ctx: &mut Context<Self>) {
+        self.attempt += 1;
+        self.failures = 0;
+        let old = self.running.take();
+        self.retire(old, Duration::ZERO, ctx);
     }
 }
 
@@ -122,7 +173,7 @@ impl Handler<PipelineEnded> for Keeper {
     type Result = ();
 
     fn handle(&mut self, message: PipelineEnded, ctx: &mut Self::Context) {
-        if message.attempt != self.attempt || self.stopping {
+        if message.attempt != self.attempt {
             return;
         }
         if self.running.is_none() {
@@ -148,20 +199,48 @@ impl Keeper {
         self.entry.actor.do_send(SourceEnded { source: None, fault });
         add(&self.entry.handle.source.restarts, 1);
         let old = self.running.take();
-        let path = self.entry.handle.settings.path.clone();
-        let stopped = async move {
-            let mut stopping = actix_rt::task::spawn_blocking(move || drop(old));
-            if tokio::time::timeout(SLOW_STOP, &mut stopping).await.is_err() {
-                tracing::error!(mount = %path, "the old pipeline does not stop; the mount stays without a source until it does");
-                let _ = stopping.await; // a panic in an element's stop: go on with a new pipeline
-            }
-            tokio::time::sleep(wait).await;
-        };
-        ctx.spawn(stopped.into_actor(self).map(|(), keeper, ctx| keeper.begin(ctx)));
+        self.retire(old, wait, ctx);
     }
 }
 
-/// Stops the source for good; answered when it has stopped.
+/// There is to be a source, at once and not only when the wait after a failure is over.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Start;
+
+impl Handler<Start> for Keeper {
+    type Result = ();
+
+    fn handle(&mut self, _: Start, ctx: &mut Self::Context) {
+        if !self.wanted {
+            self.wanted = true;
+            self.failures = 0;
+        }
+        self.begin(ctx);
+    }
+}
+
+/// Begins anew, perhaps with another pipeline. Listeners stay, whatever the mount does when its source ends.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Restart {
+    /// The pipeline from now on; `None`: the same.
+    pub description: Option<Arc<str>>,
+}
+
+impl Handler<Restart> for Keeper {
+    type Result = ();
+
+    fn handle(&mut self, Restart { description }: Restart, ctx: &mut Self::Context) {
+        if let Some(description) = description {
+            self.description = description;
+        }
+        add(&self.entry.handle.source.restarts, 1);
+        self.give_up(ctx);
+    }
+}
+
+/// There is to be no source any more; answered when it has stopped.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub struct Stop;
@@ -169,11 +248,14 @@ pub struct Stop;
 impl Handler<Stop> for Keeper {
     type Result = ResponseFuture<()>;
 
-    fn handle(&mut self, _: Stop, _: &mut Self::Context) -> Self::Result {
-        self.stopping = true;
-        let old = self.running.take();
+    fn handle(&mut self, _: Stop, ctx: &mut Self::Context) -> Self::Result {
+        self.wanted = false;
+        self.give_up(ctx);
+        self.entry.actor.do_send(SourceEnded { source: None, fault: Some("stopped".into()) });
+        let (stopped, waiting) = oneshot::channel();
+        self.waiting.push(stopped);
         Box::pin(async move {
-            let _ = actix_rt::task::spawn_blocking(move || drop(old)).await; // a panic in an element's stop: we are leaving anyway
+            let _ = waiting.await; // dropped only with the keeper
         })
     }
 }

@@ -1,10 +1,16 @@
-//! The dashboards against the catalogue: what they ask for exists, and is asked for as what it is.
+//! The dashboards against the catalogue and against a real Prometheus: what they ask for exists, and is asked for as what it is.
+//! The alerts against promtool and the runbook.
+
+mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use flumen::metrics::{CATALOGUE, Kind, PROCESS_METRICS};
 use serde_json::Value;
+use support::{MP3, Server, free_port, until};
 
 fn dashboards() -> Vec<(String, Value)> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("dashboards");
@@ -52,7 +58,7 @@ fn every_metric_that_a_dashboard_asks_for_exists_and_is_used_as_what_it_is() {
     let kinds: BTreeMap<_, _> = CATALOGUE.iter().map(|metric| (metric.name, metric.kind)).collect();
     for (file, dashboard) in dashboards() {
         let queries = queries(&dashboard);
-        assert!(queries.len() > 20, "{file}: only {} queries were found", queries.len());
+        assert!(queries.len() > 8, "{file}: only {} queries were found", queries.len());
         for query in queries {
             for name in names(query) {
                 let base = ["_bucket", "_sum", "_count"].iter().find_map(|end| name.strip_suffix(end)).unwrap_or(name);
@@ -60,6 +66,7 @@ fn every_metric_that_a_dashboard_asks_for_exists_and_is_used_as_what_it_is() {
                     Some(Kind::Histogram) => assert_ne!(base, name, "{file}: a histogram has no value of its own: {query}"),
                     Some(Kind::Counter) => {
                         let used = ["rate", "increase"].iter().any(|function| query.contains(&format!("{function}({name}")));
+                        let used = used || query.contains(&format!("sum by (instance) ({name}")) && query.contains(") - sum by"); // a difference
                         assert!(used, "{file}: a counter says something only as rate or increase: {query}");
                     }
                     Some(Kind::Gauge) => assert!(!query.contains(&format!("rate({name}")), "{file}: the rate of a gauge: {query}"),
@@ -108,4 +115,131 @@ fn panels_have_their_own_ids_their_own_places_and_the_chosen_source() {
             }
         });
     }
+}
+
+fn file(path: &str) -> String {
+    std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+#[test]
+fn every_alert_is_tested_and_has_its_page_in_the_runbook() {
+    let (alerts, tests, runbook) = (file("dashboards/alerts.yml"), file("dashboards/alerts_test.yml"), file("docs/runbook.md"));
+    let names_of = |text: &str, before: &str| -> BTreeSet<String> {
+        text.lines().filter_map(|line| Some(line.trim_start().strip_prefix(before)?.to_owned())).collect()
+    };
+    let named = names_of(&alerts, "- alert: ");
+    assert!(named.len() >= 12, "{named:?}");
+    assert_eq!(names_of(&runbook, "## "), named);
+    for alert in &named {
+        assert!(alerts.contains(&format!("runbook_url: docs/runbook.md#{}\n", alert.to_lowercase())), "{alert} links elsewhere");
+        let fires = format!("alertname: {alert}\n");
+        let silent = format!("{{alertname: {alert}, ");
+        assert!(tests.contains(&fires) && tests.contains(&silent), "{alert} is not tested both ways");
+    }
+    let known: BTreeSet<_> = CATALOGUE.iter().map(|metric| metric.name).chain(PROCESS_METRICS).collect();
+    for name in names(&alerts) {
+        assert!(known.contains(name.trim_end_matches("_bucket")), "there is no metric {name}");
+    }
+    let told = Command::new("promtool")
+        .args(["test", "rules", "alerts_test.yml"])
+        .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("dashboards"))
+        .output()
+        .expect("promtool");
+    assert!(told.status.success(), "{}{}", String::from_utf8_lossy(&told.stdout), String::from_utf8_lossy(&told.stderr));
+}
+
+/// A Prometheus that scrapes one server every second; stopped when dropped.
+struct Prometheus {
+    child: Child,
+    port: u16,
+    _dir: tempdir::Dir,
+}
+
+mod tempdir {
+    use std::path::PathBuf;
+
+    pub(crate) struct Dir(pub(crate) PathBuf);
+
+    impl Drop for Dir {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_dir_all(&self.0);
+        }
+    }
+}
+
+impl Drop for Prometheus {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Prometheus {
+    fn watching(server: &Server) -> Self {
+        let dir = tempdir::Dir(std::env::temp_dir().join(format!("flumen-prometheus-{}", std::process::id())));
+        std::fs::create_dir_all(&dir.0).expect("a folder");
+        let config = dir.0.join("prometheus.yml");
+        let text = format!(
+            "global: {{scrape_interval: 1s}}\nscrape_configs:\n  - job_name: flumen\n    static_configs: [{{targets: [\"127.0.0.1:{}\"]}}]\n",
+            server.port
+        );
+        std::fs::write(&config, text).expect("written");
+        let port = free_port();
+        let child = Command::new("prometheus")
+            .arg(format!("--config.file={}", config.display()))
+            .arg(format!("--storage.tsdb.path={}", dir.0.join("data").display()))
+            .arg(format!("--web.listen-address=127.0.0.1:{port}"))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("prometheus");
+        Self { child, port, _dir: dir }
+    }
+
+    /// How many series a query finds.
+    fn found(&self, query: &str) -> Result<usize, String> {
+        let url = format!("http://127.0.0.1:{}/api/v1/query", self.port);
+        let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
+        let mut answer = agent.get(url).query("query", query).call().map_err(|error| error.to_string())?;
+        let text = answer.body_mut().read_to_string().map_err(|error| error.to_string())?;
+        let answer: Value = serde_json::from_str(&text).map_err(|error| format!("{error}: {text}"))?;
+        answer["data"]["result"].as_array().map(Vec::len).ok_or_else(|| answer["error"].to_string())
+    }
+}
+
+/// A query as Grafana sends it.
+fn filled_in(query: &str) -> String {
+    query.replace("$instance", ".*").replace("$mount", ".*").replace("$__rate_interval", "10s")
+}
+
+#[test]
+fn every_query_finds_something_in_a_prometheus_that_scrapes_a_server_under_load() {
+    let server = Server::start(MP3);
+    let prometheus = Prometheus::watching(&server);
+    let first = "flumen_sent_bytes_total > 0";
+    let mut listeners: Vec<_> = (0..5).map(|_| server.listen("/radio.mp3")).collect();
+    assert!(until(Duration::from_secs(30), || prometheus.found(first) == Ok(1)), "{:?}", prometheus.found(first));
+    for _ in 0..12 {
+        server.listen("/radio.mp3").read(1000); // comes and goes
+        listeners.iter_mut().for_each(|listener| drop(listener.read(8000)));
+    }
+    let enough = "count_over_time(flumen_sent_bytes_total[10s]) > 5";
+    assert!(until(Duration::from_secs(30), || prometheus.found(enough) == Ok(1)), "{:?}", prometheus.found(enough));
+    for (file, dashboard) in dashboards() {
+        for panel in dashboard["panels"].as_array().expect("panels") {
+            for query in queries(panel) {
+                match prometheus.found(&filled_in(query)) {
+                    Ok(count) => assert!(count > 0, "{file}: {}: nothing is found by {query}", panel["title"]),
+                    Err(error) => panic!("{file}: {}: {error}: {query}", panel["title"]),
+                }
+            }
+        }
+        for query in queries(&dashboard["annotations"]) {
+            assert!(prometheus.found(&filled_in(query)).is_ok(), "{file}: {query}");
+        }
+    }
+    server.rewrite("", &format!("{MP3}name = \"N\"\n"));
+    assert_eq!(server.tell("reload").0, Some(0));
+    let marked = "changes(flumen_config_last_reload_timestamp_seconds[1m]) > 0";
+    assert!(until(Duration::from_secs(10), || prometheus.found(marked) == Ok(1)), "a reload is marked");
 }

@@ -115,7 +115,11 @@ fn ffmpeg_publishes_pictures() {
         ("ffmpeg theora", "-c:v libtheora -g 15 -c:a libvorbis -f ogg -content_type video/ogg", "video/ogg"),
         ("ffmpeg webm", "-c:v libvpx -deadline realtime -cpu-used 8 -g 15 -c:a libopus -f webm -content_type video/webm", "video/webm"),
         ("ffmpeg ts", "-c:v libx264 -preset ultrafast -tune zerolatency -g 15 -c:a aac -f mpegts -content_type video/mp2t", "video/mp2t"),
-        ("ffmpeg flv", "-c:v libx264 -preset ultrafast -tune zerolatency -pix_fmt yuv420p -g 15 -c:a aac -f flv -content_type video/x-flv", "video/x-flv"),
+        (
+            "ffmpeg flv",
+            "-c:v libx264 -preset ultrafast -tune zerolatency -pix_fmt yuv420p -g 15 -c:a aac -f flv -content_type video/x-flv",
+            "video/x-flv",
+        ),
     ] {
         encode(name, &format!("{SINE} {PICTURE} {output} {ICECAST}"), content_type);
     }
@@ -138,7 +142,12 @@ fn gstreamer_publishes() {
     let sound = "gst-launch-1.0 -q audiotestsrc is-live=true ! audioconvert !";
     for (name, encoder, sink, content_type) in [
         ("shout2send mp3", "lamemp3enc ! mpegaudioparse", "shout2send ip=127.0.0.1 port=PORT mount=/live password=s3cret", "audio/mpeg"),
-        ("shout2send ogg", "vorbisenc ! oggmux max-delay=100000000", "shout2send ip=127.0.0.1 port=PORT mount=/live password=s3cret", "application/ogg"),
+        (
+            "shout2send ogg",
+            "vorbisenc ! oggmux max-delay=100000000",
+            "shout2send ip=127.0.0.1 port=PORT mount=/live password=s3cret",
+            "application/ogg",
+        ),
         (
             "souphttpclientsink",
             "lamemp3enc ! mpegaudioparse",
@@ -165,5 +174,10 @@ fn the_encoders_of_icecasts_neighbourhood_publish() {
     encode("oggfwd", &format!("{SINE} -c:a libvorbis -f ogg - | oggfwd 127.0.0.1 PORT s3cret /live"), "application/ogg");
     let liquidsoap = "settings.init.allow_root.set(true)\noutput.icecast(%mp3, host=\"127.0.0.1\", port=PORT, password=\"s3cret\", mount=\"live\", sine())";
     encode_with(liquidsoap, "liquidsoap", "liquidsoap DIR/settings", "audio/mpeg");
-    encode_with(&liquidsoap.replace("%mp3,", "%vorbis, protocol=\"http\", chunked=true,"), "liquidsoap chunked", "liquidsoap DIR/settings", "application/ogg");
+    encode_with(
+        &liquidsoap.replace("%mp3,", "%vorbis, protocol=\"http\", chunked=true,"),
+        "liquidsoap chunked",
+        "liquidsoap DIR/settings",
+        "application/ogg",
+    );
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 /// Floors from the ground up; rooms on one floor are siblings.
 const FLOORS: &[&[&str]] = &[
     &["units"],
-    &["wire", "access"],
+    &["wire", "access", "journal", "webhook"],
     &["fanout"],
     &["engine"],
     &["mount", "door"],
@@ -32,7 +32,9 @@ const HOMES: &[(&str, &[&str])] = &[
     ("toml", &["config"]),
     ("clap", &["cli"]),
     ("loom", &["engine"]),
-    ("ureq", &["cli", "app"]),
+    ("ureq", &["cli", "app", "webhook"]),
+    ("httpdate", &["journal"]),
+    ("sd_notify", &["app"]),
     ("argon2", &["access"]),
     ("bcrypt", &["access"]),
 ];

@@ -19,7 +19,9 @@ fn mount(more: &str) -> String {
 }
 
 fn mp3() -> Vec<u8> {
-    gst_output("audiotestsrc num-buffers=100 samplesperbuffer=1152 ! audio/x-raw,rate=44100 ! lamemp3enc target=bitrate bitrate=64 cbr=true ! mpegaudioparse")
+    gst_output(
+        "audiotestsrc num-buffers=100 samplesperbuffer=1152 ! audio/x-raw,rate=44100 ! lamemp3enc target=bitrate bitrate=64 cbr=true ! mpegaudioparse",
+    )
 }
 
 fn ogg() -> Vec<u8> {
@@ -114,7 +116,8 @@ fn only_who_knows_the_password_publishes() {
     let mounts = format!("{}[[mount]]\npath = \"/own\"\npush_password = \"another\"\n\n{}", mount(""), support::MP3);
     let server = Server::start(&mounts);
     let asked = |head: String| Response::parse(server.ask(head).as_bytes()).expect("an answer");
-    let with = |path: &str, field: &str| format!("PUT {path} HTTP/1.1\r\nHost: x\r\n{field}Content-Length: 5\r\nConnection: close\r\n\r\nhello");
+    let with =
+        |path: &str, field: &str| format!("PUT {path} HTTP/1.1\r\nHost: x\r\n{field}Content-Length: 5\r\nConnection: close\r\n\r\nhello");
     let (wrong, nobody) = ("Authorization: Basic c291cmNlOndyb25n\r\n", "Authorization: Basic Ym9iOnMzY3JldA==\r\n");
     for (path, field, status) in [
         ("/live", "", 401),
@@ -147,7 +150,10 @@ fn a_second_encoder_is_told_that_the_place_is_taken() {
     let second = greet(&server, &put("Content-Type: audio/mpeg\r\n"));
     assert_eq!((first.head.status, second.head.status), (200, 409));
     drop(first);
-    assert!(until(SECOND * 5, || greet(&server, &put("Content-Type: audio/mpeg\r\n")).head.status == 200), "and when it has gone, it is free");
+    assert!(
+        until(SECOND * 5, || greet(&server, &put("Content-Type: audio/mpeg\r\n")).head.status == 200),
+        "and when it has gone, it is free"
+    );
 }
 
 #[test]
@@ -216,9 +222,11 @@ fn a_shoutcast_encoder_is_heard() {
     let port = free_port();
     let mounts = mount("").replace("[push]\n", &format!("[push]\nshoutcast = [\"127.0.0.1:{port}\"]\n"));
     let body = mp3();
-    for (line, welcome) in
-        [("wrong\r\n", "invalid password\r\n"), ("s3cret\r\n", "OK2\r\nicy-caps:11\r\n\r\n"), ("/live:s3cret\r\n", "OK2\r\nicy-caps:11\r\n\r\n")]
-    {
+    for (line, welcome) in [
+        ("wrong\r\n", "invalid password\r\n"),
+        ("s3cret\r\n", "OK2\r\nicy-caps:11\r\n\r\n"),
+        ("/live:s3cret\r\n", "OK2\r\nicy-caps:11\r\n\r\n"),
+    ] {
         let server = Server::spawn("", &mounts, &[]);
         assert!(until(SECOND * 10, || server.try_get("/healthz").is_ok()));
         let early = wait_for_the_first(&server);

@@ -12,7 +12,9 @@ const SECOND: Duration = Duration::from_secs(1);
 const OGG: &str = "audiotestsrc is-live=true ! audio/x-raw,rate=48000 ! opusenc ! oggmux max-delay=100000000";
 
 fn mp3() -> Vec<u8> {
-    gst_output("audiotestsrc num-buffers=200 samplesperbuffer=1152 ! audio/x-raw,rate=44100 ! lamemp3enc target=bitrate bitrate=64 cbr=true ! mpegaudioparse")
+    gst_output(
+        "audiotestsrc num-buffers=200 samplesperbuffer=1152 ! audio/x-raw,rate=44100 ! lamemp3enc target=bitrate bitrate=64 cbr=true ! mpegaudioparse",
+    )
 }
 
 fn relay(more: &str, upstreams: &[String]) -> String {
@@ -88,7 +90,10 @@ fn what_shoutcast_and_chunked_servers_send_is_relayed_byte_for_byte() {
         assert_eq!(listener.head.header("content-type"), Some("audio/mpeg"));
         assert!(listener.read(body.len()) == body, "{head}");
         let asked = served.join().expect("served").remove(0);
-        assert!(asked.starts_with("GET /x?y HTTP/1.1\r\n") && asked.contains("Icy-MetaData: 1") && asked.contains("Basic dXM6ZXI="), "{asked}");
+        assert!(
+            asked.starts_with("GET /x?y HTTP/1.1\r\n") && asked.contains("Icy-MetaData: 1") && asked.contains("Basic dXM6ZXI="),
+            "{asked}"
+        );
         assert!(!server.log().contains("us:er"), "no password in the log");
     }
 }

@@ -8,14 +8,12 @@ use std::time::Duration;
 use flumen::engine::admission::{Places, Seat};
 use flumen::engine::alarm::Alarm;
 use flumen::engine::broadcast::{Broadcast, ListenerView, Obituary, Peer, Reports, Rules};
-use flumen::engine::counters::{MountCounters, ShardCounters};
-use flumen::engine::feed::Feed;
+use flumen::engine::counters::ShardCounters;
 use flumen::engine::inbox::{Command, Inbox, ListPart, Reply};
 use flumen::engine::listener::Arrival;
 use flumen::engine::pace::Coalesce;
 use flumen::engine::shard::{Shard, Token, Watch};
 use flumen::engine::socket::{Discarded, Wire};
-use flumen::fanout::account::Account;
 use flumen::fanout::departure::Departure;
 use flumen::fanout::history::History;
 use flumen::fanout::placement::{SyncMethod, Wish};
@@ -137,19 +135,11 @@ fn limits(soft: &str, hard: &str) -> Limits {
 impl Hall {
     /// A mount with half a minute of stream, and nobody there.
     pub(crate) fn new(rules: Rules) -> Self {
-        let account = Arc::new(Account::default());
-        let mut maker = Maker::of_mp3(&account);
         let counters = Arc::new(ShardCounters::default());
         let retention = Retention::new("10s".parse().expect("ten seconds"), &rules.wish, &rules.limits, rules.recover, 1 << 30);
-        let broadcast = Arc::new(Broadcast {
-            slot: 0,
-            path: "/bench.mp3".parse().expect("a path"),
-            feed: Feed::new(&[Alarm::silent()]),
-            rules,
-            counters: MountCounters::default(),
-            account,
-            reports: Box::new(Unread),
-        });
+        let path = "/bench.mp3".parse().expect("a path");
+        let broadcast = Arc::new(Broadcast::new(0, path, &[Alarm::silent()], rules, Arc::new(Unread)));
+        let mut maker = Maker::of_mp3(&broadcast.account);
         let mut history = History::new(retention);
         broadcast.feed.write(|ring| maker.write(&mut history, ring, CHUNKS_BEFORE));
         let now = Moment::ZERO + CHUNK_EVERY * CHUNKS_BEFORE as u32;

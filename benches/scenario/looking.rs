@@ -66,7 +66,7 @@ pub(crate) fn scrape() -> Run {
     let registry = Arc::new(Registry::new(Arc::clone(&crew), hall::LISTENERS));
     let arbiter = actix_rt::Arbiter::new();
     for path in ["/radio.mp3", "/radio.ogg", "/live.webm"] {
-        let entry = registry.open(settings(path), &arbiter.handle());
+        let entry = registry.open(settings(path), &arbiter.handle()).expect("opened");
         let counters = &entry.handle.broadcast.counters;
         add(&counters.joins, hall::LISTENERS / 3);
         add(&counters.sent_bytes, 1 << 40);
@@ -74,7 +74,7 @@ pub(crate) fn scrape() -> Run {
     }
     let started_at = UNIX_EPOCH + Duration::from_secs(1_795_407_962);
     let reload = Arc::new(ReloadState::loaded_at(started_at));
-    let measured = Measured { registry, door: Arc::default(), started_at, reload };
+    let measured = Measured { registry, door: Arc::default(), started_at, reload, events: None };
     let crew = CrewAtWork(crew, arbiter, system);
     Box::new(move || {
         black_box((&crew, metrics::text(&measured).expect("a text")));

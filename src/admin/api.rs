@@ -13,7 +13,7 @@ use utoipa::{OpenApi, ToSchema};
 
 use super::answers::{json, readable, text};
 use super::dates::rfc3339;
-use super::{House, admission, shards};
+use super::{House, admission, operate, shards};
 use crate::engine::broadcast::ListenerView;
 use crate::fanout::stats::read;
 use crate::mount::Handle;
@@ -34,7 +34,7 @@ pub(super) fn routes(config: &mut ServiceConfig) {
 #[derive(OpenApi)]
 #[openapi(
     info(title = "flumen", description = "A live streaming server: its mounts and their listeners."),
-    paths(mounts, mount, listeners, kick)
+    paths(mounts, mount, listeners, kick, operate::reload, operate::drain, operate::source)
 )]
 struct Description;
 
@@ -211,17 +211,17 @@ impl Listener {
 
 /// Why there is no other answer.
 #[derive(Debug, Serialize, ToSchema)]
-struct Problem {
+pub(super) struct Problem {
     /// One sentence.
     error: String,
 }
 
-fn problem(status: StatusCode, error: impl Into<String>) -> HttpResponse {
+pub(super) fn problem(status: StatusCode, error: impl Into<String>) -> HttpResponse {
     json(status, &Problem { error: error.into() })
 }
 
 /// The path in an address, as mounts have it: with its first slash, which nobody minds if it was written.
-fn full(path: &str) -> String {
+pub(super) fn full(path: &str) -> String {
     format!("/{}", path.strip_prefix('/').unwrap_or(path))
 }
 
@@ -229,7 +229,7 @@ fn find(house: &House, path: &str) -> Option<Entry> {
     house.registry.find(&full(path))
 }
 
-fn no_mount(path: &str) -> HttpResponse {
+pub(super) fn no_mount(path: &str) -> HttpResponse {
     problem(StatusCode::NOT_FOUND, format!("there is no mount {:?}", full(path)))
 }
 
@@ -307,7 +307,10 @@ async fn kick(request: HttpRequest, path: Path<(String, String)>, house: Data<Ho
     let Some(entry) = find(&house, &path) else { return no_mount(&path) };
     let unknown = || problem(StatusCode::NOT_FOUND, format!("the mount has no listener {id:?}"));
     let Ok(number) = id.parse() else { return unknown() };
-    match shards::kick(house.registry.crew(), entry.handle.broadcast.slot, ListenerId(number)).await {
+    let kicked = shards::kick(house.registry.crew(), entry.handle.broadcast.slot, ListenerId(number)).await;
+    let outcome = if matches!(kicked, Ok(true)) { "done" } else { "there is no such listener, or no answer" };
+    operate::audit(&request, &format!("remove listener {number}"), entry.handle.settings.path.as_str(), outcome);
+    match kicked {
         Ok(true) => HttpResponse::NoContent().insert_header((header::CACHE_CONTROL, "no-cache, no-store")).finish(),
         Ok(false) => unknown(),
         Err(silent) => problem(StatusCode::SERVICE_UNAVAILABLE, silent.to_string()),
@@ -438,7 +441,7 @@ mod tests {
         let town = Town::with(&[]);
         let description = get(&town, "/api/v1/openapi.json");
         let paths: Vec<_> = description["paths"].as_object().expect("paths").keys().cloned().collect();
-        assert_eq!(paths.len(), 4, "{paths:?}");
+        assert_eq!(paths.len(), 7, "{paths:?}");
         let listener = &description["components"]["schemas"]["Listener"];
         assert_eq!(listener["required"].as_array().expect("fields").len(), 9);
         if let Some(path) = std::env::var_os("FLUMEN_OPENAPI_TO") {

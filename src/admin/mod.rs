@@ -4,6 +4,7 @@
 //!   person ── / ─────────────────▶ page      ┐
 //!   widget ── /status-json.xsl ──▶ icecast   ├─▶ registry, handles (atomics, one short look at a ring)
 //!   script ── /api/v1/… ─────────▶ api ──────┤
+//!   operator ─ POST /api/v1/… ───▶ operate ──┼─▶ orders, carried out by whoever wires the house
 //!   probe  ── /healthz, /readyz ─▶ health    ┘─▶ shards: asked in bounded parts, answered within a deadline
 //! ```
 //! - Nothing here is on a stream's way: a question costs a shard a small part of a turn, however often it is asked.
@@ -18,6 +19,7 @@ mod api;
 mod dates;
 mod health;
 mod icecast;
+pub mod operate;
 mod page;
 mod shards;
 
@@ -40,6 +42,13 @@ pub struct House {
     pub registry: Arc<Registry>,
     /// When the server was started.
     pub started_at: SystemTime,
+    /// Where an operator's orders go.
+    pub orders: tokio::sync::mpsc::Sender<operate::Order>,
+}
+
+/// Whether every sending thread turns, or sleeps and wakes when spoken to.
+pub async fn alive(crew: &crate::engine::crew::Crew) -> bool {
+    shards::stuck(crew).await.is_empty()
 }
 
 /// The name and version that the server goes by.
@@ -49,6 +58,7 @@ pub const SERVER: &str = concat!("flumen ", env!("CARGO_PKG_VERSION"));
 pub fn routes(config: &mut ServiceConfig) {
     page::routes(config);
     icecast::routes(config);
+    operate::routes(config); // before what takes every path below a mount's
     api::routes(config);
     health::routes(config);
 }

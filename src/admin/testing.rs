@@ -60,9 +60,11 @@ impl Town {
                 let registry = Arc::new(Registry::new(crew, 10_000));
                 let arbiter = actix_rt::Arbiter::new();
                 for settings in settings {
-                    registry.open(settings, &arbiter.handle());
+                    registry.open(settings, &arbiter.handle()).expect("opened");
                 }
-                let house = Data::new(House { registry: Arc::clone(&registry), started_at: SystemTime::now() });
+                let (orders, told) = super::operate::orders();
+                drop(told); // nobody here carries out anything
+                let house = Data::new(House { registry: Arc::clone(&registry), started_at: SystemTime::now(), orders });
                 let address = ListenAddress::Inet(([127, 0, 0, 1], 0).into());
                 let bound = Bound::http(&address, &[]).expect("a port");
                 let local = bound.local_address().expect("an address");

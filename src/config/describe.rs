@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::{Config, LogFormat, mount};
+use super::{Config, LogFormat, mount, reports};
 use crate::engine::socket::SEND_BUFFER_MOST;
 use crate::ingest::framing::HELD_MOST;
 use crate::mount::Settings;
@@ -27,22 +27,8 @@ pub fn socket_buffer_max() -> u64 {
 
 /// The effective settings as TOML that loads to the same [`Config`], then the worst case of memory as comments.
 pub fn describe(config: &Config, costs: Costs) -> String {
-    let mut out = format!("# Effective settings, from {}\n\n[server]\n", config.origin);
-    let listen: Vec<_> = config.door.listen.iter().map(|address| quoted(&address.to_string())).collect();
-    entry(&mut out, "listen", format_args!("[{}]", listen.join(", ")));
-    entry(&mut out, "shards", config.shards);
-    entry(&mut out, "max_listeners", config.max_listeners);
-    entry(&mut out, "max_connections", config.door.max_connections);
-    entry(&mut out, "header_timeout", quoted(&format_duration(config.door.header_timeout)));
-    entry(&mut out, "max_header_size", quoted(&exact(config.door.max_header_size)));
-    out.push_str("\n[log]\n");
-    entry(&mut out, "format", quoted(label(&LogFormat::WORDS, config.log)));
-    out.push_str("\n[push]\n");
-    let shoutcast: Vec<_> = config.shoutcast.iter().map(|address| quoted(&address.to_string())).collect();
-    entry(&mut out, "shoutcast", format_args!("[{}]", shoutcast.join(", ")));
-    if let Some(mount) = &config.shoutcast_mount {
-        entry(&mut out, "shoutcast_mount", quoted(mount.as_str()));
-    }
+    let mut out = format!("# Effective settings, from {}\n", config.origin);
+    describe_settings(&mut out, config);
     for mount in &config.mounts {
         describe_mount(&mut out, mount);
     }
@@ -51,7 +37,36 @@ pub fn describe(config: &Config, costs: Costs) -> String {
     out
 }
 
-fn describe_mount(out: &mut String, mount: &Settings) {
+/// Every section but the mounts.
+pub(super) fn describe_settings(out: &mut String, config: &Config) {
+    out.push_str("\n[server]\n");
+    let listen: Vec<_> = config.door.listen.iter().map(|address| quoted(&address.to_string())).collect();
+    entry(out, "listen", format_args!("[{}]", listen.join(", ")));
+    entry(out, "shards", config.shards);
+    entry(out, "max_listeners", config.max_listeners);
+    entry(out, "max_connections", config.door.max_connections);
+    entry(out, "header_timeout", quoted(&format_duration(config.door.header_timeout)));
+    entry(out, "max_header_size", quoted(&exact(config.door.max_header_size)));
+    out.push_str("\n[log]\n");
+    entry(out, "format", quoted(label(&LogFormat::WORDS, config.log.format)));
+    entry(out, "access", quoted(&config.log.access.shown()));
+    entry(out, "access_format", quoted(label(&reports::ACCESS_FORMATS, config.log.access_format)));
+    out.push_str("\n[push]\n");
+    let shoutcast: Vec<_> = config.shoutcast.iter().map(|address| quoted(&address.to_string())).collect();
+    entry(out, "shoutcast", format_args!("[{}]", shoutcast.join(", ")));
+    if let Some(mount) = &config.shoutcast_mount {
+        entry(out, "shoutcast_mount", quoted(mount.as_str()));
+    }
+    for hook in &config.webhooks {
+        out.push_str("\n[[webhook]]\n");
+        entry(out, "url", quoted(&hook.url));
+        let events: Vec<_> = hook.events.iter().map(|kind| quoted(kind.label())).collect();
+        entry(out, "events", format_args!("[{}]", events.join(", ")));
+    }
+}
+
+/// One mount.
+pub(super) fn describe_mount(out: &mut String, mount: &Settings) {
     let rules = &mount.rules;
     let or_none = |text: Option<String>| text.unwrap_or_else(|| "\"none\"".to_owned());
     out.push_str("\n[[mount]]\n");

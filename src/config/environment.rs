@@ -65,7 +65,9 @@ fn overlay_variable(name: &str, path: &str, value: &OsStr, tree: &mut Table) -> 
     set(tree, section, key, "__", Node::loose(text, Place::Variable(name.into()))).map_err(|(problem, near)| {
         let remedy = match near {
             Some(near) => format!("did you mean {PREFIX}{}__{}?", near.to_ascii_uppercase(), key.to_ascii_uppercase()),
-            None => "write FLUMEN_SERVER__KEY, FLUMEN_LOG__KEY, FLUMEN_PUSH__KEY, FLUMEN_MOUNT_DEFAULTS__KEY or FLUMEN_MOUNT__0__KEY".to_owned(),
+            None => {
+                "write FLUMEN_SERVER__KEY, FLUMEN_LOG__KEY, FLUMEN_PUSH__KEY, FLUMEN_MOUNT_DEFAULTS__KEY or FLUMEN_MOUNT__0__KEY".to_owned()
+            }
         };
         (problem, remedy)
     })
@@ -75,7 +77,7 @@ fn overlay_variable(name: &str, path: &str, value: &OsStr, tree: &mut Table) -> 
 fn single_underscore(path: &str) -> Result<(), Refusal> {
     const OFTEN: [(&str, &[&str]); 3] = [
         ("server_", &["listen", "shards", "max_listeners", "max_connections", "header_timeout", "max_header_size"]),
-        ("log_", &["format"]),
+        ("log_", &["format", "access", "access_format"]),
         ("mount_defaults_", &["burst", "keep", "sync", "soft_limit", "hard_limit", "ring_max", "max_listeners"]),
     ];
     for (section, keys) in OFTEN {

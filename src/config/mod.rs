@@ -12,11 +12,13 @@
 
 mod address;
 mod describe;
+mod difference;
 mod environment;
 mod error;
 mod mount;
 mod push;
 mod reader;
+mod reports;
 mod secret;
 mod server;
 mod source;
@@ -33,13 +35,16 @@ use std::path::PathBuf;
 use crate::door::{self, ListenAddress};
 use crate::mount as mounts;
 use crate::units::MountPath;
+use crate::webhook;
 use address::{Claim, Claims};
 use reader::Reader;
 use tree::{Node, Table};
 
 pub use describe::{Costs, describe, socket_buffer_max};
+pub use difference::{Difference, SECRET, difference};
 pub use environment::Environment;
 pub use error::{ConfigError, ConfigErrors, Place};
+pub use reports::{Access, Log};
 pub use source::{DEMO, Source, locate};
 
 /// Everything the server is told, checked.
@@ -55,8 +60,10 @@ pub struct Config {
     pub shoutcast: Vec<SocketAddr>,
     /// Where they go that name no mount.
     pub shoutcast_mount: Option<MountPath>,
-    /// How log lines are written.
-    pub log: LogFormat,
+    /// What is logged, how, and where.
+    pub log: Log,
+    /// Who is told of what happens.
+    pub webhooks: Vec<webhook::Settings>,
     /// The mounts, in the order written.
     pub mounts: Vec<mounts::Settings>,
     /// Where all this comes from.
@@ -155,20 +162,23 @@ fn checked(
     check: CheckPipeline<'_>,
 ) -> Result<Config, ConfigErrors> {
     let mut root = Reader::new("", place.clone(), tree, &mut errors);
-    let sections = ["server", "log", "push", "mount_defaults"].map(|name| root.take_table(name).unwrap_or_else(|| (place.clone(), Table::new())));
+    let sections =
+        ["server", "log", "push", "mount_defaults"].map(|name| root.take_table(name).unwrap_or_else(|| (place.clone(), Table::new())));
     let tables = root.take_tables("mount");
-    root.finish(&["admin", "webhook"]);
+    let webhooks = root.take_tables("webhook");
+    root.finish(&["admin"]);
     let [server, log, push, mut defaults] = sections;
 
     let mut reader = Reader::new("server", server.0, server.1, &mut errors);
     let server = server::read(&mut reader);
     reader.finish(server::LATER);
     let mut reader = Reader::new("log", log.0, log.1, &mut errors);
-    let log = server::read_log(&mut reader);
-    reader.finish(server::LOG_LATER);
+    let log = reports::read_log(&mut reader);
+    reader.finish(reports::LOG_LATER);
     let mut reader = Reader::new("push", push.0, push.1, &mut errors);
     let push = push::read(&mut reader);
     reader.finish(&[]);
+    let webhooks = reports::read_webhooks(webhooks, &mut errors);
 
     let mut claims = Claims::default();
     for (i, claim) in server.claims.into_iter().enumerate() {
@@ -192,6 +202,7 @@ fn checked(
         shoutcast,
         shoutcast_mount,
         log,
+        webhooks,
         mounts,
         origin,
     })

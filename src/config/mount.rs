@@ -12,7 +12,8 @@ use super::reader::{Parsed, Reader, Wrong};
 use super::secret::{self, Keys};
 use super::tree::Node;
 use super::value::{
-    boolean, coalesce, dscp, duration, extents, line, media_type, number, one_of, or_none, pipeline, send_buffer, size, texts, web_address, word,
+    boolean, coalesce, dscp, duration, extents, line, media_type, number, one_of, or_none, pipeline, send_buffer, size, texts, web_address,
+    word,
 };
 use crate::engine::broadcast::{PATIENCE, Rules};
 use crate::engine::pace::Coalesce;
@@ -23,15 +24,8 @@ use crate::mount::{OnSourceEnd, Profile, PushSettings, STRAGGLERS_FACTOR, Settin
 use crate::units::{ByteCount, Extent, Extents, MountPath};
 
 /// Keys of a mount that another version will know.
-pub(super) const LATER: &[&str] = &[
-    "fallback",
-    "override",
-    "intro",
-    "listen_auth",
-    "max_listeners_per_address",
-    "max_bandwidth",
-    "redirect_on_overflow",
-];
+pub(super) const LATER: &[&str] =
+    &["fallback", "override", "intro", "listen_auth", "max_listeners_per_address", "max_bandwidth", "redirect_on_overflow"];
 
 /// The words of `on_source_end`.
 pub(super) const ON_SOURCE_END: [(&str, OnSourceEnd); 2] = [("wait", OnSourceEnd::Wait), ("close", OnSourceEnd::Close)];

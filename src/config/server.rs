@@ -1,19 +1,16 @@
-//! `[server]` and `[log]`.
+//! `[server]`.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use super::LogFormat;
 use super::address::{self, Claim};
 use super::reader::Reader;
-use super::value::{duration, number, one_of, size};
+use super::value::{duration, number, size};
 use crate::door::{self, ListenAddress};
 use crate::units::ByteCount;
 
 /// Keys of `[server]` that another version will know.
 pub(super) const LATER: &[&str] = &["tls", "trusted_proxies", "proxy_protocol"];
-/// Keys of `[log]` that another version will know.
-pub(super) const LOG_LATER: &[&str] = &["access"];
 
 const LISTENERS: u64 = 10_000;
 const CONNECTIONS: u64 = 12_000;
@@ -75,9 +72,4 @@ fn places(reader: &mut Reader<'_>) -> (u64, u64) {
 /// Places that listeners leave to everybody else.
 fn spare(of: u64) -> u64 {
     (of / 8).clamp(1, 16)
-}
-
-/// Reads `[log]`.
-pub(super) fn read_log(reader: &mut Reader<'_>) -> LogFormat {
-    reader.take("format", one_of(&LogFormat::WORDS)).unwrap_or_default()
 }

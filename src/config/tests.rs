@@ -127,7 +127,15 @@ fn a_bad_file_is_answered_with_line_key_value_and_remedy() {
         ("[server]\nport = 8000", &["server.port = 8000", "the keys here are listen"]),
         ("[[server.tls]]\nlisten = [\"a:1\"]", &["server.tls", "not supported by this version"]),
         ("[log]\nformat = \"xml\"", &[":2: log.format = \"xml\"", "\"auto\", \"text\", \"json\""]),
-        ("[log]\naccess = \"stdout\"", &["log.access", "not supported"]),
+        ("[log]\naccess = \"here\"", &[":2: log.access = \"here\"", "no path", "/var/log/flumen/access.log"]),
+        ("[log]\naccess_format = \"xml\"", &["log.access_format = \"xml\"", "\"combined\", \"json\""]),
+        ("[[webhook]]", &["webhook[0].url", "missing", "url = \"http://"]),
+        ("[[webhook]]\nurl = \"https://a/\"", &["webhook[0].url = \"https://a/\"", "TLS", "http://"]),
+        (
+            "[[webhook]]\nurl = \"http://a/\"\nevents = [\"source_up\", \"joined\"]",
+            &[":3: webhook[0].events[1] = \"joined\"", "listener_joined"],
+        ),
+        ("[[webhook]]\nurl = \"http://a/\"\nevents = []", &["webhook[0].events = []", "leave it out"]),
         ("[sever]\nlisten = []", &[":1: sever = {…}", "did you mean \"server\"?"]),
         ("[admin]\nuser = \"a\"", &[":1: admin", "not supported by this version"]),
         ("server = 5", &["server = 5", "write [server]"]),
@@ -186,7 +194,7 @@ fn variables_override_keys() {
         ],
     )
     .expect("good");
-    assert_eq!((config.max_listeners, config.log, config.door.listen.len()), (500, LogFormat::Json, 2));
+    assert_eq!((config.max_listeners, config.log.format, config.door.listen.len()), (500, LogFormat::Json, 2));
     let [a, b] = config.mounts.as_slice() else { panic!("two mounts") };
     assert_eq!(a.rules.wish.burst.to_string(), "[\"2s\", \"64KiB\"]");
     assert_eq!((a.keep.to_string(), b.keep.to_string()), ("\"20s\"".to_owned(), "\"20s\"".to_owned()));
@@ -215,7 +223,7 @@ fn a_bad_variable_is_answered_with_its_name() {
 #[test]
 fn the_defaults_are_those_of_the_interface() {
     let config = good("[[mount]]\npath = \"/a\"\n");
-    assert_eq!((config.shards, config.max_listeners, config.log), (0, 10_000, LogFormat::Auto));
+    assert_eq!((config.shards, config.max_listeners, config.log.clone()), (0, 10_000, Log::default()));
     let described = describe(&config, COSTS);
     for line in [
         "listen = [\"0.0.0.0:8000\"]",
@@ -308,7 +316,12 @@ const COSTS: Costs = Costs { listener_bytes: 2048, connection_bytes: 8192, socke
 fn what_is_described_loads_to_the_same() {
     let every_key = r#"
         server = { listen = ["[::1]:80", "unix:/run/a b"], shards = 2, max_listeners = 7, header_timeout = "1500ms", max_header_size = "1500B" }
-        log.format = "text"
+        log = { format = "text", access = "/var/log/a \"b\"", access_format = "json" }
+        [[webhook]]
+        url = "http://example.org/?a=b"
+        [[webhook]]
+        url = "http://[::1]:1/"
+        events = ["source_down", "listener_left"]
         [mount_defaults]
         tcp = []
         genre = "Ärger \"und\" \\ Freude"
@@ -398,7 +411,7 @@ fn a_launch_goes_by_the_same_rules() {
     let set = ["burst=2s, 64KiB", "server.max_listeners=5", "log.format=json", "mount.keep=\"7s\"", "public=true", "dscp=none"];
     let config = launched(&set, &[("FLUMEN_SERVER__LISTEN", "127.0.0.1:2"), ("FLUMEN_MOUNT__0__GENRE", "Test")]).expect("good");
     let [mount] = config.mounts.as_slice() else { panic!("one mount") };
-    assert_eq!((config.max_listeners, config.log, config.door.listen.len()), (5, LogFormat::Json, 2));
+    assert_eq!((config.max_listeners, config.log.format, config.door.listen.len()), (5, LogFormat::Json, 2));
     assert_eq!((mount.path.as_str(), mount.pipeline.as_deref(), mount.profile.genre.as_deref()), ("/live", Some("fakesrc"), Some("Test")));
     assert_eq!((mount.rules.wish.burst.to_string().as_str(), mount.keep.to_string().as_str()), ("[\"2s\", \"64KiB\"]", "\"7s\""));
     for (set, parts) in [

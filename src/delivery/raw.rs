@@ -7,12 +7,14 @@ use crate::door::bound::TakeRaw;
 use crate::engine::inbox::Command;
 use crate::engine::listener::Arrival;
 use crate::mount::Registry;
-use crate::mount::registry::Entry;
+use crate::units::MountPath;
 
-/// What becomes of a connection to one of a mount's raw ports. Who is not let in is closed: there is no word for a refusal.
-pub fn take(registry: &Arc<Registry>, mount: &Entry) -> TakeRaw {
+/// What becomes of a connection to one of a mount's raw ports. Who is not let in is closed: there is no word for a refusal. The mount
+/// is looked up for each: it may have other settings by now, or be gone.
+pub fn take(registry: &Arc<Registry>, mount: &MountPath) -> TakeRaw {
     let (registry, mount) = (Arc::clone(registry), mount.clone());
     Box::new(move |wire, peer, accepted| {
+        let Some(mount) = registry.find(mount.as_str()) else { return };
         let Ok((permit, seat)) = super::admit(&registry, &mount) else { return };
         permit.send(Command::Join(Box::new(Arrival {
             wire,

@@ -7,15 +7,16 @@
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, SystemTime};
 
 use actix_web::http::header::HttpDate;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
 
-use super::bound::{Accepted, Bound, Purpose};
+use super::ListenAddress;
+use super::bound::{Accepted, Bound, Purpose, TakeRaw};
 use crate::engine::broadcast::Peer;
 use crate::engine::crew::Clock;
 use crate::engine::socket::Socket;
@@ -113,9 +114,23 @@ pub(super) struct Connection {
     pub(super) guest: Guest,
 }
 
+/// What the accepting thread is told while it runs.
+pub(super) enum Order {
+    /// Accepts here as well.
+    Open(Bound),
+    /// Accepts here no more; whoever has come already is taken in first.
+    Close(ListenAddress),
+    /// Connections to this raw port go elsewhere.
+    Redirect(SocketAddr, TakeRaw),
+    /// The most connections of every kind.
+    Limit(u64),
+}
+
 /// The accepting thread's end of things.
 pub(super) struct Acceptor {
     pub(super) bound: Vec<Bound>,
+    /// Orders; given before the waker is called.
+    pub(super) orders: mpsc::Receiver<Order>,
     pub(super) workers: Vec<tokio::sync::mpsc::Sender<Connection>>,
     pub(super) counters: Arc<DoorCounters>,
     /// Listeners served by the engine now; they count as connections.
@@ -128,12 +143,7 @@ impl Acceptor {
     /// Accepts until `stop` says so (and the waker is called).
     pub(super) fn run(mut self, mut poll: Poll, stop: &std::sync::atomic::AtomicBool) {
         let mut reserve = reserve();
-        for (i, bound) in self.bound.iter_mut().enumerate() {
-            bound.more = true; // whoever came before we watched
-            if let Err(error) = poll.registry().register(&mut SourceFd(&bound.fd.as_raw_fd()), Token(i), Interest::READABLE) {
-                tracing::error!(%error, "cannot watch a listening socket");
-            }
-        }
+        (0..self.bound.len()).for_each(|i| self.watch(&poll, i));
         let mut events = Events::with_capacity(64);
         let mut next_worker = 0;
         let mut timeout = Some(Duration::ZERO);
@@ -152,6 +162,9 @@ impl Acceptor {
                     bound.more = true;
                 }
             }
+            while let Ok(order) = self.orders.try_recv() {
+                self.obey(order, &poll, &mut next_worker, &mut reserve);
+            }
             timeout = None;
             for i in 0..self.bound.len() {
                 if self.bound[i].more {
@@ -159,6 +172,41 @@ impl Acceptor {
                     timeout = timeout.into_iter().chain(wait).min();
                 }
             }
+        }
+    }
+
+    fn watch(&mut self, poll: &Poll, i: usize) {
+        let bound = &mut self.bound[i];
+        bound.more = true; // whoever came before we watched
+        if let Err(error) = poll.registry().register(&mut SourceFd(&bound.fd.as_raw_fd()), Token(i), Interest::READABLE) {
+            tracing::error!(%error, address = %bound.address(), "cannot watch a listening socket");
+        }
+    }
+
+    fn obey(&mut self, order: Order, poll: &Poll, next_worker: &mut usize, reserve: &mut Option<OwnedFd>) {
+        match order {
+            Order::Open(bound) => {
+                self.bound.push(bound);
+                self.watch(poll, self.bound.len() - 1);
+            }
+            Order::Close(address) => {
+                let Some(i) = self.bound.iter().position(|bound| *bound.address() == address) else { return };
+                self.accept_some(i, next_worker, reserve);
+                drop(self.bound.swap_remove(i)); // closed, it is watched no more
+                if let Some(moved) = self.bound.get(i) {
+                    let raw = moved.fd.as_raw_fd();
+                    if let Err(error) = poll.registry().reregister(&mut SourceFd(&raw), Token(i), Interest::READABLE) {
+                        tracing::error!(%error, address = %moved.address(), "cannot watch a listening socket");
+                    }
+                }
+            }
+            Order::Redirect(address, take) => {
+                let address = ListenAddress::Inet(address);
+                if let Some(bound) = self.bound.iter_mut().find(|bound| *bound.address() == address) {
+                    bound.purpose = Purpose::Raw(take);
+                }
+            }
+            Order::Limit(most) => self.max_connections = most,
         }
     }
 

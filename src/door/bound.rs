@@ -64,6 +64,7 @@ pub(super) enum Purpose {
 /// A socket that is bound and listens.
 pub struct Bound {
     pub(super) fd: socket2::Socket,
+    address: ListenAddress,
     unix: Option<UnixPath>,
     pub(super) purpose: Purpose,
     /// Whether somebody may be waiting to be accepted.
@@ -101,6 +102,11 @@ impl Bound {
         Self::bind(&ListenAddress::Inet(address), all, Purpose::Raw(take))
     }
 
+    /// Where it was told to listen.
+    pub fn address(&self) -> &ListenAddress {
+        &self.address
+    }
+
     /// Where it listens; with port 0 asked for, the port that was given.
     pub fn local_address(&self) -> Option<SocketAddr> {
         self.fd.local_addr().ok()?.as_socket()
@@ -128,7 +134,7 @@ impl Bound {
         };
         fd.listen(BACKLOG)?;
         fd.set_nonblocking(true)?;
-        Ok(Self { fd, unix, purpose, more: false })
+        Ok(Self { fd, address: address.clone(), unix, purpose, more: false })
     }
 
     /// Takes the next connection.

@@ -177,6 +177,11 @@ impl Claim {
         self.0.following.get()
     }
 
+    /// Whether the connection has been given away: what comes of it is told when the listener leaves.
+    pub(super) fn has_boarded(&self) -> bool {
+        self.0.berth.borrow().is_some()
+    }
+
     /// Who is at the other end.
     pub fn peer(&self) -> Peer {
         self.0.peer

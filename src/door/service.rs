@@ -1,29 +1,33 @@
 //! The HTTP service over hulls: workers, and the thread that accepts.
 
 use std::io;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant, SystemTime};
 
 use actix_http::{HttpService, KeepAlive};
 use actix_rt::Arbiter;
 use actix_service::{Service, ServiceFactory, map_config};
 use actix_web::App;
-use actix_web::body::MessageBody;
-use actix_web::dev::AppConfig;
-use actix_web::web::ServiceConfig;
+use actix_web::body::{BodySize, MessageBody};
+use actix_web::dev::{AppConfig, ServiceRequest, ServiceResponse};
+use actix_web::http::{Method, Version, header};
+use actix_web::web::{Data, ServiceConfig};
 use bytes::BytesMut;
 use tokio::sync::mpsc;
 
+use super::ListenAddress;
 use super::Settings;
-use super::acceptor::{Acceptor, Connection, DoorCounters, WORKER_QUEUE, poll_and_waker};
-use super::bound::Bound;
-use super::claim::{Claim, Departing, Watched};
+use super::acceptor::{Acceptor, Connection, DoorCounters, Order, WORKER_QUEUE, poll_and_waker};
+use super::bound::{Bound, TakeRaw};
+use super::claim::{Claim, Departing, REFUSED_PATH, Watched};
 use super::hull::{HeadLimits, Hull, Io};
 use crate::engine::broadcast::Peer;
 use crate::engine::crew::Clock;
+use crate::journal::{Journal, Visit};
 
 /// Threads that speak HTTP. Listeners leave them at once, so they only greet, administer and are scraped.
 const WORKERS: usize = 2;
@@ -40,6 +44,7 @@ pub struct Door {
     waker: mio::Waker,
     thread: Option<JoinHandle<()>>,
     workers: Vec<Arbiter>,
+    orders: std::sync::mpsc::Sender<Order>,
 }
 
 impl Door {
@@ -71,10 +76,38 @@ impl Door {
             .collect();
         let (poll, waker) = poll_and_waker()?;
         let stop = Arc::new(AtomicBool::new(false));
-        let acceptor = Acceptor { bound, workers: senders, counters, seated, max_connections: settings.max_connections, clock };
+        let (orders, theirs) = std::sync::mpsc::channel();
+        let acceptor =
+            Acceptor { bound, orders: theirs, workers: senders, counters, seated, max_connections: settings.max_connections, clock };
         let told = Arc::clone(&stop);
         let thread = std::thread::Builder::new().name("door".into()).spawn(move || acceptor.run(poll, &told))?;
-        Ok(Self { stop, waker, thread: Some(thread), workers })
+        Ok(Self { stop, waker, thread: Some(thread), workers, orders })
+    }
+
+    /// Accepts at another place as well.
+    pub fn listen(&self, bound: Bound) {
+        self.order(Order::Open(bound));
+    }
+
+    /// Accepts at one place no more. Who came that way stays.
+    pub fn leave(&self, address: &ListenAddress) {
+        self.order(Order::Close(address.clone()));
+    }
+
+    /// Connections to a raw port go elsewhere from now on.
+    pub fn redirect(&self, address: SocketAddr, take: TakeRaw) {
+        self.order(Order::Redirect(address, take));
+    }
+
+    /// From now on there may be so many connections of every kind.
+    pub fn set_max_connections(&self, most: u64) {
+        self.order(Order::Limit(most));
+    }
+
+    fn order(&self, order: Order) {
+        // Both fail only if the thread is gone; then nobody accepts anything. Orders are few: they come from an operator's changes.
+        let _ = self.orders.send(order);
+        let _ = self.waker.wake();
     }
 
     /// Accepts nobody any more; who is inside stays.
@@ -96,6 +129,60 @@ impl Drop for Door {
     }
 }
 
+/// A request, for the access log.
+struct Asked {
+    journal: Data<Journal>,
+    peer: String,
+    at: SystemTime,
+    began: Instant,
+    method: Method,
+    target: String,
+    version: Version,
+    referer: String,
+    agent: String,
+}
+
+impl Asked {
+    /// What is to be remembered of a request until it is answered; `None` where there is no log.
+    fn of(request: &ServiceRequest, claim: Option<&Claim>) -> Option<Self> {
+        let journal = request.app_data::<Data<Journal>>().filter(|journal| journal.is_on())?;
+        let text =
+            |name| request.headers().get(name).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned()).unwrap_or_default();
+        Some(Self {
+            journal: journal.clone(),
+            peer: claim.map(|claim| claim.peer().host()).unwrap_or_default(),
+            at: SystemTime::now(),
+            began: Instant::now(),
+            method: request.method().clone(),
+            target: request.path().to_owned(),
+            version: request.version(),
+            referer: text(header::REFERER),
+            agent: text(header::USER_AGENT),
+        })
+    }
+
+    fn answered<B: MessageBody>(self, answer: &ServiceResponse<B>) {
+        let bytes = match answer.response().body().size() {
+            BodySize::Sized(bytes) => Some(bytes),
+            BodySize::None => Some(0),
+            BodySize::Stream => None,
+        };
+        self.journal.note(&Visit {
+            peer: &self.peer,
+            at: self.at,
+            method: self.method.as_str(),
+            target: if self.target == REFUSED_PATH { "-" } else { &self.target },
+            version: if self.version == Version::HTTP_10 { "HTTP/1.0" } else { "HTTP/1.1" },
+            status: answer.status().as_u16(),
+            bytes,
+            referer: &self.referer,
+            agent: &self.agent,
+            lasted: self.began.elapsed(),
+            ..Visit::default()
+        });
+    }
+}
+
 /// One worker: a service of its own, and a task per connection.
 async fn work(
     mut connections: mpsc::Receiver<Connection>,
@@ -105,9 +192,17 @@ async fn work(
     greet: Greet,
 ) {
     let app = App::new().configure(move |config| configure(config)).wrap_fn(|request, service| {
-        let serving = request.conn_data::<Claim>().map(Claim::serving);
+        let claim = request.conn_data::<Claim>().cloned();
+        let serving = claim.as_ref().map(Claim::serving);
+        let asked = Asked::of(&request, claim.as_ref());
         let answer = service.call(request);
-        async move { Ok(answer.await?.map_body(|_, body| Watched { body: body.boxed(), _serving: serving })) }
+        async move {
+            let answer = answer.await?;
+            if let Some(asked) = asked.filter(|_| !claim.as_ref().is_some_and(Claim::has_boarded)) {
+                asked.answered(&answer);
+            }
+            Ok(answer.map_body(|_, body| Watched { body: body.boxed(), _serving: serving }))
+        }
     });
     let factory = HttpService::build()
         .keep_alive(KeepAlive::Timeout(KEEP_ALIVE))

@@ -32,6 +32,11 @@ impl Places {
         self.most.load(Ordering::Relaxed)
     }
 
+    /// From now on there are so many. Who has one keeps it.
+    pub fn set_most(&self, most: Option<u64>) {
+        self.most.store(most.unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
     fn take(&self) -> bool {
         let most = self.most();
         let taken = self.taken.fetch_update(Ordering::AcqRel, Ordering::Relaxed, |taken| (taken < most).then_some(taken + 1));
@@ -88,6 +93,9 @@ mod tests {
             .collect();
         let seats: Vec<_> = threads.into_iter().flat_map(|thread| thread.join().expect("no panic")).collect();
         assert_eq!((seats.len(), server.taken(), mount.taken(), mount.peak()), (10, 10, 10, 10), "and a refusal leaves nothing taken");
+        mount.set_most(Some(5));
+        assert!(Seat::take(&server, &mount).is_none(), "there are fewer now, and who had one has it still");
+        assert_eq!(mount.taken(), 10);
         drop(seats);
         assert_eq!((server.taken(), mount.taken(), mount.peak()), (0, 0, 10));
     }

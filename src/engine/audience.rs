@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use self::judging::to_the_oldest_keyframe;
 use self::rotation::halved;
-use super::broadcast::{Broadcast, Obituary};
+use super::broadcast::{Broadcast, Newcomer, Obituary, Rules};
 use super::listener::Listener;
 use super::pace::{Pace, Rotor};
 use super::socket::{Discarded, Wire};
@@ -88,6 +88,7 @@ pub(super) struct Audience<W> {
     ready: Vec<Place>,
     readable: Vec<Place>,
     departed: Vec<Obituary>,
+    joined: Vec<Newcomer>,
     window: Duration,
     /// The furthest that anybody was behind, as far as the present sweep has come.
     lag_seen: Duration,
@@ -98,7 +99,7 @@ pub(super) struct Audience<W> {
 
 impl<W: Wire> Audience<W> {
     pub(super) fn new(shard: usize, broadcast: Arc<Broadcast>, now: Moment) -> Self {
-        let eager = Limits { soft: halved(&broadcast.rules.limits.soft), hard: halved(&broadcast.rules.limits.hard) };
+        let eager = eager(&broadcast.rules);
         Self {
             shard,
             lag_seen: Duration::ZERO,
@@ -123,8 +124,30 @@ impl<W: Wire> Audience<W> {
             ready: Vec::new(),
             readable: Vec::new(),
             departed: Vec::new(),
+            joined: Vec::new(),
             send_calls: 0,
             sent_bytes: 0,
+        }
+    }
+
+    /// Goes by these rules, if they are newer than those it has. Who is here is held to them from now on.
+    pub(super) fn settle(&mut self, broadcast: &Arc<Broadcast>) {
+        if !broadcast.is_newer(&self.broadcast) {
+            return;
+        }
+        let before = std::mem::replace(&mut self.broadcast, Arc::clone(broadcast));
+        let (old, new) = (&before.rules, &self.broadcast.rules);
+        self.eager = eager(new);
+        let (socket, buffer) = (old.dscp != new.dscp || old.idle_timeout != new.idle_timeout, old.send_buffer != new.send_buffer);
+        // No class is the class zero, for a socket that has had another.
+        let asked = Rules { dscp: new.dscp.or(old.dscp.map(|_| 0)), ..new.clone() };
+        for listener in self.table.iter_mut().flatten() {
+            if socket {
+                let _ = listener.wire.prepare(&asked); // a connection that is broken will say so by itself
+            }
+            if buffer {
+                listener.send_buffer = 0; // the next sweep gives it another
+            }
         }
     }
 
@@ -368,6 +391,11 @@ impl<W: Wire> Audience<W> {
             }
         }
     }
+}
+
+/// Half of the limits.
+fn eager(rules: &Rules) -> Limits {
+    Limits { soft: halved(&rules.limits.soft), hard: halved(&rules.limits.hard) }
 }
 
 /// Spares the shared cache line when there is nothing to add.

@@ -3,8 +3,10 @@
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
+use super::alarm::Alarm;
 use super::counters::MountCounters;
 use super::feed::Feed;
 use super::pace::Coalesce;
@@ -16,7 +18,7 @@ use crate::fanout::recovery::{Limits, RecoverPolicy};
 use crate::units::{ListenerId, MountPath};
 
 /// The rules by which a mount's listeners are served.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rules {
     /// How newcomers are placed, unless they ask for something else and may.
     pub wish: Wish,
@@ -48,29 +50,93 @@ pub struct Rules {
 /// The patience of every mount: longer than a peer that reads takes to empty a socket, shorter than any sensible limit.
 pub const PATIENCE: Duration = Duration::from_millis(50);
 
-/// A mount, as shards see it.
-#[derive(Debug)]
+/// A mount, as shards see it. Its rules may change: then there is another of these, which shares everything else with this one.
+#[derive(Clone, Debug)]
 pub struct Broadcast {
-    /// Its number: mounts are numbered from zero.
+    /// Its number. It is given to another mount only when every shard has forgotten this one.
     pub slot: usize,
     /// Its name.
     pub path: MountPath,
     /// Its ring.
-    pub feed: Feed,
+    pub feed: Arc<Feed>,
     /// Its rules.
     pub rules: Rules,
+    /// Grows with every change of the rules. Whoever has two of them goes by the newer.
+    revision: u64,
     /// What it counts.
-    pub counters: MountCounters,
+    pub counters: Arc<MountCounters>,
     /// What its chunks take in memory.
     pub account: Arc<Account>,
     /// Who is told of departures.
-    pub reports: Box<dyn Reports>,
+    pub reports: Arc<dyn Reports>,
+    closed: Arc<AtomicBool>,
+}
+
+impl Broadcast {
+    /// A mount with an empty ring, read by as many shards as there are alarms.
+    pub fn new(slot: usize, path: MountPath, alarms: &[Alarm], rules: Rules, reports: Arc<dyn Reports>) -> Self {
+        Self {
+            slot,
+            path,
+            feed: Arc::new(Feed::new(alarms)),
+            rules,
+            revision: 0,
+            counters: Arc::default(),
+            account: Arc::default(),
+            reports,
+            closed: Arc::default(),
+        }
+    }
+
+    /// The same mount with other rules.
+    pub fn with_rules(&self, rules: Rules) -> Self {
+        Self { rules, revision: self.revision + 1, ..self.clone() }
+    }
+
+    /// Whether these are the same mount, whatever its rules.
+    pub fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.feed, &other.feed)
+    }
+
+    /// Whether the rules here are newer than those there.
+    pub fn is_newer(&self, other: &Self) -> bool {
+        self.revision > other.revision
+    }
+
+    /// From now on nobody is let in, not even who is on the way. Not to be undone.
+    pub fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+    }
+
+    /// Whether nobody is let in any more.
+    pub fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
 }
 
 /// Where the engine reports to. The one way up.
 pub trait Reports: Send + Sync + fmt::Debug {
     /// These listeners have left; their sockets are closed.
     fn departed(&self, gone: Vec<Obituary>);
+
+    /// Whether anybody wants to know who joins.
+    fn wants_joins(&self) -> bool {
+        false
+    }
+
+    /// These listeners have joined. Told only if that is wanted, and before anything else is told of them.
+    fn joined(&self, _: Vec<Newcomer>) {}
+}
+
+/// Somebody who has just joined.
+#[derive(Clone, Debug)]
+pub struct Newcomer {
+    /// Who.
+    pub id: ListenerId,
+    /// From where.
+    pub peer: Peer,
+    /// What it says it is.
+    pub user_agent: Box<str>,
 }
 
 /// Who is at the other end.
@@ -80,6 +146,16 @@ pub enum Peer {
     Inet(SocketAddr),
     /// A process on this machine.
     Unix,
+}
+
+impl Peer {
+    /// The address without its port, or `unix`.
+    pub fn host(&self) -> String {
+        match self {
+            Self::Inet(address) => address.ip().to_string(),
+            Self::Unix => self.to_string(),
+        }
+    }
 }
 
 impl fmt::Display for Peer {

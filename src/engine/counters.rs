@@ -3,9 +3,10 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use super::broadcast::Obituary;
 use crate::fanout::departure::Departure;
 use crate::fanout::recovery::RecoverPolicy;
-use crate::fanout::stats::{FIRST_BYTE_BOUNDS, Histogram, LAG_BOUNDS, SESSION_BOUNDS, TURN_BOUNDS, read};
+use crate::fanout::stats::{FIRST_BYTE_BOUNDS, Histogram, LAG_BOUNDS, SESSION_BOUNDS, TURN_BOUNDS, add, read};
 
 /// The listeners' side of one mount.
 #[derive(Debug)]
@@ -51,6 +52,13 @@ impl MountCounters {
     pub fn listeners(&self) -> u64 {
         let left: u64 = self.departures.iter().map(read).sum();
         read(&self.joins).saturating_sub(left)
+    }
+
+    /// Somebody joined and has left already: its mount was closed while it was on the way.
+    pub(super) fn came_and_went(&self, gone: &Obituary) {
+        add(&self.joins, 1);
+        add(&self.departures[gone.why.index()], 1);
+        self.session.observe(gone.stayed);
     }
 }
 

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::alarm::Alarm;
-use super::broadcast::ListenerView;
+use super::broadcast::{Broadcast, ListenerView};
 use super::listener::Arrival;
 use crate::fanout::departure::Departure;
 use crate::units::ListenerId;
@@ -62,6 +62,10 @@ pub enum Command<W> {
     Clear { why: Departure },
     /// A part of the list of a mount's listeners, from a place in the shard's table on.
     List { slot: usize, from: usize, most: usize, reply: Reply<ListPart> },
+    /// A mount has other rules: they hold for everybody who listens, from now on.
+    Settle { broadcast: Arc<Broadcast> },
+    /// A mount is closed: who is still here leaves at once. Answered when nothing here knows its number any more.
+    Forget { slot: usize, why: Departure, reply: Reply<()> },
     /// The thread ends.
     Quit,
 }

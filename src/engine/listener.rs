@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::admission::Seat;
-use super::broadcast::{Broadcast, ListenerView, Obituary, Peer};
+use super::broadcast::{Broadcast, ListenerView, Newcomer, Obituary, Peer};
 use super::socket::Wire;
 use crate::fanout::cursor::Cursor;
 use crate::fanout::departure::Departure;
@@ -225,6 +225,11 @@ impl<W> Listener<W> {
             joined_at: about.joined_at,
             stayed: now.since(about.joined),
         }
+    }
+
+    /// What is told of it when it joins.
+    pub(super) fn newcomer(&self) -> Newcomer {
+        Newcomer { id: self.about.id, peer: self.about.peer, user_agent: self.about.user_agent.clone() }
     }
 
     /// What somebody who asks is told.

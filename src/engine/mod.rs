@@ -31,6 +31,8 @@ mod leaving_tests;
 #[cfg(all(test, not(feature = "model-check")))]
 mod random_tests;
 #[cfg(all(test, not(feature = "model-check")))]
+mod settling_tests;
+#[cfg(all(test, not(feature = "model-check")))]
 mod world;
 #[cfg(all(test, not(feature = "model-check")))]
 mod world_tests;

@@ -14,9 +14,11 @@ use super::audience::{Audience, Place, TurnContext};
 use super::broadcast::Broadcast;
 use super::counters::ShardCounters;
 use super::inbox::{Command, Inbox, ListPart};
+use super::listener::Listener;
 use super::pace::Pace;
 use super::socket::Wire;
 use crate::fanout::departure::Departure;
+use crate::fanout::ring::Ring;
 use crate::fanout::stats::add;
 use crate::units::Moment;
 use std::sync::atomic::Ordering;
@@ -208,6 +210,12 @@ impl<W: Wire> Shard<W> {
     /// Does what it is told. Returns whether that is the end.
     fn obey(&mut self, command: Command<W>, turn: TurnContext, watch: &mut impl Watch<W>) -> bool {
         match command {
+            Command::Join(arrival) if arrival.broadcast.is_closed() => {
+                let broadcast = Arc::clone(&arrival.broadcast);
+                let gone = Listener::join(*arrival, &Ring::default(), 0, turn.now).leave(Departure::ShuttingDown, turn.now);
+                broadcast.counters.came_and_went(&gone);
+                broadcast.reports.departed(vec![gone]);
+            }
             Command::Join(arrival) => {
                 let slot = arrival.broadcast.slot;
                 let draining = self.draining;
@@ -230,6 +238,18 @@ impl<W: Wire> Shard<W> {
                 let part = self.known(slot).map(|audience| audience.list(from, most, turn.now));
                 reply.send(part.unwrap_or(ListPart { listeners: Vec::new(), next: None }));
             }
+            Command::Settle { broadcast } if broadcast.is_closed() => {} // and perhaps forgotten
+            Command::Settle { broadcast } => {
+                self.audience(&broadcast, turn.now);
+            }
+            Command::Forget { slot, why, reply } => {
+                if let Some(mut audience) = self.audiences.get_mut(slot).and_then(Option::take) {
+                    audience.clear(why, turn.now);
+                    audience.report();
+                    add(&self.counters.send_calls, audience.take_send_calls());
+                }
+                reply.send(());
+            }
             Command::Quit => return true,
         }
         false
@@ -251,7 +271,8 @@ impl<W: Wire> Shard<W> {
         }
         let shard = self.index;
         let audience = self.audiences[slot].get_or_insert_with(|| Audience::new(shard, Arc::clone(broadcast), now));
-        debug_assert!(Arc::ptr_eq(audience.broadcast(), broadcast), "two mounts with one number");
+        debug_assert!(audience.broadcast().is_same(broadcast), "two mounts with one number");
+        audience.settle(broadcast);
         audience
     }
 }

@@ -112,11 +112,9 @@ impl Wire for Socket {
         sockopt::set_tcp_keepidle(&self.0, KEEPALIVE_IDLE)?;
         sockopt::set_tcp_keepintvl(&self.0, KEEPALIVE_INTERVAL)?;
         sockopt::set_tcp_keepcnt(&self.0, KEEPALIVE_COUNT)?;
-        if let Some(idle) = rules.idle_timeout {
-            // It also ends who takes nothing though it answers, so it must not come before our own verdict on those.
-            let patience = idle.max(USER_TIMEOUT).as_millis();
-            sockopt::set_tcp_user_timeout(&self.0, u32::try_from(patience).unwrap_or(u32::MAX))?;
-        }
+        // It also ends who takes nothing though it answers, so it must not come before our own verdict on those. Zero: the system's.
+        let patience = rules.idle_timeout.map_or(0, |idle| idle.max(USER_TIMEOUT).as_millis());
+        sockopt::set_tcp_user_timeout(&self.0, u32::try_from(patience).unwrap_or(u32::MAX))?;
         if let Some(dscp) = rules.dscp {
             let class = dscp << 2;
             if domain == rustix::net::AddressFamily::INET6 {

@@ -17,7 +17,7 @@ pub enum Departure {
     SourceEnded,
     /// It was moved to another mount.
     Moved,
-    /// The server is stopping.
+    /// The server is stopping, or its mount was taken away.
     ShuttingDown,
     /// Any other error of its socket.
     IoError,

@@ -30,6 +30,11 @@ impl History {
         Self { clock: StreamClock::default(), retention }
     }
 
+    /// From the next chunk on this is kept.
+    pub fn retain(&mut self, retention: Retention) {
+        self.retention = retention;
+    }
+
     /// Adds a chunk; `arrival` is when it came.
     pub fn push(&mut self, ring: &mut Ring, chunk: Arc<Chunk>, arrival: Moment) -> Pushed {
         let time = self.clock.stamp(chunk.marks().stamp(), arrival);

@@ -48,6 +48,15 @@ impl<const N: usize> Histogram<N> {
         add(&self.sum_micros, u64::try_from(value.as_micros()).unwrap_or(u64::MAX));
     }
 
+    /// Takes over what another one holds.
+    pub fn absorb(&self, other: &Self) {
+        for (mine, theirs) in
+            self.counts.iter().zip(&other.counts).chain([(&self.beyond, &other.beyond), (&self.sum_micros, &other.sum_micros)])
+        {
+            add(mine, read(theirs));
+        }
+    }
+
     /// What it holds now.
     pub fn view(&self) -> HistogramView {
         let mut count = 0;
@@ -86,6 +95,16 @@ pub static TURN_BOUNDS: [Duration; 9] =
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_histogram_takes_over_all_of_another() {
+        let (one, other) = (Histogram::new(&FIRST_BYTE_BOUNDS), Histogram::new(&FIRST_BYTE_BOUNDS));
+        [1, 10_000].into_iter().for_each(|value| one.observe(ms(value)));
+        [1, 3, 20_000].into_iter().for_each(|value| other.observe(ms(value)));
+        one.absorb(&other);
+        let view = one.view();
+        assert_eq!((view.count, view.sum_seconds, &view.cumulative[..3]), (5, 30.005, &[(0.001, 2), (0.002, 2), (0.005, 3)][..]));
+    }
 
     #[test]
     fn a_histogram_counts_each_value_once_at_its_inclusive_bound() {

@@ -61,7 +61,9 @@ const MEDIA_TYPE_MOST: usize = 128;
 impl Pump {
     /// A pump of a stream whose sender calls it `claimed`, a media type.
     pub fn new(mount: Addr<Mount>, handle: &Arc<Handle>, claimed: Option<&str>) -> Self {
-        let plain = |claimed: &&str| claimed.len() <= MEDIA_TYPE_MOST && claimed.contains('/') && claimed.bytes().all(|byte| (b' '..0x7F).contains(&byte));
+        let plain = |claimed: &&str| {
+            claimed.len() <= MEDIA_TYPE_MOST && claimed.contains('/') && claimed.bytes().all(|byte| (b' '..0x7F).contains(&byte))
+        };
         Self {
             mount,
             path: handle.settings.path.clone(),

@@ -109,7 +109,9 @@ pub fn upstreams(settings: &Settings) -> Vec<Upstream> {
 
 /// Pulls until it ends.
 pub async fn pull(entry: &Entry, upstream: &Upstream) -> Ended {
-    let opened = timeout(OPEN_MOST, open(upstream, entry.handle.settings.path.as_str())).await.unwrap_or_else(|_| Err("it does not answer in time".into()));
+    let opened = timeout(OPEN_MOST, open(upstream, entry.handle.settings.path.as_str()))
+        .await
+        .unwrap_or_else(|_| Err("it does not answer in time".into()));
     let how = match opened {
         Ok((stream, answer, begun)) => flow(entry, stream, &answer, begun).await,
         Err(why) => Err(why),
@@ -127,7 +129,9 @@ async fn open(upstream: &Upstream, mount: &str) -> Result<(TcpStream, Answer, By
         let (stream, answer, begun) = ask(&upstream, mount).await?;
         match (answer.status, answer.field("location")) {
             (200, _) => return Ok((stream, answer, begun)),
-            (301 | 302 | 303 | 307 | 308, Some(location)) => upstream = upstream.redirected(location).map_err(|why| format!("its redirect {why}"))?,
+            (301 | 302 | 303 | 307 | 308, Some(location)) => {
+                upstream = upstream.redirected(location).map_err(|why| format!("its redirect {why}"))?;
+            }
             (status, _) => return Err(format!("it answers {status}").into()),
         }
     }
@@ -153,7 +157,8 @@ async fn ask(upstream: &Upstream, mount: &str) -> Result<(TcpStream, Answer, Byt
 }
 
 async fn flow(entry: &Entry, mut stream: TcpStream, answer: &Answer, begun: BytesMut) -> Result<(), Arc<str>> {
-    let through: Vec<String> = answer.field("via").unwrap_or_default().split(',').map(|via| via.trim().to_owned()).filter(|via| !via.is_empty()).collect();
+    let through: Vec<String> =
+        answer.field("via").unwrap_or_default().split(',').map(|via| via.trim().to_owned()).filter(|via| !via.is_empty()).collect();
     if through.contains(&via(entry.handle.settings.path.as_str())) {
         return Err("its stream comes from this very mount: a circle".into());
     }
@@ -236,9 +241,7 @@ mod tests {
     #[test]
     fn a_redirect_may_be_a_path_or_another_server() {
         let from = Upstream::parse("http://a:8000/x").expect("an address");
-        for (location, want) in
-            [("/y", Some("http://a:8000/y")), ("http://b/z", Some("http://b:80/z")), ("y", None), ("//c/y", None)]
-        {
+        for (location, want) in [("/y", Some("http://a:8000/y")), ("http://b/z", Some("http://b:80/z")), ("y", None), ("//c/y", None)] {
             assert_eq!(from.redirected(location).ok().map(|found| found.to_string()).as_deref(), want, "{location}");
         }
     }

@@ -16,7 +16,8 @@ const PROMISED: &str = "
     source_restarts_total counter mount | source_last_chunk_timestamp_seconds gauge mount | ring_bytes gauge mount
     ring_seconds gauge mount | ring_chunks gauge mount | shard_turn_seconds histogram | shard_busy_ratio gauge shard
     coalesce_window_seconds gauge shard | connections gauge kind | accept_errors_total counter reason
-    config_last_reload_successful gauge | config_last_reload_timestamp_seconds gauge";
+    config_last_reload_successful gauge | config_last_reload_timestamp_seconds gauge
+    log_dropped_total counter log | webhook_events_total counter result";
 
 /// A server with two mounts and two shards, as measured after `act`.
 fn measure(act: impl FnOnce(&Measured)) -> String {
@@ -25,7 +26,7 @@ fn measure(act: impl FnOnce(&Measured)) -> String {
         let registry = Registry::new(Arc::clone(&crew), 100);
         let arbiter = actix_rt::Arbiter::new();
         for path in ["/a.mp3", "/b.ogg"] {
-            registry.open(crate::mount::testing::settings(path), &arbiter.handle());
+            registry.open(crate::mount::testing::settings(path), &arbiter.handle()).expect("opened");
         }
         let started_at = UNIX_EPOCH + Duration::from_secs(1_795_407_962);
         let measured = Measured {
@@ -33,6 +34,7 @@ fn measure(act: impl FnOnce(&Measured)) -> String {
             door: Arc::default(),
             started_at,
             reload: Arc::new(ReloadState::loaded_at(started_at)),
+            events: None,
         };
         act(&measured);
         let text = text(&measured).expect("a text");

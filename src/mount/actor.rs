@@ -8,18 +8,22 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use actix::WeakAddr;
 use actix::prelude::*;
 
 use super::OnSourceEnd;
 use super::gate::{Delivery, Gate};
 use super::handle::{Handle, STALE_AFTER};
-use crate::engine::broadcast::{Obituary, Reports};
+use super::registry::Witnesses;
+use crate::engine::broadcast::{Newcomer, Obituary, Reports};
 use crate::engine::crew::Crew;
 use crate::engine::inbox::Command;
 use crate::fanout::departure::Departure;
 use crate::fanout::history::History;
 use crate::fanout::ring::Ring;
-use crate::units::{Moment, MountPath};
+use crate::journal::Visit;
+use crate::units::Moment;
+use crate::webhook::{Event, Kind, ListenerEvent, SourceEvent, Webhooks};
 
 /// Deliveries that may wait: a few buffers of a live source, and some slack for one that has no clock.
 pub(super) const MAILBOX: usize = 64;
@@ -31,18 +35,24 @@ pub struct Mount {
     crew: Arc<Crew>,
     history: History,
     warned_of_memory: bool,
+    witnesses: Witnesses,
 }
 
 impl Mount {
-    pub(super) fn new(handle: Arc<Handle>, crew: Arc<Crew>) -> Self {
+    pub(super) fn new(handle: Arc<Handle>, crew: Arc<Crew>, witnesses: Witnesses) -> Self {
         let history = History::new(handle.settings.retention());
-        Self { handle, crew, history, warned_of_memory: false }
+        Self { handle, crew, history, warned_of_memory: false, witnesses }
     }
 
     fn source_down(&mut self, fault: Option<Arc<str>>) {
         self.handle.next_writer(); // what the old one still delivers comes too late
         let now = self.crew.clock().now();
         let was_up = self.handle.status().up;
+        if was_up && self.witnesses.webhooks.want(Kind::SourceDown) {
+            let reason = Some(fault.as_deref().unwrap_or("end of stream").to_owned());
+            let source = SourceEvent { reason, ..SourceEvent::default() };
+            self.witnesses.webhooks.tell(&Event::of_source(Kind::SourceDown, self.handle.settings.path.as_str(), source));
+        }
         self.handle.change(|status| {
             status.up = false;
             status.fault = fault;
@@ -51,7 +61,7 @@ impl Mount {
                 status.up_since = None;
             }
         });
-        if was_up && self.handle.settings.on_source_end == OnSourceEnd::Close {
+        if was_up && self.handle.settings.on_source_end == OnSourceEnd::Close && !self.handle.broadcast.is_closed() {
             let slot = self.handle.broadcast.slot;
             self.crew.tell_all(|| Command::Drain { slot: Some(slot), why: Departure::SourceEnded });
         }
@@ -132,6 +142,10 @@ impl Mount {
             self.handle.settings.content_type.clone().or(message.content_type).or_else(|| Some("application/octet-stream".into()));
         if !status.up || status.content_type != content_type {
             let now = self.crew.clock().now();
+            if !status.up && self.witnesses.webhooks.want(Kind::SourceUp) {
+                let source = SourceEvent { content_type: content_type.as_deref().map(Into::into), ..SourceEvent::default() };
+                self.witnesses.webhooks.tell(&Event::of_source(Kind::SourceUp, self.handle.settings.path.as_str(), source));
+            }
             self.handle.change(|status| {
                 if !status.up {
                     status.since = Some(now);
@@ -168,6 +182,25 @@ impl Handler<OpenGate> for Mount {
     }
 }
 
+/// The mount has other settings. For the registry.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub(super) struct Settle(pub(super) Arc<Handle>);
+
+impl Handler<Settle> for Mount {
+    type Result = ();
+
+    fn handle(&mut self, Settle(handle): Settle, _: &mut Self::Context) {
+        self.history.retain(handle.settings.retention());
+        self.warned_of_memory = false;
+        let content_type = &handle.settings.content_type;
+        if content_type.is_some() && handle.status().content_type != *content_type {
+            handle.change(|status| status.content_type.clone_from(content_type));
+        }
+        self.handle = handle;
+    }
+}
+
 /// The source has ended.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
@@ -197,42 +230,113 @@ impl Handler<Departed> for Mount {
     type Result = ();
 
     fn handle(&mut self, Departed(gone): Departed, _: &mut Self::Context) {
-        log_departures(&self.handle.settings.path, &gone);
+        gone.iter().for_each(|gone| self.witness_departure(gone));
     }
 }
 
-fn log_departures(mount: &MountPath, gone: &[Obituary]) {
-    for gone in gone {
-        tracing::info!(
-            target: "flumen::listener",
-            mount = %mount,
-            id = gone.id.0,
-            peer = %gone.peer,
-            agent = &*gone.user_agent,
-            reason = gone.why.label(),
-            seconds = (gone.stayed.as_secs_f64() * 1e3).round() / 1e3,
-            bytes = gone.tally.bytes,
-            dropped_chunks = gone.tally.dropped_chunks,
-            "listener left"
-        );
+/// Listeners have joined, and somebody wants to know. Bounded like [`Departed`].
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+struct Joined(Vec<Newcomer>);
+
+impl Handler<Joined> for Mount {
+    type Result = ();
+
+    fn handle(&mut self, Joined(newcomers): Joined, _: &mut Self::Context) {
+        for Newcomer { id, peer, user_agent } in newcomers {
+            let listener = ListenerEvent { id: id.0, peer: peer.to_string(), user_agent: user_agent.into(), ..ListenerEvent::default() };
+            self.witnesses.webhooks.tell(&Event::of_listener(Kind::ListenerJoined, self.handle.settings.path.as_str(), listener));
+        }
+    }
+}
+
+impl Mount {
+    /// One line for one session: in the access log, or where there is none in the event log.
+    fn witness_departure(&self, gone: &Obituary) {
+        let (mount, why, seconds) = (self.handle.settings.path.as_str(), gone.why.label(), (gone.stayed.as_secs_f64() * 1e3).round() / 1e3);
+        let Witnesses { journal, webhooks } = &self.witnesses;
+        macro_rules! event {
+            ($level:expr) => {
+                tracing::event!(
+                    target: "flumen::listener",
+                    $level,
+                    mount,
+                    id = gone.id.0,
+                    peer = %gone.peer,
+                    agent = &*gone.user_agent,
+                    reason = why,
+                    seconds,
+                    bytes = gone.tally.bytes,
+                    dropped_chunks = gone.tally.dropped_chunks,
+                    "listener left"
+                )
+            };
+        }
+        if journal.is_on() {
+            event!(tracing::Level::DEBUG);
+            journal.note(&Visit {
+                peer: &gone.peer.host(),
+                at: gone.joined_at,
+                method: "GET",
+                target: mount,
+                version: "HTTP/1.1",
+                bytes: Some(gone.tally.bytes),
+                agent: &gone.user_agent,
+                lasted: gone.stayed,
+                departure: why,
+                mount,
+                ..Visit::default()
+            });
+        } else {
+            event!(tracing::Level::INFO);
+        }
+        if webhooks.want(Kind::ListenerLeft) {
+            let listener = ListenerEvent {
+                id: gone.id.0,
+                peer: gone.peer.to_string(),
+                user_agent: gone.user_agent.to_string(),
+                departure: Some(why),
+                seconds: Some(seconds),
+                bytes: Some(gone.tally.bytes),
+            };
+            webhooks.tell(&Event::of_listener(Kind::ListenerLeft, mount, listener));
+        }
     }
 }
 
 /// Carries reports from shards to the actor.
-#[derive(Debug, Default)]
-pub(super) struct Post(std::sync::OnceLock<Addr<Mount>>);
+#[derive(Debug)]
+pub(super) struct Post {
+    mount: std::sync::OnceLock<WeakAddr<Mount>>,
+    webhooks: Arc<Webhooks>,
+}
 
 impl Post {
-    pub(super) fn deliver_to(&self, mount: Addr<Mount>) {
+    pub(super) fn new(webhooks: Arc<Webhooks>) -> Self {
+        Self { mount: std::sync::OnceLock::new(), webhooks }
+    }
+
+    /// The actor has the post in its hands, so the post must not keep the actor.
+    pub(super) fn deliver_to(&self, mount: &Addr<Mount>) {
         // Set once, right after the actor has started.
-        let _ = self.0.set(mount);
+        let _ = self.mount.set(mount.downgrade());
     }
 }
 
-impl Reports for Arc<Post> {
+impl Reports for Post {
     fn departed(&self, gone: Vec<Obituary>) {
-        if let Some(mount) = self.0.get() {
+        if let Some(mount) = self.mount.get().and_then(WeakAddr::upgrade) {
             mount.do_send(Departed(gone));
+        }
+    }
+
+    fn wants_joins(&self) -> bool {
+        self.webhooks.want(Kind::ListenerJoined)
+    }
+
+    fn joined(&self, newcomers: Vec<Newcomer>) {
+        if let Some(mount) = self.mount.get().and_then(WeakAddr::upgrade) {
+            mount.do_send(Joined(newcomers));
         }
     }
 }

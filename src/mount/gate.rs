@@ -86,8 +86,8 @@ impl Gate {
 
     /// Whether something that costs so much memory may come in. What may not is counted.
     fn has_room(&self, cost: u64) -> bool {
-        let (settings, account) = (&self.handle.settings, &self.handle.broadcast.account);
-        let room = cost <= settings.chunk_max() && account.held_bytes() + cost <= settings.memory_bound();
+        let (chunk_max, memory_bound) = self.handle.bounds();
+        let room = cost <= chunk_max && self.handle.broadcast.account.held_bytes() + cost <= memory_bound;
         if !room {
             add(&self.handle.source.refused_chunks, 1);
         }

@@ -1,5 +1,6 @@
 //! What everybody may know of a mount, and may hold for as long as they like.
 
+use std::ops::Deref;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -77,13 +78,28 @@ impl Drop for Waits<'_> {
     }
 }
 
-/// A mount, as others see it.
+/// A mount, as others see it: its settings as they were when somebody looked, and what it is whatever its settings are. When they
+/// change there is another handle, so nobody finds half of a change; who is to see it looks again in the registry.
 #[derive(Debug)]
 pub struct Handle {
     /// Its settings.
     pub settings: Settings,
     /// The engine's side.
     pub broadcast: Arc<Broadcast>,
+    standing: Arc<Standing>,
+}
+
+impl Deref for Handle {
+    type Target = Standing;
+
+    fn deref(&self) -> &Standing {
+        &self.standing
+    }
+}
+
+/// What a mount is whatever its settings are: all its handles share it.
+#[derive(Debug)]
+pub struct Standing {
     /// Its listeners' places.
     pub places: Arc<Places>,
     /// Its source's counters.
@@ -98,15 +114,16 @@ pub struct Handle {
     clock: Clock,
     /// The number of the source that may write; the next one gets the next number. Changed by the actor only.
     writer: AtomicU64,
+    /// The present settings' bounds, for a source that has gone on since they changed.
+    chunk_max: AtomicU64,
+    memory_bound: AtomicU64,
 }
 
 impl Handle {
     pub(super) fn new(settings: Settings, broadcast: Arc<Broadcast>, clock: Clock) -> Self {
         let places = Arc::new(Places::new(settings.max_listeners));
         let status = Status { content_type: settings.content_type.clone(), ..Status::default() };
-        Self {
-            settings,
-            broadcast,
+        let standing = Standing {
             places,
             source: SourceCounters::default(),
             publishers: Arc::default(),
@@ -115,7 +132,25 @@ impl Handle {
             waiting: AtomicU64::new(0),
             clock,
             writer: AtomicU64::new(0),
-        }
+            chunk_max: AtomicU64::new(settings.chunk_max()),
+            memory_bound: AtomicU64::new(settings.memory_bound()),
+        };
+        Self { settings, broadcast, standing: Arc::new(standing) }
+    }
+
+    /// The same mount with other settings.
+    pub(super) fn with_settings(&self, settings: Settings) -> Self {
+        let same = settings.rules == self.settings.rules;
+        let broadcast = if same { Arc::clone(&self.broadcast) } else { Arc::new(self.broadcast.with_rules(settings.rules.clone())) };
+        self.places.set_most(settings.max_listeners);
+        self.chunk_max.store(settings.chunk_max(), Ordering::Relaxed);
+        self.memory_bound.store(settings.memory_bound(), Ordering::Relaxed);
+        Self { settings, broadcast, standing: Arc::clone(&self.standing) }
+    }
+
+    /// The largest chunk that is taken, and the most bytes that all chunks may take in memory, by the present settings.
+    pub(super) fn bounds(&self) -> (u64, u64) {
+        (self.chunk_max.load(Ordering::Relaxed), self.memory_bound.load(Ordering::Relaxed))
     }
 
     /// The source that may write.
@@ -180,14 +215,14 @@ impl Handle {
         self.broadcast.feed.read(|ring| (!ring.has_begun()).then(|| placement::place(wish, ring)))
     }
 
-    /// The media type, as soon as there is something to hear; `None` when there is nothing within `patience`.
+    /// The media type, as soon as there is something to hear; `None` when there is nothing within `patience`, or never will be.
     pub async fn on_air(&self, patience: Duration) -> Option<Arc<str>> {
         self.waiting.fetch_add(1, Ordering::Relaxed);
         let _waits = Waits(&self.waiting);
         let mut status = self.status.subscribe();
-        let ready = status.wait_for(|status| self.ready(status));
+        let ready = status.wait_for(|status| self.broadcast.is_closed() || self.ready(status));
         let found = tokio::time::timeout(patience, ready).await.ok()?.ok()?;
-        found.content_type.clone()
+        found.content_type.clone().filter(|_| !self.broadcast.is_closed())
     }
 
     /// Whether a source is needed and missing.

@@ -7,10 +7,12 @@
 //! Deliberately absent: sockets, HTTP, GStreamer.
 
 pub mod actor;
+mod closing;
 pub mod gate;
 pub mod handle;
 pub mod publishers;
 pub mod registry;
+mod slots;
 #[cfg(test)]
 pub(crate) mod testing;
 
@@ -23,9 +25,10 @@ use crate::fanout::retention::Retention;
 use crate::units::{ByteCount, Extents, MountPath};
 
 pub use actor::Mount;
+pub use closing::Closing;
 pub use gate::{Delivery, Gate, GateError};
 pub use handle::{Handle, Said, SourceCounters, Status};
-pub use registry::Registry;
+pub use registry::{OpenError, Registry, Witnesses};
 
 /// What people are told of a mount.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -71,7 +74,7 @@ impl PushSettings {
 }
 
 /// The checked settings of a mount.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// Its path.
     pub path: MountPath,

@@ -1,26 +1,31 @@
 //! All mounts by path: the door asks, `app` fills.
+//!
+//! - Mounts come and go while the server runs. Of two that want the same path at the same moment exactly one gets it.
+//! - A mount that is closed is found no more at once, and ends by itself (`closing`).
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use actix::prelude::*;
 use dashmap::DashMap;
+use dashmap::mapref::entry::Entry as Place;
+use tokio::sync::oneshot;
 
 use super::Settings;
-use super::actor::{Mount, Post};
+use super::actor::{Mount, Post, Settle, SourceEnded};
+use super::closing::{self, Closing};
 use super::handle::Handle;
+use super::slots::Slots;
 use crate::engine::admission::Places;
 use crate::engine::broadcast::Broadcast;
 use crate::engine::counters::MountCounters;
 use crate::engine::crew::Crew;
-use crate::engine::feed::Feed;
-use crate::fanout::account::Account;
+use crate::engine::inbox::Command;
 use crate::fanout::departure::Refusal;
-use crate::fanout::stats::add;
+use crate::fanout::stats::{Histogram, HistogramView, SESSION_BOUNDS, add};
+use crate::journal::Journal;
 use crate::units::{ListenerId, MountPath};
-
-/// Mounts are numbered in 16 bits (see the engine's tokens).
-pub const MOUNTS_MOST: usize = 60_000;
+use crate::webhook::Webhooks;
 
 /// A mount and its actor.
 #[derive(Clone, Debug)]
@@ -30,20 +35,57 @@ pub struct Entry {
     /// The one writer.
     pub actor: Addr<Mount>,
     refusals: Arc<Refusals>,
+    arbiter: ArbiterHandle,
 }
 
 type Refusals = [AtomicU64; Refusal::ALL.len()];
+
+/// Why a mount could not be opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum OpenError {
+    /// Somebody else has it.
+    #[error("there is a mount at this path already")]
+    Taken,
+    /// There are as many as a server can have.
+    #[error("the server has no room for another mount")]
+    Full,
+}
+
+/// What those mounts counted that are no longer among the others, so that the server's own sums only grow.
+#[derive(Debug)]
+struct Departed {
+    closing: Vec<Arc<MountCounters>>,
+    sessions: Histogram<8>,
+}
 
 /// All mounts.
 #[derive(Debug)]
 pub struct Registry {
     mounts: DashMap<MountPath, Entry>,
+    departed: Arc<Mutex<Departed>>,
+    slots: Arc<Slots>,
     crew: Arc<Crew>,
     places: Arc<Places>,
     /// Refusals where the mount is unknown.
     unknown: Refusals,
     last_listener: AtomicU64,
     draining: AtomicBool,
+    witnesses: Witnesses,
+}
+
+/// Who is told of what happens to mounts and their listeners.
+#[derive(Clone, Debug)]
+pub struct Witnesses {
+    /// The access log.
+    pub journal: Arc<Journal>,
+    /// Programs elsewhere.
+    pub webhooks: Arc<Webhooks>,
+}
+
+impl Default for Witnesses {
+    fn default() -> Self {
+        Self { journal: Journal::off(), webhooks: Arc::default() }
+    }
 }
 
 impl Registry {
@@ -51,35 +93,104 @@ impl Registry {
     pub fn new(crew: Arc<Crew>, max_listeners: u64) -> Self {
         Self {
             mounts: DashMap::new(),
+            departed: Arc::new(Mutex::new(Departed { closing: Vec::new(), sessions: Histogram::new(&SESSION_BOUNDS) })),
+            slots: Arc::default(),
             crew,
             places: Arc::new(Places::new(Some(max_listeners))),
             unknown: Refusals::default(),
             last_listener: AtomicU64::new(0),
             draining: AtomicBool::new(false),
+            witnesses: Witnesses::default(),
         }
     }
 
-    /// Opens a mount, its actor running on this arbiter. Mounts are opened at start only, so numbers follow from their count.
-    pub fn open(&self, settings: Settings, arbiter: &ArbiterHandle) -> Entry {
-        let slot = self.mounts.len();
-        assert!(slot < MOUNTS_MOST, "the configuration was checked");
-        let post = Arc::new(Post::default());
-        let broadcast = Arc::new(Broadcast {
-            slot,
-            path: settings.path.clone(),
-            feed: Feed::new(&self.crew.alarms()),
-            rules: settings.rules.clone(),
-            counters: MountCounters::default(),
-            account: Arc::new(Account::default()),
-            reports: Box::new(Arc::clone(&post)),
+    /// The same, with somebody who is told. Before the first mount is opened.
+    pub fn with_witnesses(self, witnesses: Witnesses) -> Self {
+        Self { witnesses, ..self }
+    }
+
+    /// Who is told of what happens.
+    pub fn witnesses(&self) -> &Witnesses {
+        &self.witnesses
+    }
+
+    /// Opens a mount, its actor running on this arbiter.
+    ///
+    /// # Errors
+    /// When the path is taken, or there are too many mounts.
+    pub fn open(&self, settings: Settings, arbiter: &ArbiterHandle) -> Result<Entry, OpenError> {
+        let Place::Vacant(place) = self.mounts.entry(settings.path.clone()) else { return Err(OpenError::Taken) };
+        let slot = self.slots.take().ok_or(OpenError::Full)?;
+        let post = Arc::new(Post::new(Arc::clone(&self.witnesses.webhooks)));
+        let reports = Arc::clone(&post);
+        let broadcast = Broadcast::new(slot, settings.path.clone(), &self.crew.alarms(), settings.rules.clone(), reports);
+        let handle = Arc::new(Handle::new(settings, Arc::new(broadcast), self.crew.clock()));
+        let (theirs, crew, witnesses) = (Arc::clone(&handle), Arc::clone(&self.crew), self.witnesses.clone());
+        let actor = Supervisor::start_in_arbiter(arbiter, move |_| Mount::new(theirs, crew, witnesses));
+        post.deliver_to(&actor);
+        let entry = Entry { handle, actor, refusals: Arc::default(), arbiter: arbiter.clone() };
+        place.insert(entry.clone());
+        Ok(entry)
+    }
+
+    /// Gives a mount other settings. Its listeners stay, and are held to the new rules from their shard's next turn on. Returns
+    /// whether there is such a mount. What is not the registry's (its source, its raw ports) is for those who keep that.
+    pub fn settle(&self, settings: Settings) -> bool {
+        let Some(mut entry) = self.mounts.get_mut(settings.path.as_str()) else { return false };
+        let before = Arc::clone(&entry.handle.broadcast);
+        entry.handle = Arc::new(entry.handle.with_settings(settings));
+        let broadcast = Arc::clone(&entry.handle.broadcast);
+        entry.actor.do_send(Settle(Arc::clone(&entry.handle)));
+        if !Arc::ptr_eq(&before, &broadcast) {
+            let crew = Arc::clone(&self.crew);
+            entry.arbiter.spawn(async move {
+                closing::tell(&crew, || Command::Settle { broadcast: Arc::clone(&broadcast) }).await;
+            });
+        }
+        true
+    }
+
+    /// Closes a mount: nobody finds it any more, and who listens is sent what is queued and leaves as `shutting_down`. `None`:
+    /// there is none, or somebody else has closed it a moment before. Its path is free at once; the rest ends by itself.
+    pub fn close(&self, path: &str) -> Option<Closing> {
+        let entry = {
+            let mut departed = self.departed();
+            let (_, entry) = self.mounts.remove(path)?;
+            departed.closing.push(Arc::clone(&entry.handle.broadcast.counters));
+            entry
+        };
+        entry.handle.broadcast.close();
+        entry.handle.places.set_most(Some(0)); // whoever has found it before
+        entry.handle.publishers.kill();
+        entry.actor.do_send(SourceEnded { source: None, fault: None }); // and whoever waits for something to hear
+        let (done, closed) = oneshot::channel();
+        let (crew, departed, slots) = (Arc::clone(&self.crew), Arc::clone(&self.departed), Arc::clone(&self.slots));
+        let Entry { handle, actor, arbiter, .. } = entry;
+        arbiter.spawn(async move {
+            let forgotten = closing::close(&handle, actor, &crew).await;
+            let counters = &handle.broadcast.counters;
+            {
+                let mut departed = departed.lock().unwrap_or_else(PoisonError::into_inner);
+                departed.sessions.absorb(&counters.session);
+                departed.closing.retain(|other| !Arc::ptr_eq(other, counters));
+            }
+            if forgotten {
+                slots.give_back(handle.broadcast.slot);
+            }
+            let _ = done.send(()); // nobody needs to wait
         });
-        let handle = Arc::new(Handle::new(settings, broadcast, self.crew.clock()));
-        let (theirs, crew) = (Arc::clone(&handle), Arc::clone(&self.crew));
-        let actor = Supervisor::start_in_arbiter(arbiter, move |_| Mount::new(theirs, crew));
-        post.deliver_to(actor.clone());
-        let entry = Entry { handle, actor, refusals: Arc::default() };
-        self.mounts.insert(entry.handle.settings.path.clone(), entry.clone());
-        entry
+        Some(Closing(closed))
+    }
+
+    fn departed(&self) -> MutexGuard<'_, Departed> {
+        self.departed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// All mounts, by path, and the sessions of those that were closed: of one moment, so that sums over both only grow.
+    pub fn census(&self) -> (Vec<Entry>, Vec<HistogramView>) {
+        let departed = self.departed();
+        let sessions = departed.closing.iter().map(|counters| counters.session.view()).chain([departed.sessions.view()]);
+        (self.all(), sessions.collect())
     }
 
     /// The mount at a path as typed.
@@ -130,3 +241,7 @@ impl Registry {
         self.draining.load(Ordering::Acquire)
     }
 }
+
+#[cfg(test)]
+#[path = "registry_tests.rs"]
+mod tests;

@@ -44,12 +44,14 @@ pub fn knock(bytes: &[u8]) -> Result<Option<Knock>, &'static str> {
     Ok(Some(Knock { mount, password: password.to_owned(), length: end + 1 }))
 }
 
-/// Reads the fields, up to the empty line; `None` while they are not complete. Names in lower case; bytes of the fields with
-/// their end.
+/// Fields, their names in lower case, and how many bytes they take with their end.
+pub type Fields = (Vec<(String, String)>, usize);
+
+/// Reads the fields, up to the empty line; `None` while they are not complete.
 ///
 /// # Errors
 /// When they are too many.
-pub fn fields(bytes: &[u8]) -> Result<Option<(Vec<(String, String)>, usize)>, &'static str> {
+pub fn fields(bytes: &[u8]) -> Result<Option<Fields>, &'static str> {
     let mut fields = Vec::new();
     let mut at = 0;
     while let Some(end) = bytes[at..].iter().position(|&byte| byte == b'\n').map(|end| at + end) {

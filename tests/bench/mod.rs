@@ -9,14 +9,11 @@ use std::time::{Duration, Instant};
 
 use flumen::engine::admission::{Places, Seat};
 use flumen::engine::broadcast::{Broadcast, ListenerView, Obituary, Peer, Reports, Rules};
-use flumen::engine::counters::MountCounters;
 use flumen::engine::crew::{Clock, Crew};
-use flumen::engine::feed::Feed;
 use flumen::engine::inbox::{Command, Reply};
 use flumen::engine::listener::Arrival;
 use flumen::engine::pace::Coalesce;
 use flumen::engine::socket::Socket;
-use flumen::fanout::account::Account;
 use flumen::fanout::chunk::{Chunk, Marks};
 use flumen::fanout::departure::Departure;
 use flumen::fanout::history::History;
@@ -79,15 +76,7 @@ impl Bench {
         let log = Log::default();
         let keep = "1h".parse().expect("an hour");
         let history = History::new(Retention::new(keep, &rules.wish, &rules.limits, rules.recover, 128 << 20));
-        let broadcast = Arc::new(Broadcast {
-            slot: 0,
-            path: "/test".parse().expect("a path"),
-            feed: Feed::new(&crew.alarms()),
-            rules,
-            counters: MountCounters::default(),
-            account: Arc::new(Account::default()),
-            reports: Box::new(log.clone()),
-        });
+        let broadcast = Arc::new(Broadcast::new(0, "/test".parse().expect("a path"), &crew.alarms(), rules, Arc::new(log.clone())));
         let places = Arc::new(Places::new(None));
         Self { crew, broadcast, history, headers: Headers::none(), log, places, pushed: 0, joined: 0 }
     }

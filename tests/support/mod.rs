@@ -58,9 +58,14 @@ impl Server {
         fs::create_dir_all(&dir).expect("a directory");
         let config = dir.join("flumen.toml");
         let listen = if server.contains("listen =") { String::new() } else { format!("listen = [\"127.0.0.1:{port}\"]\n") };
+        // What this server logs of its listeners is in its event log, unless a test says otherwise.
+        let log = if mounts.contains("[log]") { "" } else { "[log]\naccess = \"none\"\n" };
         fs::write(
             &config,
-            format!("[server]\n{listen}{}\n{mounts}", server.replace("{port}", &port.to_string()).replace("{dir}", &dir.to_string_lossy())),
+            format!(
+                "[server]\n{listen}{}\n{log}{mounts}",
+                server.replace("{port}", &port.to_string()).replace("{dir}", &dir.to_string_lossy())
+            ),
         )
         .expect("a configuration");
         let log = fs::File::create(dir.join("log")).expect("a log");
@@ -88,6 +93,19 @@ impl Server {
     pub fn await_ready(&self) {
         let ready = || self.try_get("/readyz").is_ok_and(|response| response.status == 200);
         assert!(until(Duration::from_secs(30), ready), "not ready; log:\n{}", self.log());
+    }
+
+    /// Writes another configuration in place of the one the server began with.
+    pub fn rewrite(&self, server: &str, mounts: &str) {
+        let listen = if server.contains("listen =") { String::new() } else { format!("listen = [\"127.0.0.1:{}\"]\n", self.port) };
+        let log = if mounts.contains("[log]") { "" } else { "[log]\naccess = \"none\"\n" };
+        fs::write(self.dir.join("flumen.toml"), format!("[server]\n{listen}{server}\n{log}{mounts}")).expect("a configuration");
+    }
+
+    /// Runs `flumen WORD` against this server; its exit code and what it printed, on either stream.
+    pub fn tell(&self, word: &str) -> (Option<i32>, String) {
+        let out = Command::new(env!("CARGO_BIN_EXE_flumen")).args([word, "--url", &self.url("")]).output().expect("flumen runs");
+        (out.status.code(), String::from_utf8_lossy(&out.stdout).into_owned() + &String::from_utf8_lossy(&out.stderr))
     }
 
     pub fn log(&self) -> String {

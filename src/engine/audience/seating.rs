@@ -37,6 +37,9 @@ impl<W: Wire> Audience<W> {
             listener.overdraft = listener.cursor.lag(&self.ring).chunks;
         }
         add(&self.broadcast.counters.joins, 1);
+        if self.broadcast.reports.wants_joins() {
+            self.joined.push(listener.newcomer());
+        }
         self.count += 1;
         let rules = &self.broadcast.rules;
         let prepared = listener.widen(send_buffer(rules, self.ring.bytes_per_second())).and_then(|()| listener.wire.prepare(rules));
@@ -71,6 +74,9 @@ impl<W: Wire> Audience<W> {
     /// Counts what was sent, hands over who has left since the last time, and gives back the room of an audience that has shrunk.
     pub(in crate::engine) fn report(&mut self) {
         add_some(&self.broadcast.counters.sent_bytes, std::mem::take(&mut self.sent_bytes));
+        if !self.joined.is_empty() {
+            self.broadcast.reports.joined(std::mem::take(&mut self.joined));
+        }
         if self.departed.is_empty() {
             return;
         }

@@ -22,20 +22,18 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::admission::{Places, Seat};
 use super::alarm::Alarm;
 use super::broadcast::{Broadcast, Obituary, Peer, Reports, Rules};
-use super::counters::{MountCounters, ShardCounters};
-use super::feed::Feed;
+use super::counters::ShardCounters;
 use super::inbox::{Command, Inbox, Reply};
 use super::listener::Arrival;
 use super::pace::Coalesce;
 use super::shard::Shard;
-use crate::fanout::account::Account;
 use crate::fanout::chunk::{Chunk, Marks, OVERHEAD_BYTES};
 use crate::fanout::departure::Departure;
 use crate::fanout::history::History;
@@ -255,15 +253,13 @@ impl World {
         let post = Arc::new(Post::default());
         let slot = self.mounts.len();
         self.mounts.push(Mount {
-            broadcast: Arc::new(Broadcast {
+            broadcast: Arc::new(Broadcast::new(
                 slot,
-                path: format!("/{slot}").parse().expect("a path"),
-                feed: Feed::new(&alarms),
+                format!("/{slot}").parse().expect("a path"),
+                &alarms,
                 rules,
-                counters: MountCounters::default(),
-                account: Arc::new(Account::default()),
-                reports: Box::new(Arc::clone(&post)),
-            }),
+                Arc::new(Arc::clone(&post)),
+            )),
             places: Arc::new(Places::new(None)),
             ring_max,
             history: History::new(retention),
@@ -459,6 +455,45 @@ impl World {
             present.guest.fast = false; // it is not to hear what comes later
         }
         self.tell_all(|| Command::Drain { slot: mount, why });
+    }
+
+    /// A mount has other rules from now on.
+    pub(crate) fn settle_rules(&mut self, mount: usize, change: impl FnOnce(&mut Rules)) {
+        let mount = &mut self.mounts[mount];
+        let mut rules = mount.broadcast.rules.clone();
+        change(&mut rules);
+        mount.broadcast = Arc::new(mount.broadcast.with_rules(rules));
+        let broadcast = Arc::clone(&mount.broadcast);
+        self.tell_all(|| Command::Settle { broadcast: Arc::clone(&broadcast) });
+    }
+
+    /// A mount is closed and forgotten; answers how many shards have said so by now.
+    pub(crate) fn forget(&mut self, mount: usize) -> usize {
+        let broadcast = Arc::clone(&self.mounts[mount].broadcast);
+        broadcast.close();
+        for present in self.present.iter_mut().filter(|present| present.guest.mount == mount) {
+            present.guest.may_leave.push(Departure::ShuttingDown);
+        }
+        let answers = Arc::new(AtomicUsize::new(0));
+        self.tell_all(|| {
+            let answers = Arc::clone(&answers);
+            let reply = Reply::new(move |()| {
+                answers.fetch_add(1, Ordering::Relaxed);
+            });
+            Command::Forget { slot: broadcast.slot, why: Departure::ShuttingDown, reply }
+        });
+        self.run_for(Duration::from_millis(1));
+        answers.load(Ordering::Relaxed)
+    }
+
+    /// Another mount takes the number of one that was forgotten.
+    pub(crate) fn reuse_number(&mut self, mount: usize, of: usize) {
+        let alarms: Vec<_> = self.hands.iter().map(|hand| Arc::clone(&hand.woken)).collect();
+        let alarms: Vec<_> = alarms.into_iter().map(|woken| Alarm::new(move || woken.store(true, Ordering::Relaxed))).collect();
+        let slot = self.mounts[of].broadcast.slot;
+        let mount = &mut self.mounts[mount];
+        let (path, rules) = (mount.broadcast.path.clone(), mount.broadcast.rules.clone());
+        mount.broadcast = Arc::new(Broadcast::new(slot, path, &alarms, rules, Arc::new(Arc::clone(&mount.post))));
     }
 
     /// Everybody leaves at once.

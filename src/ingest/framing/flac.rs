@@ -72,9 +72,7 @@ fn header(bytes: &[u8]) -> Option<Option<usize>> {
 
 /// Polynomial 0x07.
 fn crc8(bytes: &[u8]) -> u8 {
-    bytes.iter().fold(0, |crc, &byte| {
-        (0..8).fold(crc ^ byte, |crc: u8, _| if crc & 0x80 != 0 { crc << 1 ^ 0x07 } else { crc << 1 })
-    })
+    bytes.iter().fold(0, |crc, &byte| (0..8).fold(crc ^ byte, |crc: u8, _| if crc & 0x80 != 0 { crc << 1 ^ 0x07 } else { crc << 1 }))
 }
 
 /// The table of polynomial 0x8005, not reflected.

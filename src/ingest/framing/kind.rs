@@ -48,13 +48,14 @@ pub enum Verdict {
 
 impl Kind {
     /// All kinds; what is told most surely comes first.
-    pub const ALL: [Self; 9] =
-        [Self::Ogg, Self::Ebml, Self::Flac, Self::Flv, Self::Wav, Self::Asf, Self::Mpeg, Self::Adts, Self::Ts];
+    pub const ALL: [Self; 9] = [Self::Ogg, Self::Ebml, Self::Flac, Self::Flv, Self::Wav, Self::Asf, Self::Mpeg, Self::Adts, Self::Ts];
 
     /// The kind that a media type names, without its parameters.
     pub fn of_media_type(name: &str) -> Option<Self> {
         Some(match name.to_ascii_lowercase().as_str() {
-            "application/ogg" | "audio/ogg" | "video/ogg" | "audio/opus" | "audio/vorbis" | "application/x-ogg" | "audio/x-ogg" => Self::Ogg,
+            "application/ogg" | "audio/ogg" | "video/ogg" | "audio/opus" | "audio/vorbis" | "application/x-ogg" | "audio/x-ogg" => {
+                Self::Ogg
+            }
             "video/webm" | "audio/webm" | "video/x-matroska" | "audio/x-matroska" | "video/matroska" | "audio/matroska" => Self::Ebml,
             "audio/mpeg" | "audio/mp3" | "audio/x-mp3" | "audio/x-mpeg" | "audio/mpeg3" | "audio/mpg" => Self::Mpeg,
             "audio/aac" | "audio/aacp" | "audio/x-aac" | "audio/x-hx-aac-adts" => Self::Adts,

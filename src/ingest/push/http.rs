@@ -20,9 +20,9 @@ use crate::door::origin::decoded_path;
 use crate::engine::broadcast::Peer;
 use crate::ingest::profile::profile;
 use crate::ingest::pump::Pump;
-use crate::mount::{PushSettings, Said};
 use crate::mount::publishers::Publisher;
 use crate::mount::registry::Entry;
+use crate::mount::{PushSettings, Said};
 use crate::wire::head::Body;
 
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";

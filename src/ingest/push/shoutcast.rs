@@ -15,8 +15,8 @@ use crate::door::{Greet, Io};
 use crate::engine::broadcast::Peer;
 use crate::ingest::profile::profile;
 use crate::ingest::pump::Pump;
-use crate::mount::{PushSettings, Said};
 use crate::mount::publishers::Publisher;
+use crate::mount::{PushSettings, Said};
 use crate::wire::head::Body;
 use crate::wire::shoutcast::{FIELDS_MOST, WELCOME, WRONG_PASSWORD, fields, knock};
 
@@ -38,7 +38,11 @@ pub fn greeter(desk: &Desk) -> impl Fn() -> Greet + Clone + Send + 'static {
 }
 
 /// Reads until something is complete; `None` when it does not come.
-async fn read_until<T>(io: &mut Io, bytes: &mut BytesMut, complete: impl Fn(&[u8]) -> Result<Option<T>, &'static str>) -> Result<T, &'static str> {
+async fn read_until<T>(
+    io: &mut Io,
+    bytes: &mut BytesMut,
+    complete: impl Fn(&[u8]) -> Result<Option<T>, &'static str>,
+) -> Result<T, &'static str> {
     loop {
         if let Some(found) = complete(bytes)? {
             return Ok(found);

@@ -1,0 +1,122 @@
+//! `flumen reload` and `flumen drain`: an order to a running server, and what it says came of it.
+
+use std::fmt::Write;
+use std::time::Duration;
+
+use serde::Deserialize;
+
+/// How long a server may take: it builds every pipeline to check it.
+const PATIENCE: Duration = Duration::from_secs(130);
+/// The largest answer that is read.
+const ANSWER_MOST: u64 = 16 * 1024 * 1024;
+
+/// The server did not do it.
+#[derive(Debug, thiserror::Error)]
+pub enum AskError {
+    /// It did not answer, or not as flumen does.
+    #[error("{url}: {cause}")]
+    Silent {
+        /// Where it was to be.
+        url: String,
+        /// What went wrong.
+        cause: Box<ureq::Error>,
+    },
+    /// It said why not.
+    #[error("{0}")]
+    Refused(String),
+}
+
+#[derive(Debug, Deserialize)]
+struct Refusal {
+    error: String,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Reloaded {
+    added: Vec<String>,
+    removed: Vec<String>,
+    changed: Vec<Changed>,
+    sources: Vec<String>,
+    opened: Vec<String>,
+    closed: Vec<String>,
+    settings: Vec<String>,
+    needs_restart: Vec<String>,
+    warnings: Vec<String>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Changed {
+    mount: String,
+    keys: Vec<String>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Draining {
+    listeners: u64,
+}
+
+/// Lets the server read its configuration anew; what changed, in lines.
+pub(super) fn reload(url: &str) -> Result<String, AskError> {
+    Ok(draw(&post(url, "/api/v1/reload")?))
+}
+
+/// Lets the server let nobody in any more.
+pub(super) fn drain(url: &str) -> Result<String, AskError> {
+    let Draining { listeners } = post(url, "/api/v1/drain")?;
+    Ok(format!("nobody is let in any more; {listeners} listeners are sent what is queued for them, and leave\n"))
+}
+
+fn post<T: serde::de::DeserializeOwned>(url: &str, path: &str) -> Result<T, AskError> {
+    let failed = |cause| AskError::Silent { url: url.to_owned(), cause: Box::new(cause) };
+    let agent: ureq::Agent = ureq::Agent::config_builder().timeout_global(Some(PATIENCE)).http_status_as_error(false).build().into();
+    let mut answer = agent.post(format!("{url}{path}")).send_empty().map_err(failed)?;
+    let text = answer.body_mut().with_config().limit(ANSWER_MOST).read_to_string().map_err(failed)?;
+    if answer.status().is_success() {
+        return serde_json::from_str(&text).map_err(|error| failed(ureq::Error::Other(Box::new(error))));
+    }
+    Err(match serde_json::from_str::<Refusal>(&text) {
+        Ok(refusal) => AskError::Refused(refusal.error),
+        Err(_) => failed(ureq::Error::StatusCode(answer.status().as_u16())),
+    })
+}
+
+fn draw(done: &Reloaded) -> String {
+    let mut text = String::new();
+    let mut say = |what: &str, values: &[String]| {
+        for value in values {
+            let _ = writeln!(text, "{what:<15} {value}"); // a string takes everything
+        }
+    };
+    say("opened mount", &done.added);
+    say("closed mount", &done.removed);
+    let changed: Vec<_> = done.changed.iter().map(|change| format!("{}: {}", change.mount, change.keys.join(", "))).collect();
+    say("changed mount", &changed);
+    say("source anew", &done.sources);
+    say("listens on", &done.opened);
+    say("listens no more", &done.closed);
+    say("changed", &done.settings);
+    say("needs restart", &done.needs_restart);
+    if text.is_empty() {
+        text.push_str("nothing has changed\n");
+    }
+    for warning in &done.warnings {
+        let _ = writeln!(text, "warning: {warning}");
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_changed_is_said_in_lines() {
+        let json = r#"{"added":["/b"],"removed":[],"changed":[{"mount":"/a","keys":["burst","keep"]}],"sources":["/a"],"opened":["[::1]:1"],
+            "closed":[],"settings":["server.listen"],"needs_restart":["server.shards"],"warnings":["w"]}"#;
+        let want = "opened mount    /b\nchanged mount   /a: burst, keep\nsource anew     /a\nlistens on      [::1]:1\nchanged         server.listen\n\
+                    needs restart   server.shards\nwarning: w\n";
+        assert_eq!(draw(&serde_json::from_str(json).expect("an answer")), want);
+        assert_eq!(draw(&Reloaded::default()), "nothing has changed\n");
+    }
+}

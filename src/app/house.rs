@@ -1,0 +1,414 @@
+//! The running house, and what changes in it: new configurations, orders, and what a signal asks for.
+//!
+//! ```text
+//!   HUP ──────────────┐
+//!   POST /api/v1/… ───┴▶ Reloads: one at a time, storms become one ─▶ read and checked ─▶ House::apply: sockets, mounts, sources
+//! ```
+//! - A configuration that is wrong, or asks for a socket that cannot be had, changes nothing.
+//! - Nothing is applied twice: [`House::apply`] is the only place that changes a running house, and it does not wait for anything.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use actix::prelude::*;
+use actix_rt::task::JoinHandle;
+use tokio::sync::oneshot;
+
+use super::StartError;
+use crate::admin::operate::{ChangedMount, Draining, Fault, NotReloaded, Order, Reloaded, SourceAct, SourceError};
+use crate::config::{self, Config, ConfigErrors};
+use crate::delivery;
+use crate::door::bound::Bound;
+use crate::door::{self, Door, ListenAddress};
+use crate::engine::crew::Crew;
+use crate::engine::inbox::Command;
+use crate::fanout::departure::Departure;
+use crate::ingest::relay;
+use crate::metrics::ReloadState;
+use crate::mount::{self, Registry};
+use crate::supervisor::{Keeper, Puller, Restart, Start, Stop};
+use crate::units::MountPath;
+
+/// Keys outside of the mounts that hold without a new start. All others need one.
+const LIVE: [&str; 7] =
+    ["server.listen", "server.max_listeners", "server.max_connections", "log.access", "log.access_format", "webhook.url", "webhook.events"];
+
+/// Errors of one configuration that are logged; the answer has all of them.
+const ERRORS_LOGGED: usize = 20;
+
+/// Reads and checks the configuration.
+pub(super) type Load = Arc<dyn Fn() -> Result<Config, StartError> + Send + Sync>;
+
+/// Every address at which this configuration accepts connections.
+pub(super) fn addresses(config: &Config) -> Vec<ListenAddress> {
+    let raw = config.mounts.iter().flat_map(|mount| &mount.tcp).map(|address| ListenAddress::Inet(*address));
+    config.door.listen.iter().cloned().chain(raw).collect()
+}
+
+/// The raw ports, and whose they are.
+fn raw_ports(config: &Config) -> impl Iterator<Item = (SocketAddr, &MountPath)> {
+    config.mounts.iter().flat_map(|mount| mount.tcp.iter().map(|address| (*address, &mount.path)))
+}
+
+/// What runs, and what it was told.
+pub(super) struct House {
+    /// What holds now.
+    pub(super) config: Config,
+    pub(super) registry: Arc<Registry>,
+    pub(super) crew: Arc<Crew>,
+    /// Where mounts live.
+    pub(super) arbiter: actix_rt::ArbiterHandle,
+    pub(super) door: Door,
+    pub(super) keepers: HashMap<MountPath, Addr<Keeper>>,
+    pub(super) pullers: HashMap<MountPath, Addr<Puller>>,
+    pub(super) reload: Arc<ReloadState>,
+}
+
+impl House {
+    /// Starts the source of a mount that has one.
+    pub(super) fn keep(&mut self, settings: &mount::Settings) {
+        let Some(entry) = self.registry.find(settings.path.as_str()) else { return };
+        if let Some(pipeline) = settings.pipeline.as_deref() {
+            self.keepers.insert(settings.path.clone(), Keeper::new(entry, pipeline).start());
+        } else if !settings.relay.is_empty() {
+            self.pullers.insert(settings.path.clone(), Puller::new(entry, relay::upstreams(settings)).start());
+        }
+    }
+
+    /// Does what an operator asks for, but for reloads.
+    pub(super) fn obey(&mut self, order: Order, reloads: &mut Reloads) {
+        match order {
+            Order::Reload(reply) => reloads.ask(Some(reply)),
+            Order::Drain(reply) => {
+                let listeners = self.registry.places().taken();
+                tracing::warn!(listeners, "draining: nobody is let in any more");
+                self.drain();
+                let _ = reply.send(Draining { listeners }); // who asked may have gone; it is done
+            }
+            Order::Source { path, act, reply } => {
+                let done = self.source(&path, act);
+                if act != SourceAct::Stop || done.is_err() {
+                    let _ = reply.send(done.map(drop));
+                    return;
+                }
+                actix_rt::spawn(async move {
+                    if let Ok(Some(stopping)) = done {
+                        let _ = stopping.await; // the keeper is gone, and its source with it
+                    }
+                    let _ = reply.send(Ok(()));
+                });
+            }
+        }
+    }
+
+    /// Nobody is let in any more; everybody is sent what is queued.
+    pub(super) fn drain(&self) {
+        self.registry.drain();
+        self.crew.tell_all(|| Command::Drain { slot: None, why: Departure::ShuttingDown });
+    }
+
+    /// What to wait for, if the source is to stop.
+    fn source(&self, path: &str, act: SourceAct) -> Result<Option<actix::dev::Request<Keeper, Stop>>, SourceError> {
+        let Some(keeper) = self.keepers.get(path) else {
+            return Err(if self.registry.find(path).is_some() { SourceError::NoPipeline } else { SourceError::NoMount });
+        };
+        match act {
+            SourceAct::Start => keeper.do_send(Start),
+            SourceAct::Restart => keeper.do_send(Restart { description: None }),
+            SourceAct::Stop => return Ok(Some(keeper.send(Stop))),
+        }
+        Ok(None)
+    }
+
+    /// Says what has come of a reload, in the log and the metrics.
+    pub(super) fn reloaded(&mut self, loaded: Result<Config, StartError>) -> Result<Reloaded, NotReloaded> {
+        let outcome = loaded.map_err(|error| refused(&error)).and_then(|config| self.apply(config));
+        self.reload.note(outcome.is_ok(), SystemTime::now());
+        match &outcome {
+            Ok(done) => {
+                let changed: Vec<_> = done.changed.iter().map(|change| format!("{} ({})", change.mount, change.keys.join(", "))).collect();
+                tracing::info!(configuration = %self.config.origin, added = ?done.added, removed = ?done.removed, ?changed,
+                    settings = ?done.settings, "configuration reloaded");
+                if !done.needs_restart.is_empty() {
+                    tracing::warn!(keys = ?done.needs_restart, "these keys hold only after a new start");
+                }
+                done.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+            }
+            Err(refused) => {
+                for line in refused.error.lines().take(ERRORS_LOGGED) {
+                    tracing::error!(error = line, "the configuration was not reloaded; nothing has changed");
+                }
+            }
+        }
+        outcome
+    }
+
+    /// Makes the house what this configuration says, or leaves it as it is.
+    fn apply(&mut self, new: Config) -> Result<Reloaded, NotReloaded> {
+        let difference = config::difference(&self.config, &new);
+        let mut done = Reloaded { warnings: config::warnings(&new), ..Reloaded::default() };
+        // What can be refused comes first: sockets, and files.
+        let bound = self.bind(&new)?;
+        self.open_log(&new)?;
+
+        for path in difference.removed {
+            self.registry.close(path.as_str());
+            self.stop(&path);
+            done.removed.push(path.to_string());
+        }
+        for settings in difference.added {
+            match self.registry.open(settings.clone(), &self.arbiter) {
+                Ok(_) => {
+                    self.keep(&settings);
+                    done.added.push(settings.path.to_string());
+                }
+                Err(why) => done.warnings.push(format!("mount {}: {why}", settings.path)),
+            }
+        }
+        for (settings, keys) in difference.changed {
+            if self.change(&settings, &keys) {
+                done.sources.push(settings.path.to_string());
+            }
+            done.changed.push(ChangedMount { mount: settings.path.to_string(), keys });
+        }
+        self.move_sockets(&new, bound, &mut done);
+        self.registry.places().set_most(Some(new.max_listeners));
+        self.door.set_max_connections(new.door.max_connections);
+        if let Err(error) = self.registry.witnesses().webhooks.settle(&new.webhooks) {
+            done.warnings.push(format!("a webhook cannot be told of anything: {error}"));
+        }
+        (done.settings, done.needs_restart) = difference.sections.into_iter().partition(|key| LIVE.contains(&key.as_str()));
+        // What needs a new start is what it was, and is said again next time.
+        let door = door::Settings { listen: new.door.listen, max_connections: new.door.max_connections, ..self.config.door.clone() };
+        let log = config::Log { format: self.config.log.format, ..new.log };
+        self.config = Config {
+            mounts: new.mounts,
+            max_listeners: new.max_listeners,
+            door,
+            log,
+            webhooks: new.webhooks,
+            origin: new.origin,
+            ..self.config.clone()
+        };
+        Ok(done)
+    }
+
+    /// Gives a mount other settings. Returns whether its source begins anew, is there now, or is no more.
+    fn change(&mut self, settings: &mount::Settings, keys: &[String]) -> bool {
+        self.registry.settle(settings.clone());
+        // An upstream's password is a secret.
+        let of_source = |key: &String| match key.as_str() {
+            "pipeline" | "relay" | "relay_on_demand" => true,
+            config::SECRET => !settings.relay.is_empty(),
+            _ => false,
+        };
+        if !keys.iter().any(of_source) {
+            return false;
+        }
+        if !settings.relay.is_empty() || self.pullers.contains_key(&settings.path) {
+            self.stop(&settings.path);
+            self.keep(settings);
+            return true;
+        }
+        match (self.keepers.get(&settings.path), settings.pipeline.as_deref()) {
+            (Some(keeper), Some(pipeline)) => keeper.do_send(Restart { description: Some(pipeline.into()) }),
+            (None, _) => self.keep(settings),
+            (Some(keeper), None) => {
+                keeper.do_send(Stop);
+                self.keepers.remove(&settings.path);
+            }
+        }
+        true
+    }
+
+    /// Whatever fills a mount does so no more.
+    fn stop(&mut self, path: &MountPath) {
+        if let Some(keeper) = self.keepers.remove(path) {
+            keeper.do_send(Stop);
+        }
+        if let Some(puller) = self.pullers.remove(path) {
+            puller.do_send(Stop);
+        }
+    }
+
+    /// The access log goes where the new configuration says.
+    fn open_log(&self, new: &Config) -> Result<(), NotReloaded> {
+        if (&new.log.access, new.log.access_format) == (&self.config.log.access, self.config.log.access_format) {
+            return Ok(());
+        }
+        self.registry.witnesses().journal.redirect(&super::access_log(&new.log)).map_err(|cause| NotReloaded {
+            error: format!("cannot open the access log {}: {cause}; nothing has changed", new.log.access.shown()),
+            errors: vec![Fault {
+                place: new.origin.to_string(),
+                key: "log.access".to_owned(),
+                value: new.log.access.shown(),
+                problem: cause.to_string(),
+                remedy: "name a file that flumen may write, in a folder that is there".to_owned(),
+            }],
+        })
+    }
+
+    /// Binds what only the new configuration has.
+    fn bind(&self, new: &Config) -> Result<Vec<Bound>, NotReloaded> {
+        let (all, before) = (addresses(new), addresses(&self.config));
+        let raw: HashMap<_, _> = raw_ports(new).collect();
+        let missing = all.iter().filter(|address| !before.contains(address));
+        let bound = missing.map(|address| {
+            let bound = match address {
+                ListenAddress::Inet(port) if raw.contains_key(port) => {
+                    Bound::raw(*port, &all, delivery::raw::take(&self.registry, raw[port]))
+                }
+                address => Bound::http(address, &all),
+            };
+            bound.map_err(|cause| NotReloaded {
+                error: format!("cannot listen on {address}: {cause}; nothing has changed"),
+                errors: vec![Fault {
+                    place: new.origin.to_string(),
+                    key: "listen".to_owned(),
+                    value: address.to_string(),
+                    problem: cause.to_string(),
+                    remedy: "name an address that is free; one that overlaps with another that is given up needs a new start".to_owned(),
+                }],
+            })
+        });
+        bound.collect()
+    }
+
+    /// Accepts where the new configuration says, and nowhere else.
+    fn move_sockets(&self, new: &Config, bound: Vec<Bound>, done: &mut Reloaded) {
+        let after = addresses(new);
+        for address in addresses(&self.config).iter().filter(|address| !after.contains(address)) {
+            self.door.leave(address);
+            done.closed.push(address.to_string());
+        }
+        for bound in bound {
+            tracing::info!(address = %bound.address(), "listening");
+            done.opened.push(bound.address().to_string());
+            self.door.listen(bound);
+        }
+        let before: HashMap<_, _> = raw_ports(&self.config).collect();
+        for (address, path) in raw_ports(new) {
+            if before.get(&address).is_some_and(|was| *was != path) {
+                self.door.redirect(address, delivery::raw::take(&self.registry, path));
+            }
+        }
+    }
+}
+
+/// What is told of a configuration that could not be read.
+fn refused(error: &StartError) -> NotReloaded {
+    let errors = match error {
+        StartError::Config(errors) => faults(errors),
+        _ => Vec::new(),
+    };
+    NotReloaded { error: error.to_string(), errors }
+}
+
+fn faults(errors: &ConfigErrors) -> Vec<Fault> {
+    let fault = |error: &config::ConfigError| Fault {
+        place: error.place.to_string(),
+        key: error.key.clone(),
+        value: error.value.clone(),
+        problem: error.problem.clone(),
+        remedy: error.remedy.clone(),
+    };
+    errors.iter().map(fault).collect()
+}
+
+type Reply = oneshot::Sender<Result<Reloaded, NotReloaded>>;
+
+/// Who waits for which reload. While one is under way others may be asked for: what was written since that one began is read by
+/// one more, however many ask.
+pub(super) struct Reloads {
+    load: Load,
+    reading: Option<JoinHandle<Result<Config, StartError>>>,
+    /// They are answered by the present one.
+    asked: Vec<Reply>,
+    /// They are answered by the next one, if there is to be one.
+    next: Option<Vec<Reply>>,
+}
+
+impl Reloads {
+    pub(super) fn new(load: Load) -> Self {
+        Self { load, reading: None, asked: Vec::new(), next: None }
+    }
+
+    /// Somebody asks for a reload; `None` is a signal, which wants no answer.
+    pub(super) fn ask(&mut self, reply: Option<Reply>) {
+        if self.reading.is_some() {
+            self.next.get_or_insert_default().extend(reply);
+            return;
+        }
+        self.asked.extend(reply);
+        super::service::reloading();
+        let load = Arc::clone(&self.load);
+        self.reading = Some(actix_rt::task::spawn_blocking(move || load()));
+    }
+
+    /// Waits until a configuration has been read; for ever, if nobody has asked.
+    pub(super) async fn read(&mut self) -> Result<Config, StartError> {
+        let Some(reading) = &mut self.reading else { return std::future::pending().await };
+        let loaded = reading.await.map_err(|panic| StartError::System(std::io::Error::other(panic)));
+        self.reading = None;
+        loaded?
+    }
+
+    /// Answers those who have asked for what was read, and begins again if others have asked meanwhile.
+    pub(super) fn answer(&mut self, outcome: &Result<Reloaded, NotReloaded>) {
+        for reply in self.asked.drain(..) {
+            let _ = reply.send(outcome.clone()); // who asked may have gone
+        }
+        if let Some(next) = self.next.take() {
+            self.asked = next;
+            self.ask(None);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::time::Duration;
+
+    use super::*;
+
+    fn unreadable() -> StartError {
+        StartError::System(std::io::Error::other("for the test"))
+    }
+
+    #[actix::test]
+    async fn a_storm_of_reloads_is_one_and_one_more_and_everybody_is_answered() {
+        let (reads, gate) = (Arc::new(AtomicUsize::new(0)), Arc::new(std::sync::Mutex::new(())));
+        let (counted, waits) = (Arc::clone(&reads), Arc::clone(&gate));
+        let mut reloads = Reloads::new(Arc::new(move || {
+            counted.fetch_add(1, Ordering::SeqCst);
+            drop(waits.lock());
+            Err(unreadable())
+        }));
+        let mut answers = Vec::new();
+        {
+            let _held = gate.lock().expect("no panic");
+            for i in 0..100 {
+                let (reply, answer) = oneshot::channel();
+                answers.push(answer);
+                reloads.ask(Some(reply));
+                if i == 0 {
+                    while reads.load(Ordering::SeqCst) == 0 {
+                        std::thread::sleep(Duration::from_millis(1));
+                    }
+                }
+            }
+        }
+        for round in 1..=2 {
+            let error = reloads.read().await.expect_err("for the test");
+            assert_eq!(reads.load(Ordering::SeqCst), round);
+            reloads.answer(&Err(refused(&error)));
+        }
+        for answer in answers {
+            assert!(answer.await.expect("answered").is_err());
+        }
+        assert!(tokio::time::timeout(Duration::from_millis(50), reloads.read()).await.is_err(), "nobody has asked for a third");
+    }
+}

@@ -1,0 +1,197 @@
+//! In what two configurations differ, in the words of the file.
+//!
+//! Keys are compared as `describe` writes them, so a key that can be described cannot be forgotten here.
+
+use std::collections::{BTreeMap, HashMap};
+
+use super::Config;
+use super::describe::{describe_mount, describe_settings};
+use crate::mount::Settings;
+use crate::units::MountPath;
+
+/// In what one configuration differs from another.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Difference {
+    /// Mounts that only the new one has.
+    pub added: Vec<Settings>,
+    /// Mounts that only the old one has.
+    pub removed: Vec<MountPath>,
+    /// Mounts that both have, with their new settings and the keys that say something else now.
+    pub changed: Vec<(Settings, Vec<String>)>,
+    /// Such keys of all other sections: `server.max_listeners`.
+    pub sections: Vec<String>,
+}
+
+/// Stands for keys that are not shown.
+pub const SECRET: &str = "a secret";
+
+/// In what `new` differs from `old`.
+pub fn difference(old: &Config, new: &Config) -> Difference {
+    let before: HashMap<_, _> = old.mounts.iter().map(|mount| (&mount.path, mount)).collect();
+    let after: HashMap<_, _> = new.mounts.iter().map(|mount| (&mount.path, mount)).collect();
+    let changed = new.mounts.iter().filter_map(|mount| {
+        let was = before.get(&mount.path).filter(|was| **was != mount)?;
+        let mut keys = changed_keys(&described(was), &described(mount));
+        if keys.is_empty() {
+            keys.push(SECRET.to_owned()); // what is not described is not to be seen
+        }
+        Some((mount.clone(), keys))
+    });
+    Difference {
+        added: new.mounts.iter().filter(|mount| !before.contains_key(&mount.path)).cloned().collect(),
+        removed: old.mounts.iter().map(|mount| &mount.path).filter(|path| !after.contains_key(path)).cloned().collect(),
+        changed: changed.collect(),
+        sections: changed_keys(&sections(old), &sections(new)),
+    }
+}
+
+fn described(mount: &Settings) -> String {
+    let mut text = String::new();
+    describe_mount(&mut text, mount);
+    text.replace("[[mount]]", "") // the keys go without the section's name
+}
+
+fn sections(config: &Config) -> String {
+    let mut text = String::new();
+    describe_settings(&mut text, config);
+    text
+}
+
+/// Every key in a text as `describe` writes it, with all that is written for it, section by section.
+fn keys(text: &str) -> BTreeMap<String, Vec<&str>> {
+    let (mut section, mut found) = (String::new(), BTreeMap::<_, Vec<_>>::new());
+    for line in text.lines() {
+        if let Some(name) = line.strip_prefix('[') {
+            section = format!("{}.", name.trim_matches(['[', ']']));
+        } else if let Some((key, value)) = line.split_once(" = ").filter(|_| !line.starts_with('#')) {
+            found.entry(format!("{section}{key}")).or_default().push(value);
+        }
+    }
+    found
+}
+
+fn changed_keys(old: &str, new: &str) -> Vec<String> {
+    let (old, new) = (keys(old), keys(new));
+    let gone = old.keys().filter(|key| !new.contains_key(*key));
+    let other = new.iter().filter(|(key, value)| old.get(*key) != Some(*value)).map(|(key, _)| key);
+    let mut changed: Vec<_> = gone.chain(other).cloned().collect();
+    changed.sort();
+    changed
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::reader::Reader;
+    use super::super::{Environment, Place, Source, load, mount, nowhere, server};
+    use super::*;
+
+    fn config(name: &str, text: &str) -> Config {
+        let path = std::env::temp_dir().join(format!("flumen-difference-{}-{name}.toml", std::process::id()));
+        std::fs::write(&path, text).expect("written");
+        let config =
+            load(&Source::File(path.clone()), &Environment::from([("PATH", "")]), &|_| Ok(())).unwrap_or_else(|errors| panic!("{errors}"));
+        std::fs::remove_file(path).expect("removed");
+        config
+    }
+
+    fn known(read: impl FnOnce(&mut Reader<'_>)) -> Vec<&'static str> {
+        let mut errors = Vec::new();
+        let mut reader = Reader::new("", Place::Argument("".into()), BTreeMap::new(), &mut errors);
+        read(&mut reader);
+        reader.known().to_vec()
+    }
+
+    #[test]
+    fn every_key_of_a_mount_is_named_when_it_changes_and_no_other() {
+        let lines = [
+            "pipeline = \"fakesrc\"",
+            "content_type = \"audio/ogg\"",
+            "name = \"N\"",
+            "description = \"D\"",
+            "genre = \"G\"",
+            "url = \"http://example.org/\"",
+            "public = true",
+            "hidden = true",
+            "tcp = [\"127.0.0.1:9000\"]",
+            "sync = \"latest\"",
+            "burst = \"1s\"",
+            "burst_max = \"1MiB\"",
+            "keep = \"11s\"",
+            "ring_max = \"32MiB\"",
+            "soft_limit = \"11s\"",
+            "hard_limit = \"31s\"",
+            "recover = \"none\"",
+            "resend_streamheader = false",
+            "idle_timeout = \"61s\"",
+            "coalesce = \"100ms\"",
+            "send_buffer = \"64KiB\"",
+            "dscp = 46",
+            "max_listeners = 7",
+            "max_listener_duration = \"1h\"",
+            "on_source_end = \"close\"",
+            "allow_query = true",
+            "half_close = \"keep\"",
+        ];
+        let base = config("mount", "[[mount]]\npath = \"/a\"\n[[mount]]\npath = \"/b\"\n");
+        let mut walked = Vec::new();
+        for line in lines {
+            let key = line.split(' ').next().expect("a key");
+            walked.push(key);
+            let other = config("mount", &format!("[[mount]]\npath = \"/a\"\n{line}\n[[mount]]\npath = \"/b\"\n"));
+            for (old, new) in [(&base, &other), (&other, &base)] {
+                let found = difference(old, new);
+                let changed: Vec<_> = found.changed.iter().map(|(mount, keys)| (mount.path.as_str(), keys.join(" "))).collect();
+                assert_eq!(changed, [("/a", key.to_owned())], "{line}");
+                assert_eq!(Difference { changed: Vec::new(), ..found }, Difference::default(), "{line}");
+            }
+        }
+        let mut known = known(|reader| drop(mount::read(reader, nowhere(), &|_| Ok(()))));
+        known.sort_unstable();
+        walked.sort_unstable();
+        assert_eq!(walked, known, "each key of a mount is walked here");
+    }
+
+    #[test]
+    fn every_key_of_the_server_is_named_when_it_changes() {
+        let lines = [
+            "listen = [\"127.0.0.1:9000\"]",
+            "shards = 3",
+            "max_listeners = 10001",
+            "max_connections = 12001",
+            "header_timeout = \"14s\"",
+            "max_header_size = \"9KiB\"",
+        ];
+        let base = config("server", "");
+        let mut walked = Vec::new();
+        for line in lines {
+            let key = line.split(' ').next().expect("a key");
+            walked.push(key);
+            let found = difference(&base, &config("server", &format!("[server]\n{line}\n")));
+            assert!(found.sections.contains(&format!("server.{key}")), "{line}: {found:?}");
+        }
+        let mut known = known(|reader| drop(server::read(reader)));
+        known.sort_unstable();
+        walked.sort_unstable();
+        assert_eq!(walked, known, "each key of the server is walked here");
+        for (text, keys) in [
+            ("[log]\nformat = \"json\"\n", &["log.format"] as &[_]),
+            ("[log]\naccess = \"/a\"\n", &["log.access"]),
+            ("[log]\naccess_format = \"json\"\n", &["log.access_format"]),
+            ("[[webhook]]\nurl = \"http://a/\"\n", &["webhook.events", "webhook.url"]),
+        ] {
+            assert_eq!(difference(&base, &config("server", text)).sections, keys, "{text}");
+        }
+    }
+
+    #[test]
+    fn mounts_come_and_go_by_their_paths_whatever_their_order() {
+        let old = config("order", "[[mount]]\npath = \"/a\"\n[[mount]]\npath = \"/b\"\n[[mount]]\npath = \"/c\"\n");
+        let new = config("order", "[[mount]]\npath = \"/c\"\nname = \"C\"\n[[mount]]\npath = \"/d\"\n[[mount]]\npath = \"/a\"\n");
+        let found = difference(&old, &new);
+        let names = |mounts: &[Settings]| mounts.iter().map(|mount| mount.path.to_string()).collect::<Vec<_>>();
+        assert_eq!(names(&found.added), ["/d"]);
+        assert_eq!(found.removed.iter().map(MountPath::as_str).collect::<Vec<_>>(), ["/b"]);
+        assert_eq!(found.changed.iter().map(|(mount, _)| mount.path.as_str()).collect::<Vec<_>>(), ["/c"]);
+        assert_eq!(difference(&new, &new), Difference::default());
+    }
+}

@@ -1,0 +1,118 @@
+//! `[log]` and `[[webhook]]`: what is told of what happens here, and to whom.
+
+use std::path::PathBuf;
+
+use super::reader::{Parsed, Reader, Wrong, all};
+use super::tree::{Node, Table, Value};
+use super::value::{line, one_of, web_address};
+use super::{ConfigError, LogFormat, Place};
+use crate::journal::Form;
+use crate::webhook::{self, Kind};
+
+/// Keys of `[log]` that another version will know.
+pub(super) const LOG_LATER: &[&str] = &[];
+/// Most webhooks: each has a thread.
+const WEBHOOKS_MOST: usize = 16;
+
+/// The words of `access_format`.
+pub(super) const ACCESS_FORMATS: [(&str, Form); 2] = [("combined", Form::Combined), ("json", Form::Json)];
+
+/// What `[log]` says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Log {
+    /// How lines of the event log are written.
+    pub format: LogFormat,
+    /// Where the access log goes.
+    pub access: Access,
+    /// How its lines are written.
+    pub access_format: Form,
+}
+
+/// Where the access log goes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Access {
+    /// To stdout, unless that is a terminal: then departures are in the event log, and that is enough for the eye.
+    #[default]
+    Auto,
+    /// To stdout.
+    Stdout,
+    /// Nowhere.
+    None,
+    /// Into a file.
+    File(PathBuf),
+}
+
+impl Access {
+    /// As it is written.
+    pub fn shown(&self) -> String {
+        match self {
+            Self::Auto => "auto".to_owned(),
+            Self::Stdout => "stdout".to_owned(),
+            Self::None => "none".to_owned(),
+            Self::File(path) => path.display().to_string(),
+        }
+    }
+}
+
+/// Reads `[log]`.
+pub(super) fn read_log(reader: &mut Reader<'_>) -> Log {
+    Log {
+        format: reader.take("format", one_of(&LogFormat::WORDS)).unwrap_or_default(),
+        access: reader.take("access", access).unwrap_or_default(),
+        access_format: reader.take("access_format", one_of(&ACCESS_FORMATS)).unwrap_or_default(),
+    }
+}
+
+fn access(node: &Node) -> Parsed<Access> {
+    let text = line(4096)(node)?;
+    Ok(match text.as_str() {
+        "auto" => Access::Auto,
+        "stdout" => Access::Stdout,
+        "none" => Access::None,
+        path if path.contains('/') => Access::File(path.into()),
+        _ => {
+            let remedy = "write \"stdout\", \"none\", \"auto\", or a path such as \"/var/log/flumen/access.log\"";
+            return Err(vec![Wrong::new("is no word known here, and no path", remedy)]);
+        }
+    })
+}
+
+/// Reads every `[[webhook]]`.
+pub(super) fn read_webhooks(tables: Vec<(Place, Table)>, errors: &mut Vec<ConfigError>) -> Vec<webhook::Settings> {
+    let mut hooks = Vec::new();
+    for (i, (place, table)) in tables.into_iter().enumerate() {
+        let mut reader = Reader::new(format!("webhook[{i}]"), place, table, errors);
+        let url = reader.take("url", address);
+        let events = reader.take("events", kinds).unwrap_or_else(|| Kind::WORDS.map(|(_, kind)| kind).to_vec());
+        if url.is_none() && !reader.failed("url") {
+            reader.wrong("url", "is missing: events have to go somewhere", "write one such as url = \"http://127.0.0.1:8080/hook\"");
+        }
+        if i == WEBHOOKS_MOST {
+            reader.wrong("url", format!("is one of more than {WEBHOOKS_MOST} webhooks"), "let one program pass them on");
+        }
+        reader.finish(&[]);
+        hooks.extend(url.map(|url| webhook::Settings { url, events }));
+    }
+    hooks
+}
+
+fn address(node: &Node) -> Parsed<String> {
+    let url = web_address(node)?;
+    if url.starts_with("https://") {
+        return Err(vec![Wrong::new("asks for TLS, which webhooks do not speak", "write http://…, perhaps to a proxy on this machine")]);
+    }
+    Ok(url)
+}
+
+fn kinds(node: &Node) -> Parsed<Vec<Kind>> {
+    match &node.value {
+        Value::List(items) if !items.is_empty() => {
+            let one = one_of(&Kind::WORDS);
+            all(items
+                .iter()
+                .enumerate()
+                .map(|(i, item)| one(item).map_err(|wrongs| wrongs.into_iter().map(|wrong| wrong.at(i, item)).collect())))
+        }
+        _ => Err(vec![Wrong::new("is no list of events", "write one such as [\"source_up\", \"source_down\"], or leave it out for all")]),
+    }
+}

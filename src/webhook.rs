@@ -1,0 +1,410 @@
+//! Webhooks: what happens here, told to programs elsewhere by HTTP.
+//!
+//! ```text
+//!   mounts ──tell──▶ bounded queue per hook ──▶ one thread per hook ──POST──▶ a program elsewhere
+//! ```
+//! - Whoever tells never waits. When the queue is full, events are dropped and counted.
+//! - A hook that is down, slow, or refuses is tried again, a bounded number of times, after waits that grow and are jittered;
+//!   then the event is given up and counted. Events of one hook arrive in the order in which they happened, or not at all.
+//! - A hook harms no other: each has a queue and a thread of its own.
+//!
+//! Deliberately absent: answers that change anything here (who may listen is asked elsewhere), and storage: what has not been
+//! delivered when the server ends is lost.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, PoisonError, RwLock, Weak};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use serde::Serialize;
+
+/// Events that may wait for one hook.
+const EVENTS_MOST: usize = 1024;
+/// How long a hook may take to answer.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How often an event is tried in all.
+const TRIES: u32 = 6;
+/// The wait after the first failure; it doubles with each.
+const FIRST_WAIT: Duration = Duration::from_millis(500);
+/// The longest wait.
+const LONGEST_WAIT: Duration = Duration::from_secs(30);
+/// How often a thread that sleeps looks whether its hook is still wanted.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+
+/// Kinds of events, in the words of the configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Somebody listens.
+    ListenerJoined,
+    /// Somebody has left.
+    ListenerLeft,
+    /// A source delivers.
+    SourceUp,
+    /// A source has gone.
+    SourceDown,
+}
+
+impl Kind {
+    /// All kinds, with their words.
+    pub const WORDS: [(&'static str, Self); 4] = [
+        ("listener_joined", Self::ListenerJoined),
+        ("listener_left", Self::ListenerLeft),
+        ("source_up", Self::SourceUp),
+        ("source_down", Self::SourceDown),
+    ];
+
+    /// The word.
+    pub fn label(self) -> &'static str {
+        Self::WORDS[self as usize].0
+    }
+}
+
+/// Something that happened. What does not apply is left out.
+#[derive(Clone, Debug, Serialize)]
+pub struct Event {
+    /// What kind of thing.
+    event: &'static str,
+    /// When, in seconds since 1970.
+    time: f64,
+    /// Where.
+    mount: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    listener: Option<ListenerEvent>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    source: Option<SourceEvent>,
+    #[serde(skip)]
+    kind: Option<Kind>,
+}
+
+/// Who joined or left.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct ListenerEvent {
+    /// Its number.
+    pub id: u64,
+    /// Address and port, or `unix`.
+    pub peer: String,
+    /// What it says it is.
+    pub user_agent: String,
+    /// Why it left.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub departure: Option<&'static str>,
+    /// How long it stayed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seconds: Option<f64>,
+    /// What it was sent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<u64>,
+}
+
+/// What came or went.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct SourceEvent {
+    /// The media type.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub content_type: Option<String>,
+    /// Why it went.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+impl Event {
+    fn new(kind: Kind, mount: &str) -> Self {
+        let time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+        let time = (time * 1e3).round() / 1e3;
+        Self { event: kind.label(), time, mount: mount.to_owned(), listener: None, source: None, kind: Some(kind) }
+    }
+
+    /// Something about a listener.
+    pub fn of_listener(kind: Kind, mount: &str, listener: ListenerEvent) -> Self {
+        Self { listener: Some(listener), ..Self::new(kind, mount) }
+    }
+
+    /// Something about a source.
+    pub fn of_source(kind: Kind, mount: &str, source: SourceEvent) -> Self {
+        Self { source: Some(source), ..Self::new(kind, mount) }
+    }
+}
+
+/// One hook, as configured.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Where events go.
+    pub url: String,
+    /// Which.
+    pub events: Vec<Kind>,
+}
+
+/// What became of events, over all hooks.
+#[derive(Debug, Default)]
+pub struct Outcomes {
+    /// Taken by the hook.
+    pub delivered: AtomicU64,
+    /// Given up after the last try, or refused for good.
+    pub failed: AtomicU64,
+    /// Never tried: too many waited.
+    pub dropped: AtomicU64,
+}
+
+impl Outcomes {
+    /// Every outcome with its word.
+    pub fn all(&self) -> [(&'static str, u64); 3] {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        [("delivered", read(&self.delivered)), ("failed", read(&self.failed)), ("dropped", read(&self.dropped))]
+    }
+}
+
+#[derive(Debug)]
+struct Hook {
+    settings: Settings,
+    queue: SyncSender<Event>,
+    /// As long as this is there, its thread goes on.
+    _wanted: Arc<()>,
+}
+
+/// All hooks.
+#[derive(Debug, Default)]
+pub struct Webhooks {
+    hooks: RwLock<Vec<Hook>>,
+    outcomes: Arc<Outcomes>,
+}
+
+impl Webhooks {
+    /// From now on these hooks are told, and no others. One that stays as it is keeps what waits for it.
+    ///
+    /// # Errors
+    /// When the system has no thread left; then those that have one are told.
+    pub fn settle(&self, settings: &[Settings]) -> std::io::Result<()> {
+        let mut hooks = self.hooks.write().unwrap_or_else(PoisonError::into_inner);
+        hooks.retain(|hook| settings.contains(&hook.settings)); // the others' threads end when they see it
+        for settings in settings {
+            if hooks.iter().any(|hook| hook.settings == *settings) {
+                continue;
+            }
+            let (queue, events) = sync_channel(EVENTS_MOST);
+            let (url, outcomes, wanted) = (settings.url.clone(), Arc::clone(&self.outcomes), Arc::new(()));
+            let still = Arc::downgrade(&wanted);
+            std::thread::Builder::new().name("webhook".into()).spawn(move || deliver(&url, &events, &outcomes, &still))?;
+            hooks.push(Hook { settings: settings.clone(), queue, _wanted: wanted });
+        }
+        Ok(())
+    }
+
+    /// Whether anybody wants to know of such events. Who asks first spares the work.
+    pub fn want(&self, kind: Kind) -> bool {
+        self.hooks.read().unwrap_or_else(PoisonError::into_inner).iter().any(|hook| hook.settings.events.contains(&kind))
+    }
+
+    /// Tells whoever wants to know.
+    pub fn tell(&self, event: &Event) {
+        for hook in &*self.hooks.read().unwrap_or_else(PoisonError::into_inner) {
+            if event.kind.is_some_and(|kind| hook.settings.events.contains(&kind)) && hook.queue.try_send(event.clone()).is_err() {
+                self.outcomes.dropped.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// What became of events.
+    pub fn outcomes(&self) -> &Outcomes {
+        &self.outcomes
+    }
+}
+
+/// The wait after so many failures in a row; `jitter` is 0 to 1.
+fn wait(failures: u32, jitter: f64) -> Duration {
+    let grown = FIRST_WAIT.saturating_mul(1 << failures.saturating_sub(1).min(16)).min(LONGEST_WAIT);
+    grown.mul_f64(0.5 + jitter.clamp(0.0, 1.0)).min(LONGEST_WAIT)
+}
+
+/// What a hook said to an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Answer {
+    Taken,
+    /// It may take it later.
+    Later,
+    /// It never will.
+    Never,
+}
+
+/// What a status means.
+fn answer_of(status: u16) -> Answer {
+    match status {
+        200..=299 => Answer::Taken,
+        408 | 425 | 429 | 500..=599 => Answer::Later,
+        _ => Answer::Never,
+    }
+}
+
+/// Sleeps; answers whether the hook is still wanted then.
+fn rest(time: Duration, wanted: &Weak<()>) -> bool {
+    let end = Instant::now() + time;
+    while wanted.strong_count() > 0 {
+        let left = end.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return true;
+        }
+        std::thread::sleep(left.min(LOOK_EVERY));
+    }
+    false
+}
+
+/// The thread of one hook; it ends when the hook is no more.
+fn deliver(url: &str, events: &Receiver<Event>, outcomes: &Outcomes, wanted: &Weak<()>) {
+    let agent: ureq::Agent = ureq::Agent::config_builder()
+        .timeout_global(Some(PATIENCE))
+        .http_status_as_error(false)
+        .max_redirects(0)
+        .user_agent(concat!("flumen/", env!("CARGO_PKG_VERSION")))
+        .build()
+        .into();
+    let mut down = false;
+    while let Ok(event) = events.recv() {
+        if wanted.strong_count() == 0 {
+            outcomes.dropped.fetch_add(1, Ordering::Relaxed);
+            continue;
+        }
+        let body = serde_json::to_string(&event).unwrap_or_default(); // texts and numbers can always be written
+        let mut failures = 0;
+        let taken = loop {
+            let answer = match agent.post(url).content_type("application/json").send(&body) {
+                Ok(answer) => answer_of(answer.status().as_u16()),
+                Err(_) => Answer::Later,
+            };
+            failures += 1;
+            if answer != Answer::Later || failures >= TRIES || !rest(wait(failures, fastrand::f64()), wanted) {
+                break answer == Answer::Taken;
+            }
+        };
+        // One line when it begins, and one when it is over.
+        if taken == down {
+            down = !taken;
+            if down {
+                tracing::warn!(url, event = event.event, "a webhook takes no events; they are given up and counted");
+            } else {
+                tracing::info!(url, "the webhook takes events again");
+            }
+        }
+        let counter = if taken { &outcomes.delivered } else { &outcomes.failed };
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::{TcpListener, TcpStream};
+
+    use super::*;
+
+    fn hooks(url: &str, events: &[Kind]) -> Webhooks {
+        let hooks = Webhooks::default();
+        hooks.settle(&[Settings { url: url.to_owned(), events: events.to_vec() }]).expect("a thread");
+        hooks
+    }
+
+    fn left(id: u64) -> Event {
+        let listener =
+            ListenerEvent { id, peer: "192.0.2.1:5".into(), departure: Some("hung_up"), seconds: Some(1.5), ..ListenerEvent::default() };
+        Event::of_listener(Kind::ListenerLeft, "/a", listener)
+    }
+
+    /// Takes one request, and answers it; what was sent.
+    fn take(listener: &TcpListener, status: &str) -> String {
+        let (mut peer, _) = listener.accept().expect("somebody comes");
+        let text = request(&mut peer);
+        write!(peer, "HTTP/1.1 {status}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n").expect("answered");
+        text
+    }
+
+    fn request(peer: &mut TcpStream) -> String {
+        let (mut text, mut byte) = (Vec::new(), [0]);
+        while !text.ends_with(b"\r\n\r\n") {
+            assert_eq!(peer.read(&mut byte).expect("a head"), 1, "{}", String::from_utf8_lossy(&text));
+            text.push(byte[0]);
+        }
+        let head = String::from_utf8(text).expect("text");
+        let length = head.to_ascii_lowercase().split("content-length: ").nth(1).and_then(|rest| rest.split('\r').next()?.parse().ok());
+        let mut body = vec![0; length.expect("a length")];
+        peer.read_exact(&mut body).expect("a body");
+        head + &String::from_utf8(body).expect("text")
+    }
+
+    fn until(mut holds: impl FnMut() -> bool) {
+        let start = Instant::now();
+        while !holds() {
+            assert!(start.elapsed() < Duration::from_secs(30), "it never came true");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    fn outcomes(hooks: &Webhooks) -> [u64; 3] {
+        hooks.outcomes().all().map(|(_, count)| count)
+    }
+
+    #[test]
+    fn what_was_asked_for_is_told_and_nothing_else() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let hooks = hooks(&format!("http://{}/hook", listener.local_addr().expect("an address")), &[Kind::ListenerLeft]);
+        assert!(hooks.want(Kind::ListenerLeft) && !hooks.want(Kind::SourceUp));
+        hooks.tell(&Event::of_source(Kind::SourceUp, "/a", SourceEvent::default()));
+        hooks.tell(&left(7));
+        let request = take(&listener, "204 No Content");
+        let (head, body) = request.split_once("\r\n\r\n").expect("a head");
+        assert!(head.starts_with("POST /hook HTTP/1.1") && head.to_ascii_lowercase().contains("content-type: application/json"), "{head}");
+        let told: serde_json::Value = serde_json::from_str(body).expect("JSON");
+        assert_eq!((&told["event"], &told["mount"], &told["listener"]["id"]), (&"listener_left".into(), &"/a".into(), &7.into()), "{told}");
+        assert_eq!((&told["listener"]["departure"], &told["listener"]["seconds"]), (&"hung_up".into(), &1.5.into()));
+        assert!(told.get("source").is_none() && told["time"].as_f64().is_some_and(|time| time > 1e9), "{told}");
+        until(|| outcomes(&hooks) == [1, 0, 0]);
+    }
+
+    #[test]
+    fn a_hook_that_is_out_of_order_is_tried_again_and_in_order_and_one_that_refuses_is_not() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let hooks = hooks(&format!("http://{}/", listener.local_addr().expect("an address")), &[Kind::ListenerLeft]);
+        (1..=3).for_each(|id| hooks.tell(&left(id)));
+        let seen: Vec<_> = ["503 Busy", "200 OK", "410 Gone", "429 Slow Down", "200 OK"]
+            .map(|status| take(&listener, status).split("\"id\":").nth(1).and_then(|rest| rest.chars().next()))
+            .into_iter()
+            .flatten()
+            .collect();
+        assert_eq!(seen, ['1', '1', '2', '3', '3']);
+        until(|| outcomes(&hooks) == [2, 1, 0]);
+    }
+
+    #[test]
+    fn a_hook_that_hangs_costs_events_beyond_the_bound_and_nobody_waits_for_it() {
+        let silent = TcpListener::bind("127.0.0.1:0").expect("a port"); // it accepts, and never answers
+        let hooks = hooks(&format!("http://{}/", silent.local_addr().expect("an address")), &[Kind::ListenerLeft]);
+        let start = Instant::now();
+        let told = EVENTS_MOST as u64 + 500;
+        (0..told).for_each(|id| hooks.tell(&left(id)));
+        assert!(start.elapsed() < Duration::from_secs(5), "nobody waits");
+        let [delivered, _, dropped] = outcomes(&hooks);
+        assert!(delivered == 0 && (498..=500).contains(&dropped), "{dropped}");
+        // Taken away, it is forgotten, whatever waits for it.
+        hooks.settle(&[]).expect("settled");
+        assert!(!hooks.want(Kind::ListenerLeft));
+    }
+
+    #[test]
+    fn waits_grow_and_are_jittered_and_an_answer_is_understood() {
+        assert_eq!(wait(1, 0.5), FIRST_WAIT);
+        assert_eq!(wait(3, 0.5), FIRST_WAIT * 4);
+        assert!(wait(2, 0.0) < wait(2, 1.0) && wait(50, 1.0) <= LONGEST_WAIT);
+        for (status, want) in [
+            (200, Answer::Taken),
+            (204, Answer::Taken),
+            (301, Answer::Never),
+            (404, Answer::Never),
+            (408, Answer::Later),
+            (429, Answer::Later),
+            (500, Answer::Later),
+            (503, Answer::Later),
+        ] {
+            assert_eq!(answer_of(status), want, "{status}");
+        }
+        for (i, (word, kind)) in Kind::WORDS.into_iter().enumerate() {
+            assert_eq!((kind as usize, kind.label()), (i, word));
+        }
+    }
+}
