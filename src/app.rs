@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::io::{self, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use actix_rt::Arbiter;
 use actix_web::web::{Data, ServiceConfig};
@@ -20,6 +20,7 @@ use crate::admin::{self, operate};
 use crate::cli;
 use crate::config::{self, Config, ConfigErrors, Environment, LogFormat};
 use crate::delivery::{self, http::Desk};
+use crate::directory::Kept;
 use crate::door::acceptor::DoorCounters;
 use crate::door::bound::Bound;
 use crate::door::{Door, ListenAddress};
@@ -118,6 +119,11 @@ fn obey(command: cli::Command) -> Result<(), StartError> {
             };
             print(&config::describe(&from_file(&located(config))?, costs))
         }
+        cli::Command::ImportIcecast { file } => {
+            let imported = config::import_icecast(&file)?;
+            left_out(&imported.left_out);
+            print(&imported.toml)
+        }
         cli::Command::Status { url } => print(&status::table(&url)?),
         cli::Command::Reload { url } => print(&ask::reload(&url)?),
         cli::Command::Drain { url } => print(&ask::drain(&url)?),
@@ -137,6 +143,11 @@ fn check_pipeline(description: &str) -> Result<(), String> {
 fn refused(error: &StartError) -> ExitCode {
     eprintln!("{error}");
     ExitCode::FAILURE
+}
+
+#[expect(clippy::print_stderr, reason = "what could not be carried over is for whoever asked, not for the file")]
+fn left_out(lines: &[String]) {
+    lines.iter().for_each(|line| eprintln!("{line}"));
 }
 
 /// The output of a command that prints. Who has read enough may close the pipe.
@@ -246,10 +257,10 @@ async fn open_house(config: Config, load: Load, mut signals: Signals, events: Er
     }
     let doormen = Arc::new(DoorCounters::default());
     let desk = Desk { registry: Arc::clone(&registry), patience: config.door.header_timeout };
-    let started_at = SystemTime::now();
     let (orders, mut told) = operate::orders();
+    let looked_at = Data::new(admin::House::new(config.admin.clone(), Arc::clone(&registry), Arc::clone(&doormen), orders));
+    let started_at = looked_at.started_at;
     let reload = Arc::new(metrics::ReloadState::loaded_at(started_at));
-    let looked_at = Data::new(admin::House { registry: Arc::clone(&registry), started_at, orders });
     let measured = Data::new(metrics::Measured {
         registry: Arc::clone(&registry),
         door: Arc::clone(&doormen),
@@ -283,6 +294,8 @@ async fn open_house(config: Config, load: Load, mut signals: Signals, events: Er
         reload,
     };
     house.config.mounts.clone().iter().for_each(|mount| house.keep(mount));
+    let announced = house.config.directories.clone();
+    let directories: Vec<_> = announced.into_iter().map(|settings| Kept::start(settings, Arc::clone(&registry))).collect();
 
     let mut reloads = Reloads::new(load);
     service::ready();
@@ -319,15 +332,19 @@ async fn open_house(config: Config, load: Load, mut signals: Signals, events: Er
     crew.tell_all(|| Command::Clear { why: Departure::ShuttingDown });
     house.door.close();
     house.pullers.values().for_each(|puller| puller.do_send(Stop));
+    let leaving: Vec<_> = directories.into_iter().map(|directory| actix_rt::spawn(directory.close())).collect();
     let stopping: Vec<_> = house.keepers.into_values().map(|keeper| actix_rt::spawn(keeper.send(Stop))).collect();
     let stopped = tokio::time::timeout(STOP_MOST, async {
         for one in stopping {
             let _ = one.await; // a panic in an element's stop: we are leaving anyway
         }
+        for one in leaving {
+            let _ = one.await; // it has said what it had to say, or could not
+        }
     });
     tokio::select! {
         stopped = stopped => if stopped.is_err() {
-            tracing::warn!("a pipeline does not stop; it ends with the process");
+            tracing::warn!("a pipeline does not stop, or a directory does not answer; what is left ends with the process");
         },
         () = signals.stop() => tracing::warn!("told twice: stopping at once"),
     }

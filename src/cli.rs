@@ -24,6 +24,11 @@ pub enum Command {
     },
     /// Run one mount without a file.
     Launch(Launch),
+    /// Turn an Icecast configuration into one for flumen.
+    ImportIcecast {
+        /// Icecast's file.
+        file: PathBuf,
+    },
     /// Print how a running server fares.
     Status {
         /// Where it is, without a slash at the end.
@@ -73,6 +78,7 @@ pub fn parse(arguments: impl IntoIterator<Item = impl Into<OsString> + Clone>) -
         Some(Word::Serve(file)) => Command::Serve { config: file.config },
         Some(Word::Check(file)) => Command::Check { config: file.config },
         Some(Word::Launch(LaunchArgs { pipeline, mount, listen, set })) => Command::Launch(Launch { pipeline, mount, listen, set }),
+        Some(Word::ImportIcecast { file }) => Command::ImportIcecast { file },
         Some(Word::Status(server)) => Command::Status { url: server.url() },
         Some(Word::Reload(server)) => Command::Reload { url: server.url() },
         Some(Word::Drain(server)) => Command::Drain { url: server.url() },
@@ -104,6 +110,12 @@ enum Word {
     Check(File),
     /// Run one mount from the command line, without a file
     Launch(LaunchArgs),
+    /// Print a flumen.toml made from an Icecast configuration, and on stderr what could not be carried over
+    ImportIcecast {
+        /// Icecast's configuration, often /etc/icecast2/icecast.xml
+        #[arg(value_name = "ICECAST.XML")]
+        file: PathBuf,
+    },
     /// Print mounts, listeners, lag and health of a running server
     Status(Server),
     /// Let a running server read its configuration anew; listeners stay
@@ -167,6 +179,7 @@ mod tests {
             ("launch fakesrc", launch("/live", &[], &[])),
             ("launch fakesrc --mount /a --listen [::]:80 --listen unix:/b", launch("/a", &["[::]:80", "unix:/b"], &[])),
             ("launch --set burst=2s fakesrc --set a.b=c=d", launch("/live", &[], &["burst=2s", "a.b=c=d"])),
+            ("import-icecast a.xml", Command::ImportIcecast { file: "a.xml".into() }),
             ("status", status("http://127.0.0.1:8000")),
             ("status --url http://a:1/", status("http://a:1")),
             ("reload", Command::Reload { url: "http://127.0.0.1:8000".to_owned() }),

@@ -10,7 +10,7 @@
 //! |---|---|
 //! | 8 | [`app`] the wiring · [`cli`] |
 //! | 7 | [`config`] file and environment to every room's checked settings |
-//! | 6 | [`admin`] and [`metrics`] look at the house · [`supervisor`] keeps it alive |
+//! | 6 | [`admin`] and [`metrics`] look at the house · [`directory`] tells of it · [`supervisor`] keeps it alive |
 //! | 5 | [`ingest`] in · [`delivery`] out |
 //! | 4 | [`mount`] the actors · [`door`] sockets before they have a purpose |
 //! | 3 | [`engine`] threads, epoll, descriptors |
@@ -24,6 +24,7 @@ pub mod app;
 pub mod cli;
 pub mod config;
 pub mod delivery;
+pub mod directory;
 pub mod door;
 pub mod engine;
 pub mod fanout;

@@ -18,7 +18,7 @@ use tokio::sync::oneshot;
 
 use crate::fanout::stats::{add, read};
 use crate::ingest::{Ended, Pipeline};
-use crate::mount::actor::{OpenGate, SourceEnded};
+use crate::mount::actor::{KILLED, OpenGate, SourceEnded};
 use crate::mount::registry::Entry;
 
 /// The first wait: a source that is only passed on to the next client is back at once.
@@ -95,15 +95,23 @@ impl Keeper {
         let (attempt, mount, description, keeper) = (self.attempt, self.entry.actor.clone(), Arc::clone(&self.description), ctx.address());
         let starting = async move {
             let gate = mount.send(OpenGate).await.map_err(|error| error.to_string())?;
+            let closed = gate.closed();
             let start = move || Pipeline::start(&description, gate, move |how| keeper.do_send(PipelineEnded { attempt, how }));
-            actix_rt::task::spawn_blocking(start).await.map_err(|error| error.to_string())?.map_err(|error| error.to_string())
+            let started = actix_rt::task::spawn_blocking(start).await.map_err(|error| error.to_string())?;
+            started.map(|pipeline| (pipeline, closed)).map_err(|error| error.to_string())
         };
         ctx.spawn(starting.into_actor(self).map(move |started, keeper, ctx| {
             keeper.busy -= 1;
             match started {
-                Ok(late) if keeper.attempt != attempt => keeper.retire(Some(late), Duration::ZERO, ctx),
-                Ok(pipeline) => {
+                Ok((late, _)) if keeper.attempt != attempt => keeper.retire(Some(late), Duration::ZERO, ctx),
+                Ok((pipeline, closed)) => {
                     keeper.running = Some(pipeline);
+                    // A pipeline that delivers would notice by itself; one that is silent would not.
+                    ctx.spawn(closed.into_actor(keeper).map(move |(), keeper, ctx| {
+                        if keeper.attempt == attempt {
+                            keeper.end(&Ended::Fault(KILLED.into()), ctx);
+                        }
+                    }));
                     if let Some(how) = keeper.early.take() {
                         keeper.end(&how, ctx);
                     }

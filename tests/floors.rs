@@ -11,7 +11,7 @@ const FLOORS: &[&[&str]] = &[
     &["engine"],
     &["mount", "door"],
     &["ingest", "delivery", "recorder"],
-    &["admin", "metrics", "supervisor"],
+    &["admin", "directory", "metrics", "supervisor"],
     &["config"],
     &["cli"],
     &["app"],
@@ -32,11 +32,13 @@ const HOMES: &[(&str, &[&str])] = &[
     ("toml", &["config"]),
     ("clap", &["cli"]),
     ("loom", &["engine"]),
-    ("ureq", &["cli", "app", "webhook"]),
+    ("ureq", &["cli", "app", "webhook", "directory"]),
     ("httpdate", &["journal"]),
     ("sd_notify", &["app"]),
     ("argon2", &["access"]),
     ("bcrypt", &["access"]),
+    ("encoding_rs", &["admin"]),
+    ("roxmltree", &["config"]),
 ];
 
 fn floor(room: &str) -> Option<usize> {

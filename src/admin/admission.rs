@@ -1,47 +1,179 @@
-//! Who may do more than look. The one place where authentication will be asked.
+//! Who may do more than look. The one place where authentication is asked.
 //!
-//! Until there are passwords, an operator is somebody on this machine: a loopback address or the unix socket. Such a connection
-//! may still speak for somebody else, and whatever shows that is refused:
+//! An operator is who knows the password of `[admin]`, from wherever; and, without any, somebody on this machine: a loopback address
+//! or the unix socket. Such a connection may still speak for somebody else, and whatever shows that is refused:
 //! - a proxy on this machine speaks for the whole world: its fields, and HTTP/1.0, which is what proxies speak by themselves;
-//! - a browser on this machine speaks for every page it shows: a page of another origin names that, and one whose name was made
-//!   to point here has that name as its Host.
+//! - a browser speaks for every page it shows, with a password that it remembers, or from this machine: a page of another origin
+//!   names that, and one whose name was made to point here has that name as its Host.
+//!
+//! Wrong passwords are refused wherever they are given, also where none is needed, and counted ([`super::keys`]).
 
 use std::net::IpAddr;
 
-use actix_web::HttpRequest;
-use actix_web::http::{Version, header};
+use actix_web::http::{StatusCode, Version, header};
+use actix_web::{HttpRequest, HttpResponse};
 
+use super::House;
+use super::answers::text;
+use super::keys::Denied;
+use crate::access::{Credentials, Password, basic};
 use crate::door::claim::Claim;
 use crate::engine::broadcast::Peer;
 
 /// Header fields by which a proxy gives itself away.
 const PROXY_FIELDS: [&str; 5] = ["forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip", "via"];
+/// What a browser calls the place that a name and a password are for.
+const CHALLENGE: &str = "Basic realm=\"flumen\"";
+const FROM_ELSEWHERE: &str = "this is not allowed for a page from elsewhere";
 
-/// Whether the one who asks may do what an operator does.
+/// What somebody is here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// May do what an operator does.
+    Operator,
+    /// Knows the password of a mount's source.
+    Source,
+    /// May look at what everybody may. Says why no more.
+    Stranger(&'static str),
+}
+
+/// What the one who asks is.
+///
+/// # Errors
+/// When credentials are given and not taken; a right pair would have been.
+pub(super) async fn standing(request: &HttpRequest, house: &House) -> Result<Standing, Denied> {
+    match (credentials(request)?, &house.settings.password) {
+        (Some(given), Some(password)) => {
+            house.keys.check(peer(request), &given, &[(&house.settings.user, password)]).await?;
+            Ok(unless_from_elsewhere(request, Standing::Operator))
+        }
+        _ => Ok(local(request).map_or_else(Standing::Stranger, |()| Standing::Operator)),
+    }
+}
+
+/// What the one who asks is, where the source of a mount may do something as well: its user and its password.
+///
+/// # Errors
+/// When credentials are given and not taken.
+pub(super) async fn standing_at(request: &HttpRequest, house: &House, source: Option<(&str, &Password)>) -> Result<Standing, Denied> {
+    match (credentials(request)?, source) {
+        (Some(given), Some(source)) => {
+            let admin = house.settings.password.as_ref().map(|password| (house.settings.user.as_str(), password));
+            let accepted: Vec<_> = admin.into_iter().chain([source]).collect();
+            house.keys.check(peer(request), &given, &accepted).await?;
+            let standing = if given.user == house.settings.user { Standing::Operator } else { Standing::Source };
+            Ok(unless_from_elsewhere(request, standing))
+        }
+        _ => standing(request, house).await,
+    }
+}
+
+/// Whether a pair that came in another way than by a header is one of those that are accepted.
 ///
 /// # Errors
 /// Says why not.
-pub(super) fn operator(request: &HttpRequest) -> Result<(), &'static str> {
-    let (local, by_name) = match request.conn_data::<Claim>().map(Claim::peer) {
+pub(super) async fn check(request: &HttpRequest, house: &House, given: &Credentials, accepted: &[(&str, &Password)]) -> Result<(), Denied> {
+    house.keys.check(peer(request), given, accepted).await
+}
+
+/// What is told to those whose credentials are not taken, or who have none.
+pub(super) fn refusal(denied: Denied) -> HttpResponse {
+    let (status, why, retry_after) = match denied {
+        Denied::Wrong => (StatusCode::UNAUTHORIZED, "the user name or the password is wrong", None),
+        Denied::Wait(wait) => (
+            StatusCode::TOO_MANY_REQUESTS,
+            "too many wrong passwords came from your address: wait, then try again",
+            Some(wait.as_secs() + 1),
+        ),
+        Denied::Busy => (StatusCode::SERVICE_UNAVAILABLE, "too many passwords are being checked: try again", Some(1)),
+    };
+    let mut answer = text(status, why);
+    if let Some(seconds) = retry_after {
+        answer.headers_mut().insert(header::RETRY_AFTER, seconds.into());
+    }
+    challenge(&mut answer);
+    answer
+}
+
+/// Makes a browser ask for a name and a password, where an answer says that one is needed.
+pub(super) fn challenge(answer: &mut HttpResponse) {
+    if answer.status() == StatusCode::UNAUTHORIZED {
+        answer.headers_mut().insert(header::WWW_AUTHENTICATE, header::HeaderValue::from_static(CHALLENGE));
+    }
+}
+
+/// The status for somebody who may not do something: 401 where a password would help, and was not given.
+pub(super) fn status_for_strangers(request: &HttpRequest, house: &House) -> StatusCode {
+    let would_help = house.settings.password.is_some() && !request.headers().contains_key(header::AUTHORIZATION);
+    if would_help && !is_from_elsewhere(request) { StatusCode::UNAUTHORIZED } else { StatusCode::FORBIDDEN }
+}
+
+/// Whether a change by a mere GET may be what a page from elsewhere wants, of a browser that does not say.
+pub(super) fn is_blind(request: &HttpRequest) -> bool {
+    let has = |name| request.headers().contains_key(name);
+    let agent = request.headers().get(header::USER_AGENT).and_then(|agent| agent.to_str().ok());
+    agent.is_some_and(|agent| agent.starts_with("Mozilla/")) && !has("authorization") && !has("sec-fetch-site") && !has("origin")
+}
+
+fn credentials(request: &HttpRequest) -> Result<Option<Credentials>, Denied> {
+    let field = request.headers().get(header::AUTHORIZATION).map(|value| value.to_str().map_err(|_| Denied::Wrong)).transpose()?;
+    Ok(field.and_then(basic))
+}
+
+fn peer(request: &HttpRequest) -> Option<Peer> {
+    request.conn_data::<Claim>().map(Claim::peer)
+}
+
+/// Who asks, for the log.
+pub(super) fn asker(request: &HttpRequest) -> String {
+    peer(request).map_or_else(|| "unknown".to_owned(), |peer| peer.to_string())
+}
+
+fn text_of<'r>(request: &'r HttpRequest, name: &str) -> Option<&'r str> {
+    request.headers().get(name).map(|value| value.to_str().unwrap_or_default())
+}
+
+fn host(request: &HttpRequest) -> &str {
+    request.uri().authority().map(|authority| authority.as_str()).or_else(|| text_of(request, "host")).unwrap_or_default()
+}
+
+fn unless_from_elsewhere(request: &HttpRequest, standing: Standing) -> Standing {
+    if is_from_elsewhere(request) { Standing::Stranger(FROM_ELSEWHERE) } else { standing }
+}
+
+/// Whether a browser says that another origin's page makes it ask.
+fn is_from_elsewhere(request: &HttpRequest) -> bool {
+    let ours = |address: &str| {
+        let rest = address.strip_prefix("http://").or_else(|| address.strip_prefix("https://"));
+        rest.and_then(|rest| rest.split('/').next()) == Some(host(request))
+    };
+    match text_of(request, "sec-fetch-site") {
+        Some(site) if !["none", "same-origin"].contains(&site) => true,
+        _ => ["origin", "referer"].iter().filter_map(|name| text_of(request, name)).any(|address| !ours(address)),
+    }
+}
+
+/// Whether somebody without credentials is on this machine, and speaks for nobody else.
+fn local(request: &HttpRequest) -> Result<(), &'static str> {
+    let (local, by_name) = match peer(request) {
         Some(Peer::Inet(address)) => (address.ip().is_loopback(), true),
         Some(Peer::Unix) => (true, false), // no browser gets there, so a name cannot mislead one
         None => (false, true),
     };
     if !local {
-        return Err("this is allowed only from the machine that the server runs on: a loopback address or its unix socket");
+        return Err("this is allowed only with the password of [admin], or from the machine that the server runs on: a loopback address \
+                    or its unix socket");
     }
     if request.version() < Version::HTTP_11 || PROXY_FIELDS.iter().any(|field| request.headers().contains_key(*field)) {
         return Err(
             "this is not allowed through a proxy (nor by HTTP/1.0, as proxies speak it), for the server cannot tell who is behind it",
         );
     }
-    let text = |name| request.headers().get(name).map(|value| value.to_str().unwrap_or_default());
-    let host = request.uri().authority().map(|authority| authority.as_str()).or_else(|| text(header::HOST)).unwrap_or_default();
-    if by_name && !is_loopback(host) {
+    if by_name && !is_loopback(host(request)) {
         return Err("this is allowed only under the name localhost, or a loopback address: another name may be a trap for a browser");
     }
-    if text(header::ORIGIN).is_some_and(|origin| origin.strip_prefix("http://") != Some(host)) {
-        return Err("this is not allowed for a page from elsewhere");
+    if is_from_elsewhere(request) {
+        return Err(FROM_ELSEWHERE);
     }
     Ok(())
 }

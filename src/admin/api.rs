@@ -11,6 +11,7 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Serialize;
 use utoipa::{OpenApi, ToSchema};
 
+use super::admission::Standing;
 use super::answers::{json, readable, text};
 use super::dates::rfc3339;
 use super::{House, admission, operate, shards};
@@ -229,6 +230,11 @@ fn find(house: &House, path: &str) -> Option<Entry> {
     house.registry.find(&full(path))
 }
 
+/// Whether it is an operator who asks, where everybody may.
+async fn is_operator(request: &HttpRequest, house: &House) -> Result<bool, HttpResponse> {
+    admission::standing(request, house).await.map(|standing| standing == Standing::Operator).map_err(admission::refusal)
+}
+
 pub(super) fn no_mount(path: &str) -> HttpResponse {
     problem(StatusCode::NOT_FOUND, format!("there is no mount {:?}", full(path)))
 }
@@ -236,7 +242,10 @@ pub(super) fn no_mount(path: &str) -> HttpResponse {
 /// All mounts, by path; hidden ones only for operators.
 #[utoipa::path(get, path = "/api/v1/mounts", responses((status = 200, description = "The mounts", body = Vec<Mount>)))]
 async fn mounts(request: HttpRequest, house: Data<House>) -> HttpResponse {
-    let operator = admission::operator(&request).is_ok();
+    let operator = match is_operator(&request, &house).await {
+        Ok(operator) => operator,
+        Err(denied) => return denied,
+    };
     let seen = house.registry.all().into_iter().filter(|entry| operator || !entry.handle.settings.profile.hidden);
     let mounts: Vec<_> = seen.map(|entry| Mount::of(&entry.handle, operator)).collect();
     json(StatusCode::OK, &mounts)
@@ -253,8 +262,12 @@ async fn mounts(request: HttpRequest, house: Data<House>) -> HttpResponse {
     )
 )]
 async fn mount(request: HttpRequest, path: Path<String>, house: Data<House>) -> HttpResponse {
+    let operator = match is_operator(&request, &house).await {
+        Ok(operator) => operator,
+        Err(denied) => return denied,
+    };
     match find(&house, &path) {
-        Some(entry) => json(StatusCode::OK, &Mount::of(&entry.handle, admission::operator(&request).is_ok())),
+        Some(entry) => json(StatusCode::OK, &Mount::of(&entry.handle, operator)),
         None => no_mount(&path),
     }
 }
@@ -271,9 +284,13 @@ async fn mount(request: HttpRequest, path: Path<String>, house: Data<House>) -> 
     )
 )]
 async fn listeners(request: HttpRequest, path: Path<String>, house: Data<House>) -> HttpResponse {
+    let operator = match is_operator(&request, &house).await {
+        Ok(operator) => operator,
+        Err(denied) => return denied,
+    };
     let Some(entry) = find(&house, &path) else { return no_mount(&path) };
     match shards::listeners(house.registry.crew(), entry.handle.broadcast.slot).await {
-        Ok(views) => listed(views, admission::operator(&request).is_ok()),
+        Ok(views) => listed(views, operator),
         Err(silent) => problem(StatusCode::SERVICE_UNAVAILABLE, silent.to_string()),
     }
 }
@@ -294,14 +311,23 @@ pub fn listed(views: Vec<ListenerView>, operator: bool) -> HttpResponse {
     ),
     responses(
         (status = 204, description = "It is gone"),
+        (status = 401, description = "The password of [admin] is needed, or the one given is wrong"),
         (status = 403, description = "Whoever asks may not do this", body = Problem),
         (status = 404, description = "There is no such mount or listener", body = Problem),
+        (status = 429, description = "Too many wrong passwords came from the same address"),
         (status = 503, description = "A sending thread did not answer", body = Problem),
     )
 )]
 async fn kick(request: HttpRequest, path: Path<(String, String)>, house: Data<House>) -> HttpResponse {
-    if let Err(why) = admission::operator(&request) {
-        return problem(StatusCode::FORBIDDEN, why);
+    match admission::standing(&request, &house).await {
+        Ok(Standing::Operator) => {}
+        Ok(Standing::Stranger(why)) => {
+            let mut answer = problem(admission::status_for_strangers(&request, &house), why);
+            admission::challenge(&mut answer);
+            return answer;
+        }
+        Ok(Standing::Source) => return problem(StatusCode::FORBIDDEN, "this is for operators"),
+        Err(denied) => return admission::refusal(denied),
     }
     let (path, id) = path.into_inner();
     let Some(entry) = find(&house, &path) else { return no_mount(&path) };

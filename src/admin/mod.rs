@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!   person ── / ─────────────────▶ page      ┐
-//!   widget ── /status-json.xsl ──▶ icecast   ├─▶ registry, handles (atomics, one short look at a ring)
+//!   widget ── /status-json.xsl ──▶ icecast   │
+//!   panel ─── /admin/… ──────────▶ icecast   ├─▶ registry, handles (atomics, one short look at a ring)
 //!   script ── /api/v1/… ─────────▶ api ──────┤
 //!   operator ─ POST /api/v1/… ───▶ operate ──┼─▶ orders, carried out by whoever wires the house
 //!   probe  ── /healthz, /readyz ─▶ health    ┘─▶ shards: asked in bounded parts, answered within a deadline
@@ -19,9 +20,11 @@ mod api;
 mod dates;
 mod health;
 mod icecast;
+mod keys;
 pub mod operate;
 mod page;
 mod shards;
+mod throttle;
 
 #[cfg(test)]
 mod testing;
@@ -31,9 +34,42 @@ use std::time::SystemTime;
 
 use actix_web::web::ServiceConfig;
 
+use crate::access::Password;
+use crate::door::acceptor::DoorCounters;
 use crate::mount::Registry;
+use crate::units::MountPath;
 
 pub use api::listed;
+
+/// The checked settings of this room.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// The operator's name.
+    pub user: String,
+    /// The operator's password; `None`: operators are those on this machine, and nobody else.
+    pub password: Option<Password>,
+    /// Whom to turn to, as status documents say.
+    pub contact: String,
+    /// Where the server is, as status documents say.
+    pub location: String,
+    /// The server's name, as status documents say; `None`: the one by which the client knows it.
+    pub hostname: Option<String>,
+    /// Where SHOUTcast encoders are that name no mount; `None`: where Icecast expects them.
+    pub shoutcast_mount: Option<MountPath>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            user: "admin".into(),
+            password: None,
+            contact: "icemaster@localhost".into(),
+            location: "Earth".into(),
+            hostname: None,
+            shoutcast_mount: None,
+        }
+    }
+}
 
 /// What this room looks at. The app hands it to the routes as `web::Data<House>`.
 #[derive(Debug)]
@@ -44,11 +80,26 @@ pub struct House {
     pub started_at: SystemTime,
     /// Where an operator's orders go.
     pub orders: tokio::sync::mpsc::Sender<operate::Order>,
+    settings: Settings,
+    door: Arc<DoorCounters>,
+    keys: keys::Keys,
 }
 
 /// Whether every sending thread turns, or sleeps and wakes when spoken to.
 pub async fn alive(crew: &crate::engine::crew::Crew) -> bool {
     shards::stuck(crew).await.is_empty()
+}
+
+impl House {
+    /// A house that was started now. Orders go where the receiver of `orders` is.
+    pub fn new(
+        settings: Settings,
+        registry: Arc<Registry>,
+        door: Arc<DoorCounters>,
+        orders: tokio::sync::mpsc::Sender<operate::Order>,
+    ) -> Self {
+        Self { registry, started_at: SystemTime::now(), orders, settings, door, keys: keys::Keys::default() }
+    }
 }
 
 /// The name and version that the server goes by.

@@ -13,6 +13,7 @@ use serde::Serialize;
 use tokio::sync::{mpsc, oneshot};
 use utoipa::ToSchema;
 
+use super::admission::Standing;
 use super::answers::{json, text};
 use super::api::{Problem, full, no_mount, problem};
 use super::{House, admission};
@@ -173,9 +174,19 @@ async fn carry_out<T>(
     order: impl FnOnce(oneshot::Sender<T>) -> Order,
 ) -> Result<T, HttpResponse> {
     let (act, mount) = what;
-    if let Err(why) = admission::operator(request) {
-        audit(request, act, mount, "not allowed");
-        return Err(problem(StatusCode::FORBIDDEN, why));
+    match admission::standing(request, house).await {
+        Ok(Standing::Operator) => {}
+        Ok(Standing::Stranger(why)) => {
+            audit(request, act, mount, "not allowed");
+            let mut answer = problem(admission::status_for_strangers(request, house), why);
+            admission::challenge(&mut answer);
+            return Err(answer);
+        }
+        Ok(Standing::Source) => return Err(problem(StatusCode::FORBIDDEN, "this is for operators")),
+        Err(denied) => {
+            audit(request, act, mount, "not allowed");
+            return Err(admission::refusal(denied));
+        }
     }
     let unavailable = |why| {
         audit(request, act, mount, why);

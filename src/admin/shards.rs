@@ -3,6 +3,7 @@
 //! A shard answers between two turns of sending, so nothing here asks for much at once: lists come in parts. A shard that
 //! does not answer is named, never waited for without end.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
@@ -14,6 +15,7 @@ use crate::engine::inbox::{Command, Reply};
 use crate::engine::socket::Socket;
 use crate::fanout::departure::Departure;
 use crate::fanout::stats::read;
+use crate::mount::Handle;
 use crate::units::ListenerId;
 
 /// The longest that a shard is waited for.
@@ -22,6 +24,8 @@ const PATIENCE: Duration = Duration::from_secs(2);
 const PART: usize = 512;
 /// Listeners that are listed in all. Far beyond what one machine serves; it bounds the memory of an answer.
 pub(super) const LISTED_MOST: usize = 100_000;
+/// Listeners that a shard moves at once.
+const MOVED_AT_ONCE: usize = 64;
 /// The number of a mount that does not exist: asking about it asks whether anybody is there.
 const NO_SLOT: usize = usize::MAX;
 
@@ -71,6 +75,31 @@ pub(super) async fn kick(crew: &Crew, slot: usize, id: ListenerId) -> Result<boo
         }
     }
     silent.map_or(Ok(false), Err)
+}
+
+/// How many of a mount's listeners have moved.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Moved {
+    pub(super) moved: usize,
+    /// There was no place for so many.
+    pub(super) stayed: usize,
+}
+
+/// Lets a mount's listeners go on with another, each on its shard; a few at a time, for each of them gets a burst there.
+pub(super) async fn move_listeners(crew: &Crew, here: &Handle, there: &Handle) -> Result<Moved, Silent> {
+    let mut all = Moved::default();
+    for (index, hand) in crew.hands().iter().enumerate() {
+        let mut next = Some(0);
+        while let Some(from) = next {
+            let (slot, to, places) = (here.broadcast.slot, Arc::clone(&there.broadcast), Arc::clone(&there.places));
+            let answer = ask(hand, |reply| Command::Move { slot, to, places, from, most: MOVED_AT_ONCE, reply });
+            let part = timeout(PATIENCE, answer).await.ok().and_then(Result::ok).ok_or(Silent(index))?;
+            all.moved += part.moved;
+            all.stayed += part.stayed;
+            next = part.next;
+        }
+    }
+    Ok(all)
 }
 
 /// The shards whose loops do not turn: they neither answer nor count a turn for as long as they are waited for.

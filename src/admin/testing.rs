@@ -6,11 +6,11 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use actix_web::web::Data;
 
-use super::{House, routes};
+use super::{House, Settings as AdminSettings, routes};
 use crate::door::acceptor::DoorCounters;
 use crate::door::bound::Bound;
 use crate::door::{Door, ListenAddress};
@@ -50,6 +50,11 @@ pub(super) struct Town {
 impl Town {
     /// A town with these mounts.
     pub(super) fn with(paths: &[&str]) -> Self {
+        Self::of(AdminSettings::default(), paths)
+    }
+
+    /// A town with these mounts, and operators as these settings say.
+    pub(super) fn of(admin: AdminSettings, paths: &[&str]) -> Self {
         let settings: Vec<_> = paths.iter().map(|path| settings(path)).collect();
         let (tell, told) = mpsc::channel();
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
@@ -64,7 +69,8 @@ impl Town {
                 }
                 let (orders, told) = super::operate::orders();
                 drop(told); // nobody here carries out anything
-                let house = Data::new(House { registry: Arc::clone(&registry), started_at: SystemTime::now(), orders });
+                let counters = Arc::new(DoorCounters::default());
+                let house = Data::new(House::new(admin, Arc::clone(&registry), Arc::clone(&counters), orders));
                 let address = ListenAddress::Inet(([127, 0, 0, 1], 0).into());
                 let bound = Bound::http(&address, &[]).expect("a port");
                 let local = bound.local_address().expect("an address");
@@ -78,7 +84,6 @@ impl Town {
                     config.app_data(house.clone());
                     routes(config);
                 };
-                let counters = Arc::new(DoorCounters::default());
                 let nobody = || -> crate::door::Greet { std::rc::Rc::new(|departing, _| drop(departing)) };
                 let door = Door::open(&door_settings, vec![bound], counters, clock, Box::new(|| 0), configure, nobody).expect("a door");
                 tell.send((local, registry)).expect("the test waits");

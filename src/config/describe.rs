@@ -63,6 +63,28 @@ pub(super) fn describe_settings(out: &mut String, config: &Config) {
         let events: Vec<_> = hook.events.iter().map(|kind| quoted(kind.label())).collect();
         entry(out, "events", format_args!("[{}]", events.join(", ")));
     }
+    describe_admin(out, config);
+    for directory in &config.directories {
+        out.push_str("\n[[directory]]\n");
+        entry(out, "url", quoted(&directory.url));
+        entry(out, "server", quoted(&directory.server));
+    }
+}
+
+fn describe_admin(out: &mut String, config: &Config) {
+    let admin = &config.admin;
+    out.push_str("\n[admin]\n");
+    entry(out, "user", quoted(&admin.user));
+    out.push_str(match &admin.password {
+        None => "# no password: operators are those on this machine, and nobody else\n",
+        Some(password) if password.is_hashed() => "# password_hash = \"…\"\n",
+        Some(_) => "# password = \"…\"\n",
+    });
+    entry(out, "contact", quoted(&admin.contact));
+    entry(out, "location", quoted(&admin.location));
+    if let Some(hostname) = &admin.hostname {
+        entry(out, "hostname", quoted(hostname));
+    }
 }
 
 /// One mount.
@@ -207,7 +229,7 @@ fn entry(out: &mut String, key: &str, value: impl std::fmt::Display) {
 }
 
 /// A text as TOML writes it.
-fn quoted(text: &str) -> String {
+pub(super) fn quoted(text: &str) -> String {
     let mut out = String::with_capacity(text.len() + 2);
     out.push('"');
     for c in text.chars() {
@@ -227,7 +249,7 @@ fn quoted(text: &str) -> String {
 }
 
 /// A size that reads back as the same: in the largest unit that leaves a whole number.
-fn exact(size: ByteCount) -> String {
+pub(super) fn exact(size: ByteCount) -> String {
     let short = size.to_string();
     if short.parse() == Ok(size) { short } else { format!("{}B", size.0) }
 }

@@ -1,8 +1,11 @@
-//! What comes from outside the file: `FLUMEN_SERVER__MAX_LISTENERS=500` and `--set server.max_listeners=5`.
+//! What comes from outside the file: `FLUMEN_SERVER__MAX_LISTENERS=500`, `ICECAST_ADMIN_PASSWORD=…` and `--set server.max_listeners=5`.
 //!
-//! - Both put a leaf into the tree, in place of what the file says there; its reader knows the type.
+//! - All put a leaf into the tree, in place of what the file says there; its reader knows the type.
 //! - A variable with a section in its name that does not fit is an error, like a key that does not. Other `FLUMEN_` names are
 //!   somebody else's (a container platform invents `FLUMEN_PORT`) and are left alone.
+//! - The names that Icecast's container images know mean the same here. Any of them also ends in `_FILE`, for a file with the value.
+//!   Where both are given, flumen's own name wins.
+//! - A password from outside takes the place of the file's, in whatever way that is written there.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -14,9 +17,23 @@ use super::reader::nearest;
 use super::tree::{Node, Table, Value};
 
 const PREFIX: &str = "FLUMEN_";
-const SECTIONS: [&str; 5] = ["server", "log", "push", "mount", "mount_defaults"];
+const SECTIONS: [&str; 6] = ["server", "log", "admin", "push", "mount", "mount_defaults"];
 
-/// The variables whose names begin with `FLUMEN_`.
+/// What Icecast's container images call things, and what they are here.
+const ICECAST: [(&str, &str, &str); 8] = [
+    ("ICECAST_SOURCE_PASSWORD", "push", "password"),
+    ("ICECAST_ADMIN_PASSWORD", "admin", "password"),
+    ("ICECAST_ADMIN_USERNAME", "admin", "user"),
+    ("ICECAST_ADMIN_USER", "admin", "user"),
+    ("ICECAST_ADMIN_EMAIL", "admin", "contact"),
+    ("ICECAST_LOCATION", "admin", "location"),
+    ("ICECAST_HOSTNAME", "admin", "hostname"),
+    ("ICECAST_MAX_CLIENTS", "server", "max_listeners"),
+];
+/// The largest file of one value.
+const FILE_MOST: u64 = 4096;
+
+/// The variables whose names begin with `FLUMEN_`, and those that Icecast's container images know.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Environment(BTreeMap<String, OsString>);
 
@@ -33,19 +50,32 @@ impl Environment {
 
     /// Puts every override into the tree.
     pub(super) fn overlay(&self, tree: &mut Table, errors: &mut Vec<ConfigError>) {
-        for (name, value) in &self.0 {
-            let path = name[PREFIX.len()..].to_ascii_lowercase();
-            if let Err((problem, remedy)) = overlay_variable(name, &path, value, tree) {
-                let (place, value) = (Place::Variable(name.as_str().into()), format!("{:?}", value.to_string_lossy()));
+        let (ours, icecasts): (Vec<_>, Vec<_>) = self.0.iter().partition(|(name, _)| name.starts_with(PREFIX));
+        for (name, value) in icecasts.into_iter().chain(ours) {
+            let overlaid = match name.strip_prefix(PREFIX) {
+                Some(path) => overlay_variable(name, &path.to_ascii_lowercase(), value, tree),
+                None => overlay_icecast(name, value, tree),
+            };
+            if let Err((problem, remedy)) = overlaid {
+                let place = Place::Variable(name.as_str().into());
+                let value = if name.contains("PASSWORD") { "…".to_owned() } else { format!("{:?}", value.to_string_lossy()) };
                 errors.push(ConfigError { place, key: String::new(), value, problem, remedy });
             }
         }
     }
 }
 
+/// What one of Icecast's names stands for: section, key, and whether it names a file.
+fn icecast(name: &str) -> Option<(&'static str, &'static str, bool)> {
+    let known = |name: &str| ICECAST.iter().find(|(known, ..)| *known == name).map(|(_, section, key)| (*section, *key));
+    let file = || name.strip_suffix("_FILE").and_then(known);
+    known(name).map(|(section, key)| (section, key, false)).or_else(|| file().map(|(section, key)| (section, key, true)))
+}
+
 impl<K: AsRef<OsStr>, V: Into<OsString>> FromIterator<(K, V)> for Environment {
     fn from_iter<I: IntoIterator<Item = (K, V)>>(variables: I) -> Self {
-        let ours = |(name, value): (K, V)| Some((name.as_ref().to_str().filter(|name| name.starts_with(PREFIX))?.to_owned(), value.into()));
+        let known = |name: &&str| name.starts_with(PREFIX) || icecast(name).is_some();
+        let ours = |(name, value): (K, V)| Some((name.as_ref().to_str().filter(known)?.to_owned(), value.into()));
         Self(variables.into_iter().filter_map(ours).collect())
     }
 }
@@ -62,22 +92,64 @@ type Refusal = (String, String);
 fn overlay_variable(name: &str, path: &str, value: &OsStr, tree: &mut Table) -> Result<(), Refusal> {
     let Some((section, key)) = path.split_once("__") else { return single_underscore(path) };
     let Some(text) = value.to_str() else { return Err(("is not UTF-8".to_owned(), "write UTF-8".to_owned())) };
+    displace(tree, section, key);
     set(tree, section, key, "__", Node::loose(text, Place::Variable(name.into()))).map_err(|(problem, near)| {
         let remedy = match near {
             Some(near) => format!("did you mean {PREFIX}{}__{}?", near.to_ascii_uppercase(), key.to_ascii_uppercase()),
-            None => {
-                "write FLUMEN_SERVER__KEY, FLUMEN_LOG__KEY, FLUMEN_PUSH__KEY, FLUMEN_MOUNT_DEFAULTS__KEY or FLUMEN_MOUNT__0__KEY".to_owned()
-            }
+            None => "write FLUMEN_SERVER__KEY, FLUMEN_LOG__KEY, FLUMEN_ADMIN__KEY, FLUMEN_PUSH__KEY, FLUMEN_MOUNT_DEFAULTS__KEY or \
+                     FLUMEN_MOUNT__0__KEY"
+                .to_owned(),
         };
         (problem, remedy)
     })
 }
 
+/// The same for one of Icecast's names. An empty one is one that a template left empty.
+fn overlay_icecast(name: &str, value: &OsStr, tree: &mut Table) -> Result<(), Refusal> {
+    let Some((section, key, in_file)) = icecast(name).filter(|_| !value.is_empty()) else { return Ok(()) };
+    let Some(text) = value.to_str() else { return Err(("is not UTF-8".to_owned(), "write UTF-8".to_owned())) };
+    let (key, text) = match (in_file, key) {
+        (true, "password") => ("password_file", text.to_owned()),
+        (true, key) => (key, read(text)?),
+        (false, key) => (key, text.to_owned()),
+    };
+    displace(tree, section, key);
+    set(tree, section, key, "__", Node::loose(&text, Place::Variable(name.into()))).map_err(|(problem, _)| (problem, "unset it".to_owned()))
+}
+
+fn read(path: &str) -> Result<String, Refusal> {
+    use std::io::Read;
+    let mut text = String::new();
+    let found = std::fs::File::open(path).and_then(|file| file.take(FILE_MOST).read_to_string(&mut text));
+    found.map_err(|error| (format!("names a file that cannot be read: {error}"), "name a file that the server may read".to_owned()))?;
+    Ok(text.trim().to_owned())
+}
+
+/// Takes out of a section what else says the password that is about to be put there.
+fn displace(tree: &mut Table, section: &str, key: &str) {
+    const ENDINGS: [&str; 3] = ["", "_file", "_hash"];
+    let Some(stem) =
+        ENDINGS[1..].iter().find_map(|ending| key.strip_suffix(ending)).or(Some(key)).filter(|stem| stem.ends_with("password"))
+    else {
+        return;
+    };
+    if let Some(Value::Table(table)) = tree.get_mut(section).map(|node| &mut node.value) {
+        for ending in ENDINGS {
+            let other = format!("{stem}{ending}");
+            // Two from outside contradict each other; that is for their reader to say.
+            if table.get(&other).is_some_and(|node| !matches!(&node.place, Place::Variable(name) if name.starts_with(PREFIX))) {
+                table.remove(&other);
+            }
+        }
+    }
+}
+
 /// Somebody else's, unless it is one of ours but for an underscore.
 fn single_underscore(path: &str) -> Result<(), Refusal> {
-    const OFTEN: [(&str, &[&str]); 3] = [
+    const OFTEN: [(&str, &[&str]); 4] = [
         ("server_", &["listen", "shards", "max_listeners", "max_connections", "header_timeout", "max_header_size"]),
         ("log_", &["format", "access", "access_format"]),
+        ("admin_", &["user", "password", "password_file", "password_hash", "hostname", "location", "contact"]),
         ("mount_defaults_", &["burst", "keep", "sync", "soft_limit", "hard_limit", "ring_max", "max_listeners"]),
     ];
     for (section, keys) in OFTEN {

@@ -8,6 +8,8 @@
 //! - `config/` knows all rooms, and no room knows `config/`. GStreamer it does not know either: whether a pipeline is one, a
 //!   callback says.
 //!
+//! Beside that, `import` turns another server's configuration into one of ours.
+//!
 //! Deliberately absent: writing files, watching them, and any setting that has no reader yet.
 
 mod address;
@@ -15,6 +17,7 @@ mod describe;
 mod difference;
 mod environment;
 mod error;
+mod import;
 mod mount;
 mod push;
 mod reader;
@@ -32,6 +35,8 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use crate::admin;
+use crate::directory;
 use crate::door::{self, ListenAddress};
 use crate::mount as mounts;
 use crate::units::MountPath;
@@ -44,6 +49,7 @@ pub use describe::{Costs, describe, socket_buffer_max};
 pub use difference::{Difference, SECRET, difference};
 pub use environment::Environment;
 pub use error::{ConfigError, ConfigErrors, Place};
+pub use import::{Imported, import_icecast};
 pub use reports::{Access, Log};
 pub use source::{DEMO, Source, locate};
 
@@ -64,6 +70,10 @@ pub struct Config {
     pub log: Log,
     /// Who is told of what happens.
     pub webhooks: Vec<webhook::Settings>,
+    /// Who is an operator, and what status documents say.
+    pub admin: admin::Settings,
+    /// Directories that public mounts are announced to.
+    pub directories: Vec<directory::Settings>,
     /// The mounts, in the order written.
     pub mounts: Vec<mounts::Settings>,
     /// Where all this comes from.
@@ -162,12 +172,12 @@ fn checked(
     check: CheckPipeline<'_>,
 ) -> Result<Config, ConfigErrors> {
     let mut root = Reader::new("", place.clone(), tree, &mut errors);
-    let sections =
-        ["server", "log", "push", "mount_defaults"].map(|name| root.take_table(name).unwrap_or_else(|| (place.clone(), Table::new())));
+    let sections = ["server", "log", "admin", "push", "mount_defaults"]
+        .map(|name| root.take_table(name).unwrap_or_else(|| (place.clone(), Table::new())));
     let tables = root.take_tables("mount");
-    let webhooks = root.take_tables("webhook");
-    root.finish(&["admin"]);
-    let [server, log, push, mut defaults] = sections;
+    let (webhooks, directories) = (root.take_tables("webhook"), root.take_tables("directory"));
+    root.finish(&[]);
+    let [server, log, admin, push, mut defaults] = sections;
 
     let mut reader = Reader::new("server", server.0, server.1, &mut errors);
     let server = server::read(&mut reader);
@@ -179,6 +189,11 @@ fn checked(
     let push = push::read(&mut reader);
     reader.finish(&[]);
     let webhooks = reports::read_webhooks(webhooks, &mut errors);
+    let mut reader = Reader::new("admin", admin.0, admin.1, &mut errors);
+    let mut admin = server::read_admin(&mut reader);
+    reader.finish(&[]);
+
+    let directories = server::read_directories(directories, &mut errors);
 
     let mut claims = Claims::default();
     for (i, claim) in server.claims.into_iter().enumerate() {
@@ -195,6 +210,7 @@ fn checked(
         return Err(ConfigErrors::new(errors));
     }
     let shoutcast_mount = push.complete(&mut mounts);
+    admin.shoutcast_mount.clone_from(&shoutcast_mount);
     Ok(Config {
         shards: server.shards,
         max_listeners: server.max_listeners,
@@ -203,6 +219,8 @@ fn checked(
         shoutcast_mount,
         log,
         webhooks,
+        admin,
+        directories,
         mounts,
         origin,
     })

@@ -240,8 +240,20 @@ pub(super) fn path(node: &Node) -> Parsed<MountPath> {
     }
 }
 
-fn collision(path: &str) -> Option<&'static str> {
-    const PAGES: [&str; 4] = ["/metrics", "/healthz", "/readyz", "/status-json.xsl"];
+/// Whose a path is that no mount can have.
+pub(super) fn collision(path: &str) -> Option<&'static str> {
+    const PAGES: [&str; 10] = [
+        "/metrics",
+        "/healthz",
+        "/readyz",
+        "/status-json.xsl",
+        "/status.xsl",
+        "/server_version.xsl",
+        "/admin.cgi",
+        "/7.html",
+        "/currentsong",
+        "/stats",
+    ];
     const TREES: [&str; 2] = ["/api", "/admin"];
     const PLAYLISTS: [&str; 3] = [".m3u", ".pls", ".xspf"];
     let below = |tree: &&str| path.strip_prefix(*tree).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
@@ -267,6 +279,8 @@ mod tests {
             "/healthz",
             "/readyz",
             "/status-json.xsl",
+            "/admin.cgi",
+            "/stats",
             "/api",
             "/api/v1/mounts",
             "/admin/x",

@@ -1,11 +1,17 @@
-//! `[server]`.
+//! `[server]`, `[admin]` and `[[directory]]`.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use super::address::{self, Claim};
-use super::reader::Reader;
-use super::value::{duration, number, size};
+use super::error::{ConfigError, Place};
+use super::reader::{Parsed, Reader, Wrong};
+use super::secret::{self, Keys};
+use super::tree::Node;
+use super::tree::Table;
+use super::value::{duration, line, number, size, web_address};
+use crate::admin;
+use crate::directory;
 use crate::door::{self, ListenAddress};
 use crate::units::ByteCount;
 
@@ -72,4 +78,73 @@ fn places(reader: &mut Reader<'_>) -> (u64, u64) {
 /// Places that listeners leave to everybody else.
 fn spare(of: u64) -> u64 {
     (of / 8).clamp(1, 16)
+}
+
+/// The keys of the operator's password.
+const ADMIN_PASSWORD: Keys = Keys { plain: "password", file: "password_file", hash: "password_hash" };
+
+/// Reads `[admin]`.
+pub(super) fn read_admin(reader: &mut Reader<'_>) -> admin::Settings {
+    let usual = admin::Settings::default();
+    admin::Settings {
+        user: reader.take("user", user).unwrap_or(usual.user),
+        password: secret::password(reader, ADMIN_PASSWORD),
+        contact: reader.take("contact", line(255)).unwrap_or(usual.contact),
+        location: reader.take("location", line(255)).unwrap_or(usual.location),
+        hostname: reader.take("hostname", hostname),
+        shoutcast_mount: None, // that is said elsewhere
+    }
+}
+
+/// A user name as the Basic scheme can carry it.
+fn user(node: &Node) -> Parsed<String> {
+    let name = line(64)(node)?;
+    if name.contains(':') {
+        return Err(vec![Wrong::new("has a colon in it, which ends a user name", "choose a name without one")]);
+    }
+    Ok(name)
+}
+
+/// A host name, without scheme, port or path.
+fn hostname(node: &Node) -> Parsed<String> {
+    let name = line(253)(node)?;
+    if name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-.:[]_".contains(&byte)) {
+        return Ok(name);
+    }
+    Err(vec![Wrong::new("is no host name", "write one such as \"radio.example.org\"")])
+}
+
+/// Directories of one server.
+const DIRECTORIES_MOST: usize = 16;
+
+/// Reads every `[[directory]]`.
+pub(super) fn read_directories(tables: Vec<(Place, Table)>, errors: &mut Vec<ConfigError>) -> Vec<directory::Settings> {
+    let mut directories = Vec::new();
+    for (i, (place, table)) in tables.into_iter().enumerate() {
+        let mut reader = Reader::new(format!("directory[{i}]"), place, table, errors);
+        let [url, server] = ["url", "server"].map(|key| {
+            let parse: fn(&Node) -> Parsed<String> = if key == "url" { plain_address } else { web_address };
+            let address = reader.take(key, parse);
+            if address.is_none() && !reader.failed(key) {
+                let remedy = if key == "url" { "http://dir.xiph.org/cgi-bin/yp-cgi" } else { "http://radio.example.org:8000" };
+                reader.wrong(key, "is missing", format!("write one such as {key} = \"{remedy}\""));
+            }
+            address
+        });
+        if i >= DIRECTORIES_MOST {
+            reader.wrong("url", format!("is one of more than {DIRECTORIES_MOST} directories"), "leave some out");
+        }
+        directories.extend(url.zip(server).map(|(url, server)| directory::Settings { url, server }));
+        reader.finish(&[]);
+    }
+    directories
+}
+
+/// A web address without TLS.
+fn plain_address(node: &Node) -> Parsed<String> {
+    let address = web_address(node)?;
+    if address.starts_with("https://") {
+        return Err(vec![Wrong::new("is reached by TLS, which directories are not told things by", "write its http:// address")]);
+    }
+    Ok(address)
 }

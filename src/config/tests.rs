@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::*;
 
+mod admin;
+
 /// A file of a test's own; the name is what errors begin with.
 struct Written(PathBuf);
 
@@ -137,7 +139,7 @@ fn a_bad_file_is_answered_with_line_key_value_and_remedy() {
         ),
         ("[[webhook]]\nurl = \"http://a/\"\nevents = []", &["webhook[0].events = []", "leave it out"]),
         ("[sever]\nlisten = []", &[":1: sever = {…}", "did you mean \"server\"?"]),
-        ("[admin]\nuser = \"a\"", &[":1: admin", "not supported by this version"]),
+        ("[webhook]\nurl = \"a\"", &[":1: webhook", "not supported by this version"]),
         ("server = 5", &["server = 5", "write [server]"]),
         ("[mount]\npath = \"/a\"", &[":1: mount", "write [[mount]]"]),
         ("mount = [5]", &["mount[0] = 5", "write [[mount]]"]),
@@ -214,7 +216,7 @@ fn a_bad_variable_is_answered_with_its_name() {
         ("FLUMEN_MOUNT__0__BURST", "", &["is empty", "write an extent"]),
         ("FLUMEN_MOUNT__0__PUBLIC", "yes", &["mount[0].public = \"yes\"", "true or false"]),
         ("FLUMEN_MOUNT_DEFAULTS__PATH", "/b", &["FLUMEN_MOUNT_DEFAULTS__PATH"]),
-        ("FLUMEN_ADMIN__PASSWORD", "x", &["no section \"admin\""]),
+        ("FLUMEN_NOSUCH__PASSWORD", "x", &["no section \"nosuch\"", "…"]),
     ] {
         assert_refused(load_with("[[mount]]\npath = \"/a\"\n", &[(name, value)]), parts, name);
     }

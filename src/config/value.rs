@@ -212,7 +212,8 @@ pub(super) fn media_type(node: &Node) -> Parsed<String> {
     }
 }
 
-fn is_media_type(text: &str) -> bool {
+/// Whether a text is a media type with its parameters.
+pub(super) fn is_media_type(text: &str) -> bool {
     let token = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b));
     let quoted = |text: &str| {
         let inner = text.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));

@@ -72,6 +72,8 @@ impl AcceptError {
 /// What the door counts.
 #[derive(Debug, Default)]
 pub struct DoorCounters {
+    /// Connections that were asked what they want, so far.
+    pub accepted: AtomicU64,
     /// Connections that are being asked what they want.
     pub guests: AtomicU64,
     /// Failures, in the order of [`AcceptError::ALL`].
@@ -91,6 +93,7 @@ pub struct Guest(Arc<DoorCounters>);
 impl Guest {
     fn new(counters: &Arc<DoorCounters>) -> Self {
         add(&counters.guests, 1);
+        add(&counters.accepted, 1);
         Self(Arc::clone(counters))
     }
 }

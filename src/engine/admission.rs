@@ -71,6 +71,17 @@ impl Seat {
     }
 }
 
+impl Seat {
+    /// Exchanges the place in the mount for one in another, if that has one. Returns whether it had.
+    pub fn change(&mut self, mount: &Arc<Places>) -> bool {
+        let taken = mount.take();
+        if taken {
+            std::mem::replace(&mut self.mount, Arc::clone(mount)).taken.fetch_sub(1, Ordering::AcqRel);
+        }
+        taken
+    }
+}
+
 impl Drop for Seat {
     fn drop(&mut self) {
         self.server.taken.fetch_sub(1, Ordering::AcqRel);
@@ -98,5 +109,15 @@ mod tests {
         assert_eq!(mount.taken(), 10);
         drop(seats);
         assert_eq!((server.taken(), mount.taken(), mount.peak()), (0, 0, 10));
+    }
+
+    #[test]
+    fn a_place_is_exchanged_for_one_that_is_free_or_kept() {
+        let [server, from, to] = [None, None, Some(1)].map(|most| Arc::new(Places::new(most)));
+        let [mut first, mut second] = [(); 2].map(|()| Seat::take(&server, &from).expect("room"));
+        assert!(first.change(&to) && !second.change(&to));
+        assert_eq!((server.taken(), from.taken(), to.taken()), (2, 1, 1));
+        drop((first, second));
+        assert_eq!((server.taken(), from.taken(), to.taken()), (0, 0, 0));
     }
 }

@@ -147,6 +147,10 @@ impl Watch<Socket> for Epoll<'_> {
     fn watch(&mut self, wire: &mut Socket, token: Token) -> io::Result<()> {
         self.0.register(&mut SourceFd(&wire.raw()), pack(token), Interest::READABLE | Interest::WRITABLE)
     }
+
+    fn rewatch(&mut self, wire: &mut Socket, token: Token) -> io::Result<()> {
+        self.0.reregister(&mut SourceFd(&wire.raw()), pack(token), Interest::READABLE | Interest::WRITABLE)
+    }
 }
 
 /// A panic costs the shard its listeners, each with its departure, and nobody else anything: it begins anew.

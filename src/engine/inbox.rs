@@ -8,6 +8,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::admission::Places;
 use super::alarm::Alarm;
 use super::broadcast::{Broadcast, ListenerView};
 use super::listener::Arrival;
@@ -49,6 +50,17 @@ pub struct ListPart {
     pub next: Option<usize>,
 }
 
+/// What became of a part of a mount's listeners that were to move.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MovePart {
+    /// So many have moved.
+    pub moved: usize,
+    /// So many stayed, for there was no place for them.
+    pub stayed: usize,
+    /// Where to go on, if there are more.
+    pub next: Option<usize>,
+}
+
 /// What a shard is told.
 #[derive(Debug)]
 pub enum Command<W> {
@@ -66,6 +78,8 @@ pub enum Command<W> {
     Settle { broadcast: Arc<Broadcast> },
     /// A mount is closed: who is still here leaves at once. Answered when nothing here knows its number any more.
     Forget { slot: usize, why: Departure, reply: Reply<()> },
+    /// A part of a mount's listeners, from a place in the shard's table on, goes on listening to another mount.
+    Move { slot: usize, to: Arc<Broadcast>, places: Arc<Places>, from: usize, most: usize, reply: Reply<MovePart> },
     /// The thread ends.
     Quit,
 }

@@ -10,7 +10,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use super::admission::Seat;
+use super::admission::{Places, Seat};
 use super::broadcast::{Broadcast, ListenerView, Newcomer, Obituary, Peer};
 use super::socket::Wire;
 use crate::fanout::cursor::Cursor;
@@ -56,7 +56,7 @@ struct About {
     joined_at: SystemTime,
     head: Box<[u8]>,
     /// Given back by dropping.
-    _seat: Seat,
+    seat: Seat,
 }
 
 /// One listener.
@@ -128,9 +128,35 @@ impl<W> Listener<W> {
                 joined: now,
                 joined_at: SystemTime::now(),
                 head: arrival.head,
-                _seat: arrival.seat,
+                seat: arrival.seat,
             }),
         }
+    }
+
+    /// Ends its session in one mount, to go on in another that has a place for it. Returns the account of the session, or nothing if
+    /// it has to stay: there is no place, or it is leaving anyway.
+    pub(super) fn depart(&mut self, places: &Arc<Places>, now: Moment) -> Option<Obituary> {
+        if self.leaving.is_some() || !self.about.seat.change(places) {
+            return None;
+        }
+        Some(Obituary {
+            id: self.about.id,
+            why: Departure::Moved,
+            peer: self.about.peer,
+            user_agent: self.about.user_agent.clone(),
+            tally: self.cursor.tally(),
+            joined_at: self.about.joined_at,
+            stayed: now.since(self.about.joined),
+        })
+    }
+
+    /// Begins a session in another mount: placed by its rules, as a newcomer is. What is half sent is finished first.
+    pub(super) fn settle(&mut self, broadcast: &Broadcast, ring: &Ring, generation: u16, now: Moment) {
+        self.cursor.transfer(placement::place(&broadcast.rules.wish, ring));
+        (self.progress, self.full_since, self.judged, self.generation) = (now, now, ring.next(), generation);
+        // Whether its socket has room, the first send will tell.
+        (self.blocked, self.listed, self.queued, self.newly_full, self.overdraft) = (false, false, false, false, 0);
+        (self.about.joined, self.about.joined_at) = (now, SystemTime::now());
     }
 
     /// Gives it a send buffer of at least so many bytes, if what it has is well below: the stream may have been unknown, or

@@ -29,6 +29,8 @@ mod sync;
 #[cfg(all(test, not(feature = "model-check")))]
 mod leaving_tests;
 #[cfg(all(test, not(feature = "model-check")))]
+mod moving_tests;
+#[cfg(all(test, not(feature = "model-check")))]
 mod random_tests;
 #[cfg(all(test, not(feature = "model-check")))]
 mod settling_tests;

@@ -13,7 +13,7 @@ use std::time::Duration;
 use super::audience::{Audience, Place, TurnContext};
 use super::broadcast::Broadcast;
 use super::counters::ShardCounters;
-use super::inbox::{Command, Inbox, ListPart};
+use super::inbox::{Command, Inbox, ListPart, MovePart};
 use super::listener::Listener;
 use super::pace::Pace;
 use super::socket::Wire;
@@ -61,6 +61,14 @@ pub trait Watch<W> {
     /// # Errors
     /// When the system refuses.
     fn watch(&mut self, wire: &mut W, token: Token) -> io::Result<()>;
+
+    /// The same for a connection that is watched already, with another token.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    fn rewatch(&mut self, wire: &mut W, token: Token) -> io::Result<()> {
+        self.watch(wire, token)
+    }
 }
 
 /// What a shard wants after a turn.
@@ -249,6 +257,21 @@ impl<W: Wire> Shard<W> {
                     add(&self.counters.send_calls, audience.take_send_calls());
                 }
                 reply.send(());
+            }
+            Command::Move { slot, to, places, from, most, reply } => {
+                let given_up = self.known(slot).map(|audience| audience.give_up(from, most, &places, turn.now));
+                let (movers, part) = given_up.unwrap_or_else(|| (Vec::new(), MovePart::default()));
+                if !movers.is_empty() {
+                    let (slot, draining) = (to.slot, self.draining);
+                    let audience = self.audience(&to, turn.now);
+                    for listener in movers {
+                        audience.adopt(listener, turn, |wire, place| watch.rewatch(wire, Token { slot, place }));
+                    }
+                    if let Some(why) = draining {
+                        audience.drain(why, turn);
+                    }
+                }
+                reply.send(part);
             }
             Command::Quit => return true,
         }

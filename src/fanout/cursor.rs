@@ -94,6 +94,16 @@ impl Cursor {
         }
     }
 
+    /// Goes on in another ring, from a place there, as a newcomer does; what is half sent is finished first.
+    pub fn transfer(&mut self, placement: Placement) {
+        let flight = match std::mem::take(&mut self.flight) {
+            // No place of the other ring is its own: where memory is short there, it counts as the oldest of all.
+            Flight::Chunk(chunk, sent, _) => Flight::Chunk(chunk, sent, Seq::ZERO),
+            flight => flight,
+        };
+        *self = Self { flight, ..Self::new(placement) };
+    }
+
     /// The next chunk to begin.
     pub fn at(&self) -> Seq {
         self.at

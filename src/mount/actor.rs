@@ -221,6 +221,23 @@ impl Handler<SourceEnded> for Mount {
     }
 }
 
+/// An operator wants the source gone: from now on it may not write.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub(super) struct KillSource;
+
+/// Why a source went that an operator has removed.
+pub const KILLED: &str = "removed by an operator";
+
+impl Handler<KillSource> for Mount {
+    type Result = ();
+
+    fn handle(&mut self, _: KillSource, _: &mut Self::Context) {
+        tracing::info!(mount = %self.handle.settings.path, "an operator removes the source");
+        self.source_down(Some(KILLED.into()));
+    }
+}
+
 /// Listeners have left. Not bounded by the mailbox, but by the number of listeners.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]

@@ -124,6 +124,24 @@ async fn what_comes_late_from_a_source_that_has_ended_or_was_replaced_is_turned_
 }
 
 #[actix::test]
+async fn a_source_that_an_operator_removes_may_write_no_more_and_is_told_so() {
+    let house = House::with_a_mount();
+    let first = house.source().await;
+    deliver(&first).expect("taken");
+    let closed = actix_rt::spawn(first.closed());
+    actix_rt::task::yield_now().await;
+    assert!(!closed.is_finished(), "nobody has removed it yet");
+    house.entry.kill_source();
+    tokio::time::timeout(PATIENCE, closed).await.expect("told").expect("no panic");
+    assert_eq!(deliver(&first), Err(GateError::Closed));
+    let status = house.entry.handle.status();
+    assert_eq!((status.up, status.fault.as_deref()), (false, Some("removed by an operator")));
+    let next = house.source().await;
+    deliver(&next).expect("the next one is welcome");
+    tokio::time::timeout(PATIENCE, first.closed()).await.expect("who asks late is told at once");
+}
+
+#[actix::test]
 async fn where_listeners_leave_with_the_source_newcomers_start_with_the_next_one() {
     for on_source_end in [OnSourceEnd::Wait, OnSourceEnd::Close] {
         let house = House::with(Settings { on_source_end, ..settings("/a") });

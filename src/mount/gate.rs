@@ -71,6 +71,12 @@ impl Gate {
         &self.handle
     }
 
+    /// Waits until the mount takes nothing more by this way: its source was cut, has ended, or another has taken its place.
+    pub fn closed(&self) -> impl Future<Output = ()> + use<> {
+        let (handle, source) = (Arc::clone(&self.handle), self.source);
+        async move { handle.replaced(source).await }
+    }
+
     /// Makes a chunk from a payload, unless it is too large or memory is used up. The payload is a copy of the pipeline's, the only
     /// one: what the pipeline allocated may be part of something far larger, or of a pool that it needs back.
     pub fn chunk(&self, payload: Box<[u8]>, marks: Marks, headers: &Arc<Headers>) -> Option<Arc<Chunk>> {

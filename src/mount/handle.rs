@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use super::publishers::Publishers;
 use super::{OnSourceEnd, Profile, Settings};
@@ -43,6 +43,25 @@ pub struct Said {
     pub profile: Profile,
     /// The servers it has come through, as they call themselves.
     pub through: Vec<String>,
+}
+
+/// What the programme says it is playing now.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Metadata {
+    /// Who plays.
+    pub artist: Option<String>,
+    /// What.
+    pub title: Option<String>,
+    /// Where to read more.
+    pub url: Option<String>,
+}
+
+impl Metadata {
+    /// Of these texts; an empty one is none.
+    pub fn new(artist: Option<&str>, title: Option<&str>, url: Option<&str>) -> Self {
+        let text = |text: Option<&str>| text.filter(|text| !text.is_empty()).map(str::to_owned);
+        Self { artist: text(artist), title: text(title), url: text(url) }
+    }
 }
 
 /// What a mount counts on its source's side.
@@ -111,12 +130,15 @@ pub struct Standing {
     status: watch::Sender<Status>,
     /// Newcomers who wait for something to hear.
     waiting: AtomicU64,
+    metadata: watch::Sender<Metadata>,
     clock: Clock,
     /// The number of the source that may write; the next one gets the next number. Changed by the actor only.
     writer: AtomicU64,
     /// The present settings' bounds, for a source that has gone on since they changed.
     chunk_max: AtomicU64,
     memory_bound: AtomicU64,
+    /// Told when the number of the source that may write changes.
+    replaced: Notify,
 }
 
 impl Handle {
@@ -130,10 +152,12 @@ impl Handle {
             said: RwLock::default(),
             status: watch::Sender::new(status),
             waiting: AtomicU64::new(0),
+            metadata: watch::Sender::new(Metadata::default()),
             clock,
             writer: AtomicU64::new(0),
             chunk_max: AtomicU64::new(settings.chunk_max()),
             memory_bound: AtomicU64::new(settings.memory_bound()),
+            replaced: Notify::new(),
         };
         Self { settings, broadcast, standing: Arc::new(standing) }
     }
@@ -160,7 +184,20 @@ impl Handle {
 
     /// From now on nobody may write but a source with the number that this returns.
     pub(super) fn next_writer(&self) -> u64 {
-        self.writer.fetch_add(1, Ordering::AcqRel) + 1
+        let next = self.writer.fetch_add(1, Ordering::AcqRel) + 1;
+        self.replaced.notify_waiters();
+        next
+    }
+
+    /// Waits until the source with this number may not write any more.
+    pub(super) async fn replaced(&self, source: u64) {
+        loop {
+            let next = self.replaced.notified(); // asked for before the look, so that no change is missed
+            if self.writer() != source {
+                return;
+            }
+            next.await;
+        }
     }
 
     /// What people are told: what the operator wrote, and where that is silent, what the encoder says.
@@ -195,6 +232,16 @@ impl Handle {
     /// What is on air now.
     pub fn status(&self) -> Status {
         self.status.borrow().clone()
+    }
+
+    /// What is playing now.
+    pub fn metadata(&self) -> Metadata {
+        self.metadata.borrow().clone()
+    }
+
+    /// From now on this is playing.
+    pub fn set_metadata(&self, metadata: Metadata) {
+        self.metadata.send_replace(metadata);
     }
 
     pub(super) fn change(&self, change: impl FnOnce(&mut Status)) {

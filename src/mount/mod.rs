@@ -27,7 +27,7 @@ use crate::units::{ByteCount, Extents, MountPath};
 pub use actor::Mount;
 pub use closing::Closing;
 pub use gate::{Delivery, Gate, GateError};
-pub use handle::{Handle, Said, SourceCounters, Status};
+pub use handle::{Handle, Metadata, Said, SourceCounters, Status};
 pub use registry::{OpenError, Registry, Witnesses};
 
 /// What people are told of a mount.

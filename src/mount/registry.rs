@@ -12,7 +12,7 @@ use dashmap::mapref::entry::Entry as Place;
 use tokio::sync::oneshot;
 
 use super::Settings;
-use super::actor::{Mount, Post, Settle, SourceEnded};
+use super::actor::{KillSource, Mount, Post, Settle, SourceEnded};
 use super::closing::{self, Closing};
 use super::handle::Handle;
 use super::slots::Slots;
@@ -36,6 +36,16 @@ pub struct Entry {
     pub actor: Addr<Mount>,
     refusals: Arc<Refusals>,
     arbiter: ArbiterHandle,
+}
+
+impl Entry {
+    /// Takes the source off the mount. An encoder is hung up on. Of any other the way in is closed ([`super::Gate::closed`]), and who
+    /// keeps it decides what follows: a pipeline is started anew.
+    pub fn kill_source(&self) {
+        self.handle.publishers.kill();
+        self.handle.publishers.kill();
+        self.actor.do_send(KillSource);
+    }
 }
 
 type Refusals = [AtomicU64; Refusal::ALL.len()];

@@ -1,10 +1,13 @@
 //! Coming and going: who sits where in an audience's table, and what becomes of the room of those who have left.
 
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Audience, Place, TurnContext, add_some};
-use crate::engine::inbox::ListPart;
+use crate::engine::admission::Places;
+use crate::engine::broadcast::Obituary;
+use crate::engine::inbox::{ListPart, MovePart};
 use crate::engine::listener::{Arrival, Listener};
 use crate::engine::socket::{Wire, send_buffer};
 use crate::fanout::departure::Departure;
@@ -15,6 +18,25 @@ use crate::units::{ListenerId, Moment};
 impl<W: Wire> Audience<W> {
     /// A newcomer is placed and served at once: streamheaders and burst wait for nothing.
     pub(in crate::engine) fn join(&mut self, arrival: Arrival<W>, turn: TurnContext, watch: impl FnOnce(&mut W, Place) -> io::Result<()>) {
+        let place = self.next_place(turn);
+        let listener = Listener::join(arrival, &self.ring, place.generation, turn.now);
+        self.seat(listener, place, turn, watch);
+    }
+
+    /// The same for a listener that comes from another mount.
+    pub(in crate::engine) fn adopt(
+        &mut self,
+        mut listener: Listener<W>,
+        turn: TurnContext,
+        watch: impl FnOnce(&mut W, Place) -> io::Result<()>,
+    ) {
+        let place = self.next_place(turn);
+        listener.settle(&self.broadcast, &self.ring, place.generation, turn.now);
+        self.seat(listener, place, turn, watch);
+    }
+
+    /// A place for one who comes, by what there is now.
+    fn next_place(&mut self, turn: TurnContext) -> Place {
         if self.count == 0 {
             self.begin(turn.now);
         } else {
@@ -30,8 +52,10 @@ impl<W: Wire> Audience<W> {
             }
             self.table.len() as u32 - 1
         });
-        let place = Place { index, generation: self.generation };
-        let mut listener = Listener::join(arrival, &self.ring, place.generation, turn.now);
+        Place { index, generation: self.generation }
+    }
+
+    fn seat(&mut self, mut listener: Listener<W>, place: Place, turn: TurnContext, watch: impl FnOnce(&mut W, Place) -> io::Result<()>) {
         let edges = self.broadcast.rules.limits.edges(&self.ring, self.ring.next());
         if listener.cursor.at() < edges.soft.max(edges.hard) {
             listener.overdraft = listener.cursor.lag(&self.ring).chunks;
@@ -44,11 +68,39 @@ impl<W: Wire> Audience<W> {
         let rules = &self.broadcast.rules;
         let prepared = listener.widen(send_buffer(rules, self.ring.bytes_per_second())).and_then(|()| listener.wire.prepare(rules));
         let watched = prepared.and_then(|()| watch(&mut listener.wire, place));
-        self.table[index as usize] = Some(listener);
+        self.table[place.index as usize] = Some(listener);
         match watched {
-            Ok(()) => self.serve(index, turn),
-            Err(_) => self.leave(index, Departure::IoError, turn.now),
+            Ok(()) => self.serve(place.index, turn),
+            Err(_) => self.leave(place.index, Departure::IoError, turn.now),
         }
+    }
+
+    /// Gives up a part of its listeners, from a place in the table on, to another mount that has places for them.
+    pub(in crate::engine) fn give_up(
+        &mut self,
+        from: usize,
+        most: usize,
+        places: &Arc<Places>,
+        now: Moment,
+    ) -> (Vec<Listener<W>>, MovePart) {
+        let (mut movers, mut part) = (Vec::new(), MovePart::default());
+        let mut looked = 0;
+        for index in from..self.table.len() {
+            if looked == most {
+                part.next = Some(index);
+                break;
+            }
+            let Some(listener) = &mut self.table[index] else { continue };
+            looked += 1;
+            let Some(obituary) = listener.depart(places, now) else {
+                part.stayed += 1;
+                continue;
+            };
+            movers.extend(self.table[index].take());
+            self.vacated(index as u32, obituary);
+        }
+        part.moved = movers.len();
+        (movers, part)
     }
 
     /// The first listener comes: a copy of the ring is needed again.
@@ -62,11 +114,15 @@ impl<W: Wire> Audience<W> {
 
     pub(super) fn leave(&mut self, index: u32, why: Departure, now: Moment) {
         let Some(listener) = self.table[index as usize].take() else { return };
+        self.vacated(index, listener.leave(why, now));
+    }
+
+    /// A place is empty again, of one with this account.
+    fn vacated(&mut self, index: u32, obituary: Obituary) {
         self.free.push(index);
         self.count -= 1;
-        let obituary = listener.leave(why, now);
         let counters = &self.broadcast.counters;
-        add(&counters.departures[why.index()], 1);
+        add(&counters.departures[obituary.why.index()], 1);
         counters.session.observe(obituary.stayed);
         self.departed.push(obituary);
     }

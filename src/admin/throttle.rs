@@ -1,0 +1,127 @@
+//! Who has tried too many wrong passwords. Time comes in as an argument.
+//!
+//! - The first few are free; then each one more costs a wait twice as long, up to a minute. While an address waits, its passwords are
+//!   not looked at, not even right ones: else the wait would be none for somebody who guesses.
+//! - The table is bounded; in a full one the address that has been quiet for longest gives way.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::time::{Duration, Instant};
+
+use crate::engine::broadcast::Peer;
+
+/// Wrong passwords that cost nothing.
+const FREE: u32 = 5;
+/// What the next one costs.
+const FIRST_WAIT: Duration = Duration::from_secs(1);
+/// What one costs at most.
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
+/// After so long without another, all is forgotten.
+const FORGOTTEN: Duration = Duration::from_secs(600);
+/// Addresses that are remembered.
+const ADDRESSES_MOST: usize = 4096;
+
+#[derive(Clone, Copy, Debug)]
+struct Strikes {
+    count: u32,
+    last: Instant,
+}
+
+/// The addresses that have tried wrong passwords.
+#[derive(Debug, Default)]
+pub(super) struct Throttle(HashMap<IpAddr, Strikes>);
+
+impl Throttle {
+    /// How long an address must still wait; `None`: not at all.
+    pub(super) fn wait(&self, who: IpAddr, now: Instant) -> Option<Duration> {
+        let strikes = self.0.get(&who).filter(|strikes| now.saturating_duration_since(strikes.last) < FORGOTTEN)?;
+        let beyond = strikes.count.checked_sub(FREE)?;
+        let wait = FIRST_WAIT.saturating_mul(1 << beyond.min(16)).min(LONGEST_WAIT);
+        wait.checked_sub(now.saturating_duration_since(strikes.last)).filter(|left| !left.is_zero())
+    }
+
+    /// It has tried a wrong one.
+    pub(super) fn strike(&mut self, who: IpAddr, now: Instant) {
+        if !self.0.contains_key(&who) && self.0.len() >= ADDRESSES_MOST {
+            let quiet = self.0.iter().min_by_key(|(_, strikes)| strikes.last).map(|(who, _)| *who);
+            quiet.map(|who| self.0.remove(&who));
+        }
+        let strikes = self.0.entry(who).or_insert(Strikes { count: 0, last: now });
+        if now.saturating_duration_since(strikes.last) >= FORGOTTEN {
+            strikes.count = 0;
+        }
+        *strikes = Strikes { count: strikes.count.saturating_add(1), last: now };
+    }
+
+    /// It has tried the right one.
+    pub(super) fn forgive(&mut self, who: IpAddr) {
+        self.0.remove(&who);
+    }
+}
+
+/// The address that wrong passwords are counted for. One network of IPv6 is one customer; all processes of this machine that use
+/// the unix socket are one.
+pub(super) fn suspect(peer: Option<Peer>) -> IpAddr {
+    let Some(Peer::Inet(address)) = peer else { return Ipv4Addr::UNSPECIFIED.into() };
+    match address.ip().to_canonical() {
+        IpAddr::V6(address) => {
+            let [a, b, c, d, ..] = address.segments();
+            Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into()
+        }
+        address => address,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(last: u32) -> IpAddr {
+        Ipv4Addr::from(0x0a00_0000 + last).into()
+    }
+
+    #[test]
+    fn the_first_few_are_free_and_then_each_wait_is_twice_the_last() {
+        let (mut throttle, who, now) = (Throttle::default(), address(1), Instant::now());
+        for count in 1..=20 {
+            throttle.strike(who, now);
+            let want = match count {
+                ..FREE => None,
+                count => Some((FIRST_WAIT * (1 << (count - FREE).min(10))).min(LONGEST_WAIT)),
+            };
+            assert_eq!(throttle.wait(who, now), want, "{count}");
+        }
+        assert_eq!(throttle.wait(address(2), now), None, "somebody else");
+        assert_eq!(throttle.wait(who, now + LONGEST_WAIT / 3), Some(LONGEST_WAIT * 2 / 3));
+        assert_eq!(throttle.wait(who, now + LONGEST_WAIT), None, "it may try again");
+        throttle.strike(who, now + LONGEST_WAIT);
+        assert_eq!(throttle.wait(who, now + LONGEST_WAIT), Some(LONGEST_WAIT), "and waits again");
+        assert_eq!(throttle.wait(who, now + LONGEST_WAIT + FORGOTTEN), None);
+        throttle.strike(who, now + LONGEST_WAIT + FORGOTTEN);
+        assert_eq!(throttle.wait(who, now + LONGEST_WAIT + FORGOTTEN), None, "all was forgotten");
+        (0..FREE).for_each(|_| throttle.strike(who, now + LONGEST_WAIT + FORGOTTEN));
+        throttle.forgive(who);
+        assert_eq!(throttle.wait(who, now + LONGEST_WAIT + FORGOTTEN), None);
+    }
+
+    #[test]
+    fn a_full_table_forgets_who_has_been_quiet_for_longest() {
+        let (mut throttle, now) = (Throttle::default(), Instant::now());
+        for last in 0..ADDRESSES_MOST as u32 {
+            (0..=FREE).for_each(|_| throttle.strike(address(last), now + Duration::from_micros(last.into())));
+        }
+        throttle.strike(address(1 << 20), now);
+        assert_eq!(throttle.0.len(), ADDRESSES_MOST);
+        assert_eq!(throttle.wait(address(0), now), None);
+        assert!(throttle.wait(address(1), now).is_some());
+    }
+
+    #[test]
+    fn one_network_is_one_suspect() {
+        let suspected = |text: &str| suspect(Some(Peer::Inet(text.parse().expect(text))));
+        assert_eq!(suspected("[2001:db8:1:2:3::4]:5"), suspected("[2001:db8:1:2:ffff::1]:6"));
+        assert_ne!(suspected("[2001:db8:1:2::1]:5"), suspected("[2001:db8:1:3::1]:5"));
+        assert_eq!(suspected("[::ffff:192.0.2.1]:5"), suspected("192.0.2.1:7"));
+        assert_ne!(suspected("192.0.2.1:5"), suspect(Some(Peer::Unix)));
+    }
+}

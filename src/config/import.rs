@@ -1,0 +1,253 @@
+//! `flumen import-icecast`: from an Icecast configuration (2.4, 2.5, icecast-kh) to one that says the same here.
+//!
+//! ```text
+//!   icecast.xml ─▶ elements ─▶ sections of TOML      what has no place there ─▶ a list of what was left out
+//! ```
+//! - The result loads: a value that would not is left out, and said. A key that this version does not support yet stands there as a
+//!   comment; which those are, the lists of the readers know.
+//! - Every element is either carried over, of no meaning here, or in the list, with its line. Nothing is passed over in silence.
+//! - No password is made up, and one that everybody knows is not carried over.
+
+mod elements;
+mod mounts;
+mod sections;
+
+use std::io::Read;
+use std::path::Path;
+
+use super::error::{ConfigError, ConfigErrors, Place};
+use elements::Element;
+use sections::Sections;
+
+/// A configuration is written by people; what is larger is another file by mistake.
+const LARGEST_BYTES: u64 = 4 << 20;
+
+/// What became of an Icecast configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Imported {
+    /// A flumen.toml.
+    pub toml: String,
+    /// What it could not take over, a line each.
+    pub left_out: Vec<String>,
+}
+
+/// Reads an Icecast configuration.
+///
+/// # Errors
+/// When it cannot be read, or is none.
+pub fn import_icecast(path: &Path) -> Result<Imported, ConfigErrors> {
+    let name = path.display().to_string();
+    let wrong = |line, problem: String, remedy: &str| {
+        let place = Place::File { name: name.as_str().into(), line };
+        ConfigErrors::from(ConfigError { place, key: String::new(), value: String::new(), problem, remedy: remedy.to_owned() })
+    };
+    let mut bytes = Vec::new();
+    let read = std::fs::File::open(path).and_then(|file| file.take(LARGEST_BYTES + 1).read_to_end(&mut bytes));
+    read.map_err(|error| wrong(0, format!("cannot be read: {error}"), "name Icecast's configuration, often /etc/icecast2/icecast.xml"))?;
+    if bytes.len() as u64 > LARGEST_BYTES {
+        return Err(wrong(0, "is larger than 4MiB".to_owned(), "name Icecast's configuration"));
+    }
+    let text = String::from_utf8(bytes).map_err(|_| wrong(0, "is not UTF-8".to_owned(), "convert it first, for example with iconv"))?;
+    import(&name, &text).map_err(|(line, problem)| wrong(line, problem, "name an icecast.xml that Icecast itself can read"))
+}
+
+/// The same from a text; the error has its line.
+fn import(name: &str, text: &str) -> Result<Imported, (usize, String)> {
+    let document = roxmltree::Document::parse(text).map_err(|error| (error.pos().row as usize, format!("is no XML: {error}")))?;
+    let root = Element::new(&document, document.root_element(), name);
+    if root.name() != "icecast" {
+        return Err((root.line(), format!("is no configuration of Icecast: its root is <{}>", root.name())));
+    }
+    let mut sections = Sections::new(name);
+    top(&root, &mut sections);
+    Ok(sections.finish())
+}
+
+/// Elements directly below the root, and those of one value below them.
+fn top(root: &Element<'_>, to: &mut Sections) {
+    mounts::defaults_first(root, to);
+    for element in root.children() {
+        match element.name() {
+            "location" | "admin" => {
+                let key = if element.name() == "admin" { "contact" } else { "location" };
+                to.admin.line(&element, key, 255, &mut to.left_out);
+            }
+            "hostname" => hostname(&element, to),
+            "limits" => limits(&element, to),
+            "authentication" => authentication(&element, to),
+            "listen-socket" => to.listen(&element),
+            // Long ago these stood here.
+            "port" | "bind-address" => {
+                if element.name() == "port" {
+                    to.listen(root);
+                }
+            }
+            "source-password" | "relay-password" | "admin-user" | "admin-password" => credential(&element, to),
+            "mount" => mounts::mount(&element, to),
+            "relay" => mounts::relay(&element, to),
+            "paths" => paths(&element, to),
+            "logging" => logging(&element, to),
+            "security" => security(&element, to),
+            "directory" | "yp-directory" => mounts::directory(&element, root, to),
+            "http-headers" => headers(&element, to),
+            "fileserve" => {
+                if element.flag() {
+                    to.leave(&element, "flumen serves no files: leave that to a web server");
+                }
+            }
+            "shoutcast-mount" => {
+                let port = root.child("listen-socket").and_then(|socket| socket.child("port")?.number(1..=65_534));
+                to.shoutcast(port.unwrap_or(8000), element.text());
+            }
+            "master-server" => {
+                to.leave(&element, "a server is not mirrored as a whole: write a [[mount]] with relay for each of its mounts")
+            }
+            "master-server-port"
+            | "master-update-interval"
+            | "master-username"
+            | "master-password"
+            | "relays-on-demand"
+            | "master-relay-auth"
+            | "master-redirect"
+            | "master-ssl-port" => {}
+            "server-id" => to.leave(&element, "the server says what it is"),
+            "event-bindings" => to.leave(&element, "what is to happen on events has no equivalent yet"),
+            _ => to.unknown(&element),
+        }
+    }
+}
+
+fn hostname(element: &Element<'_>, to: &mut Sections) {
+    let name = element.text();
+    if name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-.:[]_".contains(&byte)) && (1..=253).contains(&name.len()) {
+        if name != "localhost" {
+            to.admin.text("hostname", name);
+        }
+    } else {
+        to.leave(element, "it is no host name");
+    }
+}
+
+fn limits(limits: &Element<'_>, to: &mut Sections) {
+    for element in limits.children() {
+        match element.name() {
+            "clients" | "max-listeners" => match element.number(1..=1_000_000) {
+                Some(number) => to.server.set("max_listeners", number, "Icecast counts every client here, flumen listeners only"),
+                None => to.leave(&element, "it is no number from 1 to 1000000"),
+            },
+            "header-timeout" => match element.number(1..=300) {
+                Some(seconds) => to.server.set("header_timeout", format!("\"{seconds}s\""), ""),
+                None => to.leave(&element, "it is no number of seconds from 1 to 300"),
+            },
+            "queue-size" | "max-queue-size" => mounts::queue(&element, &mut to.defaults, &mut to.left_out),
+            "source-timeout" => mounts::source_timeout(&element, &mut to.defaults, &mut to.left_out),
+            "burst-on-connect" => {
+                if !element.flag() {
+                    to.defaults.text("burst", "none");
+                }
+            }
+            "burst-size" | "min-queue-size" | "default-burst" => {
+                let on = limits.child("burst-on-connect").is_none_or(|on| on.flag());
+                if on && element.name() != "min-queue-size" {
+                    mounts::burst(&element, &mut to.defaults, &mut to.left_out);
+                }
+            }
+            "max-bandwidth" => to.leave(&element, "write max_bandwidth for each mount, when this version has it"),
+            // Timeouts that flumen has otherwise, and threads of which it has as many as there are cores.
+            "client-timeout" | "threadpool" | "workers" | "body-timeout" => {}
+            "sources" => to.leave(&element, "there are as many sources as mounts: declare the mounts"),
+            "body-size-limit" => to.leave(&element, "no request here has a body, but a source's"),
+            _ => to.unknown(&element),
+        }
+    }
+}
+
+fn authentication(authentication: &Element<'_>, to: &mut Sections) {
+    for element in authentication.children() {
+        match element.name() {
+            "source-password" | "relay-password" | "admin-user" | "admin-password" | "relay-user" => credential(&element, to),
+            "role" => to.leave(&element, "roles have no equivalent: there are an operator and, for each mount, a source"),
+            _ => to.unknown(&element),
+        }
+    }
+}
+
+fn credential(element: &Element<'_>, to: &mut Sections) {
+    match element.name() {
+        "admin-user" if element.text().contains(':') => to.leave(element, "a user name cannot have a colon in it"),
+        "admin-user" => to.admin.line(element, "user", 64, &mut to.left_out),
+        "admin-password" => to.admin.password(element, "password", &mut to.left_out),
+        "source-password" => to.push.password(element, "password", &mut to.left_out),
+        _ => to.leave(element, "relays are let in as listeners are"),
+    }
+}
+
+fn paths(paths: &Element<'_>, to: &mut Sections) {
+    for element in paths.children() {
+        match element.name() {
+            // Icecast's own pages and log files; certificates are seen to with their sockets.
+            "basedir" | "logdir" | "webroot" | "adminroot" | "pidfile" | "ssl-certificate" | "tls-certificate" | "ssl-private-key" => {}
+            "alias" => {
+                let (from, towards) = (element.attribute("source").or_else(|| element.attribute("src")), element.attribute("destination"));
+                let towards = towards.or_else(|| element.attribute("dest"));
+                if (from, towards) != (Some("/"), Some("/status.xsl")) {
+                    to.leave(&element, &format!("{} → {}: a mount has one path", from.unwrap_or("?"), towards.unwrap_or("?")));
+                }
+            }
+            "x-forwarded-for" => {
+                let proxies: Vec<_> =
+                    element.text().split([',', ' ']).filter(|text| !text.is_empty()).map(super::describe::quoted).collect();
+                to.server.set("trusted_proxies", format!("[{}]", proxies.join(", ")), "");
+            }
+            "allow-ip" | "deny-ip" | "deny-agents" => to.leave(&element, "lists of addresses have no equivalent yet: use the firewall"),
+            "ssl-allowed-ciphers" | "tls-allowed-ciphers" | "tls-key" | "tls-ca-file" => to.leave(&element, "flumen chooses the ciphers"),
+            "reporting" | "reportxmldb" | "null-file" => {}
+            _ => to.unknown(&element),
+        }
+    }
+}
+
+fn logging(logging: &Element<'_>, to: &mut Sections) {
+    for element in logging.children() {
+        match element.name() {
+            "accesslog" if element.children().next().is_none() => to.log.text("access", element.text()),
+            "accesslog" => to.log.text("access", element.child("name").map_or("stdout", |name| name.text())),
+            "errorlog" | "loglevel" | "logsize" | "logarchive" | "memorybacklog" => {
+                if element.name() == "errorlog" {
+                    to.leave(&element, "the log goes to stderr; FLUMEN_LOG says how much (FLUMEN_LOG=debug)");
+                }
+            }
+            "playlistlog" => to.leave(&element, "titles are in the log"),
+            _ => to.unknown(&element),
+        }
+    }
+}
+
+fn security(security: &Element<'_>, to: &mut Sections) {
+    for element in security.children() {
+        match element.name() {
+            "chroot" => {
+                if element.flag() {
+                    to.leave(&element, "the service manager does that better: RootDirectory= or ProtectSystem=");
+                }
+            }
+            "changeowner" => to.leave(&element, "start flumen as that user: User= of the service"),
+            "tls-context" => to.leave(&element, "see [[server.tls]]"),
+            "prng-seed" => {}
+            _ => to.unknown(&element),
+        }
+    }
+}
+
+/// Header fields for every answer: those of CORS are sent anyway.
+fn headers(headers: &Element<'_>, to: &mut Sections) {
+    for header in headers.children() {
+        let (name, value) = (header.attribute("name").unwrap_or_default(), header.attribute("value").unwrap_or_default());
+        if !(name.eq_ignore_ascii_case("access-control-allow-origin") && value == "*") {
+            to.leave(&header, &format!("{name}: {value}: flumen sends the fields that players and browsers need, and no others"));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

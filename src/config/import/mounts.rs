@@ -1,0 +1,284 @@
+//! Mounts and relays of an Icecast configuration.
+
+use super::super::describe::{exact, quoted};
+use super::super::mount::{LATER, collision};
+use super::super::value::is_media_type;
+use super::elements::Element;
+use super::sections::{Section, Sections};
+use crate::ingest::relay::Upstream;
+use crate::units::{ByteCount, MountPath};
+
+/// The longest time that a key takes, in seconds.
+const YEAR: u64 = 366 * 86_400;
+/// The largest history.
+const HISTORY_MOST: u64 = 16 << 30;
+
+/// What the rest needs to know first, wherever it stands: the paths of files, and what holds for all mounts.
+pub(super) fn defaults_first(root: &Element<'_>, to: &mut Sections) {
+    let paths = root.child("paths");
+    to.webroot = paths.and_then(|paths| paths.text_of(&["webroot"])).unwrap_or_default().trim_end_matches('/').to_owned();
+    let certificate = paths.and_then(|paths| paths.text_of(&["ssl-certificate", "tls-certificate"]));
+    let context = root.child("security").and_then(|security| security.child("tls-context"));
+    let certificate = certificate.or_else(|| context.and_then(|context| context.text_of(&["tls-certificate"])));
+    if let Some(cert) = certificate {
+        let key = paths
+            .and_then(|paths| paths.text_of(&["ssl-private-key"]))
+            .or_else(|| context.and_then(|context| context.text_of(&["tls-key"])));
+        to.certificate(cert, key.unwrap_or(cert)); // one file may hold both
+    }
+    for element in root.children().filter(is_default) {
+        let mut defaults = std::mem::replace(&mut to.defaults, Section::new("", &[]));
+        keys(&element, &mut defaults, to);
+        to.defaults = defaults;
+    }
+}
+
+/// Whether it says what holds for all mounts.
+fn is_default(element: &Element<'_>) -> bool {
+    element.name() == "mount" && element.attribute("type") == Some("default")
+}
+
+/// A mount; the defaults have been seen to before.
+pub(super) fn mount(element: &Element<'_>, to: &mut Sections) {
+    if is_default(element) {
+        return;
+    }
+    let Some(path) = element.text_of(&["mount-name"]) else { return to.leave(element, "it has no name") };
+    let mut section = section_of(element, path, to);
+    keys(element, &mut section, to);
+    to.mounts.push(section);
+}
+
+/// A mount that another server fills.
+pub(super) fn relay(element: &Element<'_>, to: &mut Sections) {
+    let upstreams: Vec<_> = element.children().filter(|child| ["upstream", "master", "host"].contains(&child.name())).collect();
+    let from = |element: &Element<'_>| {
+        if let Some(uri) = element.text_of(&["uri"]) {
+            return Some(uri.to_owned());
+        }
+        let host = element.text_of(&["server", "ip"])?;
+        let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
+        let port = element.text_of(&["port"]).unwrap_or("8000");
+        let path = element.text_of(&["mount"]).unwrap_or("/");
+        let scheme = if element.child("tls").or_else(|| element.child("ssl")).is_some_and(|tls| tls.flag()) { "https" } else { "http" };
+        Some(format!("{scheme}://{host}:{port}{path}"))
+    };
+    let urls: Vec<_> = upstreams.iter().filter_map(from).chain(from(element)).collect();
+    let (urls, unfit): (Vec<_>, Vec<_>) = urls.into_iter().partition(|url| Upstream::parse(url).is_ok());
+    for url in unfit {
+        to.leave(element, &format!("{url}: a relay pulls from http:// addresses"));
+    }
+    let Some(path) = element.text_of(&["local-mount", "mount"]) else { return to.leave(element, "it has no mount") };
+    if urls.is_empty() {
+        return to.leave(element, "it has no server");
+    }
+    let mut section = section_of(element, path, to);
+    section.set("relay", format!("[{}]", urls.iter().map(|url| quoted(url)).collect::<Vec<_>>().join(", ")), "");
+    if element.child("on-demand").is_some_and(|demand| demand.flag()) {
+        section.set("relay_on_demand", true, "");
+    }
+    for child in element.children() {
+        match child.name() {
+            "server"
+            | "ip"
+            | "port"
+            | "mount"
+            | "local-mount"
+            | "on-demand"
+            | "relay-shoutcast-metadata"
+            | "upstream"
+            | "master"
+            | "host"
+            | "ssl"
+            | "tls"
+            | "enable"
+            | "run-on"
+            | "retry-delay"
+            | "timeout" => {}
+            "username" | "password" => to.leave(&child, "put user:password@ before the host in relay"),
+            _ => to.unknown(&child),
+        }
+    }
+    to.mounts.push(section);
+}
+
+/// The section of the mount at this path; one that is there already (a mount and its relay) is gone on with.
+fn section_of(element: &Element<'_>, path: &str, to: &mut Sections) -> Section {
+    let rooted = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
+    if let Some(index) = to.mounts.iter().position(|section| section.is_of(&rooted)) {
+        return to.mounts.remove(index);
+    }
+    let mut section = Section::new("[[mount]]", LATER);
+    section.text("path", &rooted);
+    let fault = match rooted.parse::<MountPath>() {
+        Err(_) if rooted.contains('*') => Some("mounts by pattern are not supported by this version".to_owned()),
+        Err(error) => Some(format!("its path {}", error.problem)),
+        Ok(path) => collision(path.as_str()).map(|whose| format!("its path is taken by {whose}")),
+    };
+    if let Some(fault) = fault {
+        to.leave(element, &fault);
+        section.comment_out();
+    }
+    section
+}
+
+fn keys(mount: &Element<'_>, section: &mut Section, to: &mut Sections) {
+    for element in mount.children() {
+        let left_out = &mut to.left_out;
+        match element.name() {
+            "mount-name" | "no-mount" | "subtype" | "bitrate" | "mp3-metadata-interval" | "charset" | "wait-time" | "file-seekable" => {}
+            "stream-name" => section.line(&element, "name", 255, left_out),
+            "stream-description" => section.line(&element, "description", 1024, left_out),
+            "genre" => section.line(&element, "genre", 255, left_out),
+            "stream-url" => url(&element, section, left_out),
+            "type" => {
+                if is_media_type(element.text()) {
+                    section.text("content_type", element.text());
+                } else {
+                    left_out.push(format!("{}: it is no media type", element.place()));
+                }
+            }
+            "public" => section.set("public", element.flag(), ""),
+            "no-yp" => section.set("public", !element.flag(), ""),
+            "hidden" => section.set("hidden", element.flag(), ""),
+            "max-listeners" => match element.number(1..=1_000_000) {
+                Some(number) => section.set("max_listeners", number, ""),
+                None if element.text().starts_with('-') => {}
+                None => left_out.push(format!("{}: it is no number from 1 to 1000000", element.place())),
+            },
+            "max-listener-duration" => seconds(&element, "max_listener_duration", section, left_out),
+            "source-timeout" => source_timeout(&element, section, left_out),
+            "queue-size" | "max-queue-size" => queue(&element, section, left_out),
+            "burst-size" => burst(&element, section, left_out),
+            "burst-on-connect" => {
+                if !element.flag() {
+                    section.text("burst", "none");
+                }
+            }
+            "fallback-mount" => section.text("fallback", element.text()),
+            "fallback-override" => {
+                if element.flag() || ["all", "own"].contains(&element.text()) {
+                    section.set("override", true, "");
+                }
+            }
+            "intro" => {
+                let path = element.text().trim_start_matches('/');
+                section.text("intro", &format!("file:{}/{path}", to.webroot));
+            }
+            "password" => section.password(&element, "push_password", left_out),
+            "username" => {
+                if element.text() != "source" {
+                    left_out.push(format!("{}: an encoder logs in as \"source\"", element.place()));
+                }
+            }
+            "max-bandwidth" => left_out.push(format!("{}: write max_bandwidth = \"…\", when this version has it", element.place())),
+            "redirect" => section.text("redirect_on_overflow", element.text()),
+            "limit-rate" | "filter-theora" | "filter-opus" | "skip-accesslog" | "intro-skip-replay" | "linger-on" | "ban-client" => {
+                left_out.push(format!("{}: it has no equivalent", element.place()));
+            }
+            "fallback-when-full" => {
+                if element.flag() {
+                    left_out.push(format!("{}: whoever finds a full mount is told so; see redirect_on_overflow", element.place()));
+                }
+            }
+            "dump-file" => left_out.push(format!("{}: streams are not written to files yet", element.place())),
+            "on-connect" | "on-disconnect" | "event-bindings" => {
+                left_out.push(format!("{}: programs are not started on events", element.place()));
+            }
+            "cluster-password" => {}
+            "http-headers" => super::headers(&element, to),
+            "authentication" => listen_auth(&element, section, to),
+            _ => to.unknown(&element),
+        }
+    }
+}
+
+fn url(element: &Element<'_>, section: &mut Section, left_out: &mut Vec<String>) {
+    let text = element.text();
+    let rest = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"));
+    if rest.is_none_or(|rest| rest.is_empty() || rest.starts_with('/')) || text.contains(char::is_whitespace) || text.len() > 2048 {
+        left_out.push(format!("{}: it is no web address", element.place()));
+    } else {
+        section.text("url", text);
+    }
+}
+
+/// Who may listen.
+fn listen_auth(element: &Element<'_>, section: &mut Section, to: &mut Sections) {
+    let options: Vec<_> = element.children().filter(|child| child.name() == "option").collect();
+    let option =
+        |name: &str| options.iter().find(|option| option.attribute("name") == Some(name)).and_then(|option| option.attribute("value"));
+    match element.attribute("type") {
+        Some("htpasswd") => {
+            if let Some(file) = option("filename") {
+                section.set("listen_auth", format!("{{ htpasswd = {} }}", quoted(file)), "");
+            }
+        }
+        Some("url") => {
+            if let Some(url) = option("listener_add") {
+                section.set("listen_auth", format!("{{ url = {} }}", quoted(url)), "");
+            }
+        }
+        _ => return to.leave(element, "it has no equivalent"),
+    }
+    for option in &options {
+        match option.attribute("name").unwrap_or_default() {
+            "filename" | "listener_add" | "listener_remove" | "auth_header" | "timelimit_header" => {}
+            name => to.leave(option, &format!("{name}: it has no equivalent yet")),
+        }
+    }
+}
+
+/// A time in seconds; none at all where Icecast has none.
+pub(super) fn seconds(element: &Element<'_>, key: &str, section: &mut Section, left_out: &mut Vec<String>) {
+    match element.number(1..=YEAR) {
+        Some(seconds) => section.set(key, format!("\"{seconds}s\""), ""),
+        None if element.text() == "0" || element.text().starts_with('-') => {}
+        None => left_out.push(format!("{}: it is no number of seconds", element.place())),
+    }
+}
+
+/// How long an encoder may be silent.
+pub(super) fn source_timeout(element: &Element<'_>, section: &mut Section, left_out: &mut Vec<String>) {
+    match element.number(1..=3600) {
+        Some(seconds) => section.set("source_timeout", format!("\"{seconds}s\""), ""),
+        None => left_out.push(format!("{}: it is no number of seconds from 1 to 3600", element.place())),
+    }
+}
+
+/// How much a listener may be behind.
+pub(super) fn queue(element: &Element<'_>, section: &mut Section, left_out: &mut Vec<String>) {
+    match element.number(1..=HISTORY_MOST) {
+        Some(bytes) => {
+            section.set("hard_limit", quoted(&exact(ByteCount(bytes))), "see soft_limit and recover: who is behind need not be lost")
+        }
+        None => left_out.push(format!("{}: it is no number of bytes", element.place())),
+    }
+}
+
+pub(super) fn burst(element: &Element<'_>, section: &mut Section, left_out: &mut Vec<String>) {
+    match element.number(0..=HISTORY_MOST) {
+        Some(0) => section.text("burst", "none"),
+        Some(bytes) => section.set(
+            "burst",
+            quoted(&exact(ByteCount(bytes))),
+            "in seconds it would be the same for every bit rate: [\"5s\", \"48KiB\"]",
+        ),
+        None => left_out.push(format!("{}: it is no number of bytes", element.place())),
+    }
+}
+
+/// Where public mounts are announced.
+pub(super) fn directory(element: &Element<'_>, root: &Element<'_>, to: &mut Sections) {
+    let url = element.text_of(&["yp-url"]).or_else(|| element.attribute("url"));
+    let Some(url) = url.filter(|url| url.starts_with("http://") && !url.contains(char::is_whitespace) && url.len() > "http://".len())
+    else {
+        return to.leave(element, "its address is not http://…");
+    };
+    let mut section = Section::new("[[directory]]", &[]);
+    section.text("url", url);
+    let host = root.text_of(&["hostname"]).filter(|host| host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte)));
+    let port = root.child("listen-socket").and_then(|socket| socket.child("port")?.number(1..=65_535)).unwrap_or(8000);
+    section.text("server", &format!("http://{}:{port}", host.unwrap_or("localhost")));
+    to.directories.push(section);
+}

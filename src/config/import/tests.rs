@@ -1,0 +1,157 @@
+//! What becomes of Debian's sample, of a panel's template, and of what nobody should write.
+
+use super::*;
+use crate::config::{Config, Environment, Source, load};
+
+const DEBIAN: &str = include_str!("../../../tests/data/icecast/debian.xml");
+const PANEL: &str = include_str!("../../../tests/data/icecast/panel.xml");
+
+fn imported(xml: &str) -> Imported {
+    import("icecast.xml", xml).unwrap_or_else(|(line, problem)| panic!("{line}: {problem}"))
+}
+
+/// The configuration that a result is; it must be one.
+fn loaded(imported: &Imported) -> Config {
+    use std::sync::atomic::{AtomicU32, Ordering};
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let name = format!("flumen-import-{}-{}.toml", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+    let path = std::env::temp_dir().join(name);
+    std::fs::write(&path, &imported.toml).expect("written");
+    let result = load(&Source::File(path.clone()), &Environment::default(), &|_| Ok(()));
+    std::fs::remove_file(path).expect("removed");
+    result.unwrap_or_else(|errors| panic!("{}\n{errors}", imported.toml))
+}
+
+fn below(xml: &str) -> Imported {
+    imported(&format!("<icecast>{xml}</icecast>"))
+}
+
+#[test]
+fn debians_sample_loads_without_the_passwords_that_everybody_knows() {
+    let result = imported(DEBIAN);
+    let config = loaded(&result);
+    assert_eq!((config.max_listeners, config.admin.password.clone(), config.mounts.len()), (100, None, 0));
+    assert_eq!(config.door.listen.iter().map(ToString::to_string).collect::<Vec<_>>(), ["0.0.0.0:8000"]);
+    assert!(
+        result.toml.contains("# password = \"…\"   # Icecast's is one of the defaults that everybody knows: choose another"),
+        "{}",
+        result.toml
+    );
+    let said = result.left_out.join("\n");
+    for part in
+        ["<source-password>: it is one of the defaults", "<admin-password>: it is one", "<fileserve>: flumen serves no files", "<sources>"]
+    {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    assert!(!said.contains("not known here"), "{said}");
+    assert!(
+        said.lines().all(|line| line.starts_with("icecast.xml:") && line.split(':').nth(1).is_some_and(|n| n.parse::<usize>().is_ok())),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_panels_template_keeps_what_flumen_has_and_lists_the_rest() {
+    let result = imported(PANEL);
+    let config = loaded(&result);
+    assert_eq!((config.max_listeners, config.admin.user.as_str()), (2500, "chief"));
+    assert!(config.admin.password.as_ref().expect("a password").verify("adm1n'\\word"));
+    assert_eq!((config.admin.hostname.as_deref(), config.admin.contact.as_str()), (Some("radio.example"), "chief@radio.example"));
+    let listen: Vec<_> = config.door.listen.iter().map(ToString::to_string).collect();
+    assert_eq!(listen[..2], ["0.0.0.0:8000", "[::1]:8010"], "the address that another covers is left out");
+    let paths: Vec<_> = config.mounts.iter().map(|mount| mount.path.as_str()).collect();
+    assert_eq!(paths, ["/radio.mp3", "/autodj.mp3", "/relayed.ogg"], "what no mount can be called is a comment");
+    let radio = &config.mounts[0];
+    assert_eq!(radio.profile.name.as_deref(), Some("Radio \"Example\" & friends"));
+    assert_eq!((radio.profile.public, radio.max_listeners, radio.content_type.as_deref()), (true, Some(500), Some("audio/mpeg")));
+    assert_eq!(radio.rules.wish.burst.to_string(), "\"32KiB\"", "the default mount wins over the limits");
+    assert_eq!(radio.rules.limits.hard.to_string(), "\"1MiB\"");
+    assert_eq!(radio.rules.max_duration.map(|span| span.as_secs()), Some(3600));
+    assert_eq!(config.shoutcast.iter().map(ToString::to_string).collect::<Vec<_>>(), ["0.0.0.0:8011"]);
+    assert_eq!(&*config.mounts[2].relay[0], "http://upstream.example:8000/other.ogg");
+    assert!(radio.push.as_ref().and_then(|push| push.password.as_ref()).is_some_and(|password| password.verify("mount-w0rd")));
+    assert!(
+        config.mounts[1].push.as_ref().and_then(|push| push.password.as_ref()).is_some_and(|password| password.verify("s0urce&\"word"))
+    );
+    assert!(config.mounts[1].profile.hidden && !config.mounts[1].profile.public);
+    assert_eq!(config.mounts[2].profile.name.as_deref(), Some("Relayed"), "a mount and its relay are one");
+    for part in [
+        "relay = [\"http://upstream.example:8000/other.ogg\"]",
+        "relay_on_demand = true",
+        "fallback = \"/autodj.mp3\"",
+        "override = true",
+        "intro = \"file:/usr/share/icecast2/web/welcome.mp3\"",
+        "listen_auth = { url = \"http://panel.example/auth\" }",
+        "push_password = \"mount-w0rd\"",
+        "password = \"s0urce&\\\"word\"",
+        "shoutcast = [\"0.0.0.0:8011\"]",
+        "source_timeout = \"10s\"",
+        "trusted_proxies = [\"127.0.0.1\"]",
+        "access = \"access.log\"",
+        "certificates = [{ cert = \"/etc/ssl/radio.pem\", key = \"/etc/ssl/radio.pem\" }]",
+        "shoutcast_mount = \"/radio.mp3\"",
+        "# path = \"/live/*\"",
+    ] {
+        assert!(result.toml.contains(part), "{part}:\n{}", result.toml);
+    }
+    let said = result.left_out.join("\n");
+    for part in [
+        "<relay-password>",
+        "<fallback-when-full>",
+        "<dump-file>",
+        "<option>: mount_add",
+        "/listen → /radio.mp3",
+        "<changeowner>",
+        "<errorlog>",
+        "<surprise>: it is not known here",
+        "<mount>: its path is taken by flumen's own pages",
+    ] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    for silent in ["<chroot>", "<basedir>", "/status.xsl", "auth_header"] {
+        assert!(!said.contains(silent), "{silent} has nothing to say: {said}");
+    }
+}
+
+#[test]
+fn whatever_it_says_the_result_loads() {
+    for xml in [
+        "",
+        "<limits><clients>0</clients><header-timeout>9999</header-timeout><queue-size>-5</queue-size><burst-size>x</burst-size></limits>",
+        "<limits><burst-on-connect>0</burst-on-connect><burst-size>5</burst-size></limits>",
+        "<limits><clients>99999999999999999999</clients><queue-size>99999999999999</queue-size></limits>",
+        "<hostname>a b</hostname><location></location><admin>\n</admin>",
+        "<listen-socket><port>99999</port></listen-socket><listen-socket/><port>80</port>",
+        "<listen-socket><port>1</port><bind-address>a\"b</bind-address></listen-socket>",
+        "<mount><mount-name>a</mount-name><stream-url>javascript:1</stream-url><type>mp3</type><max-listeners>x</max-listeners></mount>",
+        "<mount><mount-name>/a</mount-name></mount><mount><mount-name>/a</mount-name><hidden>1</hidden></mount>",
+        "<mount><mount-name>/a\"\n[server]</mount-name><stream-name>a&#10;b</stream-name></mount>",
+        "<mount><mount-name>/a.m3u</mount-name></mount><mount/><mount><mount-name>/metrics</mount-name></mount>",
+        "<mount><mount-name>/a</mount-name><burst-size>0</burst-size><max-listener-duration>-1</max-listener-duration></mount>",
+        "<relay/><relay><server>::1</server><mount>/a</mount></relay><relay><upstream><uri>http://a/b</uri></upstream><local-mount>/c</local-mount></relay>",
+        "<authentication><admin-user>a:b</admin-user><admin-password></admin-password><source-password>changeme</source-password></authentication>",
+        "<directory><yp-url>http://dir.example/yp</yp-url><yp-url-timeout>15</yp-url-timeout></directory><directory/><hostname>a</hostname>",
+        "<paths><alias/><x-forwarded-for>1, 2</x-forwarded-for></paths><logging><accesslog><name>x</name></accesslog></logging>",
+    ] {
+        loaded(&below(xml));
+    }
+    let twice = loaded(&below("<mount><mount-name>/a</mount-name></mount><mount><mount-name>/a</mount-name><hidden>1</hidden></mount>"));
+    assert!(twice.mounts.len() == 1 && twice.mounts[0].profile.hidden);
+    let relay = below("<relay><server>::1</server><mount>/a</mount></relay>").toml;
+    assert!(relay.contains("relay = [\"http://[::1]:8000/a\"]"), "{relay}");
+}
+
+#[test]
+fn what_is_no_configuration_of_icecast_is_refused_with_its_line() {
+    for (text, line, part) in [
+        ("", 1, "is no XML"),
+        ("<icecast>\n<limits>\n</icecast>", 3, "is no XML"),
+        ("<icy/>", 1, "its root is <icy>"),
+        ("<!DOCTYPE a [<!ENTITY b \"c\">]>\n<icecast>&b;</icecast>", 1, "is no XML"),
+    ] {
+        let (found, problem) = import("x", text).expect_err(text);
+        assert!(found == line && problem.contains(part), "{text}: {found} {problem}");
+    }
+    let error = import_icecast(Path::new("/no/such.xml")).expect_err("missing").to_string();
+    assert!(error.contains("/no/such.xml: cannot be read"), "{error}");
+}

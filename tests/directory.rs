@@ -1,0 +1,65 @@
+//! Public mounts in a directory of streams: a small one, which keeps what it is told.
+
+mod support;
+
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use support::{MP3, Server, until};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// Answers everything with yes, and writes down the forms.
+fn directory() -> (u16, Arc<Mutex<Vec<String>>>) {
+    let socket = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = socket.local_addr().expect("an address").port();
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let book = Arc::clone(&told);
+    std::thread::spawn(move || {
+        for stream in socket.incoming() {
+            let mut stream = stream.expect("a connection");
+            stream.set_read_timeout(Some(SECOND)).expect("set");
+            let (mut request, mut buffer) = (Vec::new(), [0; 4096]);
+            let form = loop {
+                let count = stream.read(&mut buffer).unwrap_or(0);
+                request.extend_from_slice(&buffer[..count]);
+                let text = String::from_utf8_lossy(&request).into_owned();
+                let (head, body) = text.split_once("\r\n\r\n").unwrap_or((&text, ""));
+                let length =
+                    head.lines().find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length: ")?.parse::<usize>().ok());
+                if count == 0 || length.is_some_and(|length| body.len() >= length) {
+                    break body.to_owned();
+                }
+            };
+            book.lock().expect("no panic").push(form);
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nYPResponse: 1\r\nYPMessage: fine\r\nSID: s-7\r\nTouchFreq: 6\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+        }
+    });
+    (port, told)
+}
+
+#[test]
+fn a_public_mount_is_added_touched_and_removed_and_no_other_is_told() {
+    let (port, told) = directory();
+    let config = format!(
+        "[[directory]]\nurl = \"http://127.0.0.1:{port}/yp\"\nserver = \"http://radio.example:8000\"\n{}public = true\nname = \"Radio & more\"\n{}",
+        MP3,
+        MP3.replace("/radio.mp3", "/private.mp3")
+    );
+    let mut server = Server::start(&config);
+    let forms = || told.lock().expect("no panic").clone();
+    let has = |part: &str| forms().iter().any(|form| form.contains(part));
+    assert!(until(SECOND * 10, || has("action=add")), "{:?}", forms());
+    let add = forms()[0].clone();
+    for part in ["sn=Radio+%26+more", "listenurl=http%3A%2F%2Fradio.example%3A8000%2Fradio.mp3", "type=audio%2Fmpeg"] {
+        assert!(add.replace("%20", "+").contains(part), "{part}: {add}");
+    }
+    assert_eq!(server.get("/admin/metadata?mount=/radio.mp3&mode=updinfo&song=Hello").status, 200);
+    assert!(until(SECOND * 15, || has("action=touch&sid=s-7&st=Hello")), "{:?}", forms());
+    server.signal("-TERM");
+    server.wait(SECOND * 20);
+    assert!(has("action=remove&sid=s-7"), "{:?}", forms());
+    assert!(!has("private"), "{:?}", forms());
+}
