@@ -22,6 +22,7 @@ const PROXY_FIELDS: [&str; 5] = ["forwarded", "x-forwarded-for", "x-forwarded-ho
 /// # Errors
 /// Says why not.
 pub(super) fn operator(request: &HttpRequest) -> Result<(), &'static str> {
+    let scheme = request.conn_data::<Claim>().map_or("http", Claim::scheme);
     let (local, by_name) = match request.conn_data::<Claim>().map(Claim::peer) {
         Some(Peer::Inet(address)) => (address.ip().is_loopback(), true),
         Some(Peer::Unix) => (true, false), // no browser gets there, so a name cannot mislead one
@@ -40,7 +41,8 @@ pub(super) fn operator(request: &HttpRequest) -> Result<(), &'static str> {
     if by_name && !is_loopback(host) {
         return Err("this is allowed only under the name localhost, or a loopback address: another name may be a trap for a browser");
     }
-    if text(header::ORIGIN).is_some_and(|origin| origin.strip_prefix("http://") != Some(host)) {
+    let ours = |origin: &str| origin.split_once("://") == Some((scheme, host));
+    if text(header::ORIGIN).is_some_and(|origin| !ours(origin)) {
         return Err("this is not allowed for a page from elsewhere");
     }
     Ok(())

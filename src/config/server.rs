@@ -43,6 +43,7 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Server {
     let max_header_size = reader.take("max_header_size", size(1 << 10..=64 << 10));
     let door = door::Settings {
         listen,
+        tls: Vec::new(),
         header_timeout: header_timeout.unwrap_or(Duration::from_secs(15)),
         max_header_size: max_header_size.unwrap_or(ByteCount(8 << 10)),
         max_connections,
