@@ -21,6 +21,8 @@ use crate::config::{self, Config, ConfigErrors, Environment, LogFormat};
 use crate::delivery::{self, http::Desk};
 use crate::door::acceptor::DoorCounters;
 use crate::door::bound::Bound;
+use crate::door::certificate::{Flaw, Keyring};
+use crate::door::tls::Port;
 use crate::door::{Door, ListenAddress};
 use crate::engine::crew::{Clock, Crew};
 use crate::engine::inbox::Command;
@@ -49,6 +51,9 @@ pub enum StartError {
         #[source]
         cause: io::Error,
     },
+    /// A certificate has gone bad since the configuration was read.
+    #[error("cannot speak TLS: {0}")]
+    Certificate(#[from] Flaw),
     /// GStreamer is not there.
     #[error("cannot load GStreamer: {0}")]
     GStreamer(#[from] ingest::InitError),
@@ -176,13 +181,24 @@ async fn open_house(config: Config, mut signals: Signals) -> Result<(), StartErr
     let mounts: Vec<_> = config.mounts.into_iter().map(|settings| registry.open(settings, &arbiter.handle())).collect();
 
     let raw = mounts.iter().flat_map(|entry| &entry.handle.settings.tcp).map(|address| ListenAddress::Inet(*address));
+    let tls = config.door.tls.iter().flat_map(|section| &section.listen).map(|address| ListenAddress::Inet(*address));
     let shoutcast = config.shoutcast.iter().map(|address| ListenAddress::Inet(*address));
-    let all: Vec<_> = config.door.listen.iter().cloned().chain(raw).chain(shoutcast).collect();
+    let all: Vec<_> = config.door.listen.iter().cloned().chain(tls).chain(raw).chain(shoutcast).collect();
     let mut bound = Vec::new();
     for address in &config.door.listen {
         let socket = Bound::http(address, &all).map_err(|cause| StartError::Listen { address: address.to_string(), cause })?;
         tracing::info!(%address, "listening");
         bound.push(socket);
+    }
+    let keyring = Arc::new(Keyring::default());
+    for section in &config.door.tls {
+        let port = Port::open(section, &keyring)?;
+        for address in &section.listen {
+            let socket = Bound::https(*address, &all, Arc::clone(&port));
+            let socket = socket.map_err(|cause| StartError::Listen { address: address.to_string(), cause })?;
+            tracing::info!(%address, plain_too = section.auto, "listening for TLS");
+            bound.push(socket);
+        }
     }
     for entry in &mounts {
         for address in &entry.handle.settings.tcp {
@@ -205,6 +221,7 @@ async fn open_house(config: Config, mut signals: Signals) -> Result<(), StartErr
     let measured = Data::new(metrics::Measured {
         registry: Arc::clone(&registry),
         door: Arc::clone(&doormen),
+        keyring: Arc::clone(&keyring),
         started_at,
         reload: Arc::new(metrics::ReloadState::loaded_at(started_at)),
     });
@@ -230,6 +247,9 @@ async fn open_house(config: Config, mut signals: Signals) -> Result<(), StartErr
         .map(|entry| Puller::new(entry.clone(), ingest::relay::upstreams(&entry.handle.settings)).start())
         .collect();
 
+    if !config.door.tls.is_empty() {
+        drop(actix_rt::spawn(keyring.keep_fresh()));
+    }
     signals.stop().await;
     tracing::info!("stopping: listeners are sent what is queued for them");
     registry.drain();

@@ -5,13 +5,15 @@ use std::time::Duration;
 
 use super::LogFormat;
 use super::address::{self, Claim};
+use super::error::Place;
 use super::reader::Reader;
+use super::tree::Table;
 use super::value::{duration, number, one_of, size};
 use crate::door::{self, ListenAddress};
 use crate::units::ByteCount;
 
 /// Keys of `[server]` that another version will know.
-pub(super) const LATER: &[&str] = &["tls", "trusted_proxies", "proxy_protocol"];
+pub(super) const LATER: &[&str] = &["trusted_proxies", "proxy_protocol"];
 /// Keys of `[log]` that another version will know.
 pub(super) const LOG_LATER: &[&str] = &["access"];
 
@@ -27,6 +29,8 @@ pub(super) struct Server {
     pub(super) door: door::Settings,
     /// The addresses once more, with their places.
     pub(super) claims: Vec<Claim>,
+    /// The sections `[[server.tls]]`, and where each stands.
+    pub(super) tls: Vec<(Place, Table)>,
 }
 
 /// Reads `[server]`.
@@ -48,7 +52,8 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Server {
         max_header_size: max_header_size.unwrap_or(ByteCount(8 << 10)),
         max_connections,
     };
-    Server { shards: shards as usize, max_listeners, door, claims }
+    let tls = reader.take_tables("tls");
+    Server { shards: shards as usize, max_listeners, door, claims, tls }
 }
 
 /// Listeners and connections. A default gives way to what is written.
