@@ -23,6 +23,8 @@ use crate::delivery::{self, http::Desk};
 use crate::directory::Kept;
 use crate::door::acceptor::DoorCounters;
 use crate::door::bound::Bound;
+use crate::door::certificate::{Flaw, Keyring};
+use crate::door::tls::Port;
 use crate::door::{Door, ListenAddress};
 use crate::engine::crew::{Clock, Crew};
 use crate::engine::inbox::Command;
@@ -67,6 +69,9 @@ pub enum StartError {
         #[source]
         cause: io::Error,
     },
+    /// A certificate has gone bad since the configuration was read.
+    #[error("cannot speak TLS: {0}")]
+    Certificate(#[from] Flaw),
     /// GStreamer is not there.
     #[error("cannot load GStreamer: {0}")]
     GStreamer(#[from] ingest::InitError),
@@ -233,13 +238,24 @@ async fn open_house(config: Config, load: Load, mut signals: Signals, events: Er
         registry.open(settings.clone(), &arbiter.handle()).map_err(io::Error::other)?;
     }
 
+    let tls = config.door.tls.iter().flat_map(|section| &section.listen).map(|address| ListenAddress::Inet(*address));
     let shoutcast = config.shoutcast.iter().map(|address| ListenAddress::Inet(*address));
-    let all: Vec<_> = house::addresses(&config).into_iter().chain(shoutcast).collect();
+    let all: Vec<_> = house::addresses(&config).into_iter().chain(tls).chain(shoutcast).collect();
     let mut bound = Vec::new();
     for address in &config.door.listen {
         let socket = Bound::http(address, &all).map_err(|cause| StartError::Listen { address: address.to_string(), cause })?;
         tracing::info!(%address, "listening");
         bound.push(socket);
+    }
+    let keyring = Arc::new(Keyring::default());
+    for section in &config.door.tls {
+        let port = Port::open(section, &keyring)?;
+        for address in &section.listen {
+            let socket = Bound::https(*address, &all, Arc::clone(&port));
+            let socket = socket.map_err(|cause| StartError::Listen { address: address.to_string(), cause })?;
+            tracing::info!(%address, plain_too = section.auto, "listening for TLS");
+            bound.push(socket);
+        }
     }
     for mount in &config.mounts {
         for address in &mount.tcp {
@@ -264,6 +280,7 @@ async fn open_house(config: Config, load: Load, mut signals: Signals, events: Er
     let measured = Data::new(metrics::Measured {
         registry: Arc::clone(&registry),
         door: Arc::clone(&doormen),
+        keyring: Arc::clone(&keyring),
         started_at,
         reload: Arc::clone(&reload),
         events: Some(events),
@@ -297,6 +314,10 @@ async fn open_house(config: Config, load: Load, mut signals: Signals, events: Er
     let announced = house.config.directories.clone();
     let directories: Vec<_> = announced.into_iter().map(|settings| Kept::start(settings, Arc::clone(&registry))).collect();
 
+    if !house.config.door.tls.is_empty() {
+        drop(actix_rt::spawn(Arc::clone(&keyring).keep_fresh()));
+    }
+
     let mut reloads = Reloads::new(load);
     service::ready();
     service::feed_watchdog(&crew);
@@ -305,7 +326,7 @@ async fn open_house(config: Config, load: Load, mut signals: Signals, events: Er
             told = signals.next() => match told {
                 Told::Stop => break,
                 Told::Reload => {
-                    refresh(&journal);
+                    refresh(&journal, &keyring);
                     reloads.ask(None);
                 }
             },
@@ -355,8 +376,10 @@ async fn open_house(config: Config, load: Load, mut signals: Signals, events: Er
 }
 
 /// What HUP asks for beside a new configuration: files that somebody has replaced are opened again.
-fn refresh(journal: &Journal) {
+fn refresh(journal: &Journal, keyring: &Arc<Keyring>) {
     journal.reopen();
+    let keyring = Arc::clone(keyring);
+    drop(actix_rt::task::spawn_blocking(move || keyring.reload()));
 }
 
 struct Signals {

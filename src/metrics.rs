@@ -22,6 +22,8 @@ use prometheus::process_collector::ProcessCollector;
 use prometheus::{Encoder, TextEncoder, proto};
 
 use crate::door::acceptor::{AcceptError, DoorCounters};
+use crate::door::certificate::Keyring;
+use crate::door::tls::Handshake;
 use crate::fanout::departure::{Departure, Refusal};
 use crate::fanout::recovery::RecoverPolicy;
 use crate::fanout::stats::{HistogramView, read};
@@ -62,6 +64,8 @@ pub struct Measured {
     pub registry: Arc<Registry>,
     /// What the door counts.
     pub door: Arc<DoorCounters>,
+    /// The certificates.
+    pub keyring: Arc<Keyring>,
     /// When the server was started.
     pub started_at: SystemTime,
     /// How the configuration fared.
@@ -382,6 +386,19 @@ pub static CATALOGUE: &[Metric] = {
             |scene, out| {
                 AcceptError::ALL.iter().zip(&scene.measured.door.errors).for_each(|(why, errors)| out.count(&[why.label()], read(errors)));
             }),
+        metric(Counter, "flumen_tls_handshakes_total", &["result"], "TLS handshakes, by result.",
+            |scene, out| {
+                let counts = &scene.measured.door.handshakes;
+                Handshake::ALL.iter().zip(counts).for_each(|(result, count)| out.count(&[result.label()], read(count)));
+            }),
+        metric(Counter, "flumen_tls_certificate_reloads_total", &["result"], "Certificates read anew: new ones, and failures that left the one before in use.",
+            |scene, out| {
+                let (renewed, failed) = scene.measured.keyring.renewals();
+                [("ok", renewed), ("failed", failed)].into_iter().for_each(|(result, count)| out.count(&[result], count));
+            }),
+        metric(Gauge, "flumen_tls_certificate_expiry_timestamp_seconds", &["certificate"],
+            "When a certificate ends, in seconds since 1970, by its file as configured.",
+            |scene, out| scene.measured.keyring.expiries().iter().for_each(|(path, expires)| out.count(&[path], *expires))),
         // The shards.
         metric(Histogram, "flumen_shard_turn_seconds", &[], "How long turns of the sending threads took, over all of them.",
             |scene, out| {

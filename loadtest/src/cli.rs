@@ -15,6 +15,7 @@ pub(crate) use stand_ins::{FloorArgs, HostArgs, Sink};
 
 use crate::check::{Format, Start};
 use crate::http::Version;
+use crate::line::Tls;
 use crate::net;
 use crate::output::{Output, Style};
 use crate::push::Mount;
@@ -57,7 +58,7 @@ pub(crate) enum Command {
 /// What every command that listens has in common.
 #[derive(Debug, Args)]
 pub(crate) struct SwarmArgs {
-    /// http://HOST:PORT/PATH or tcp://HOST:PORT; several are shared out in turn
+    /// http://HOST:PORT/PATH, https:// likewise (any certificate is taken) or tcp://HOST:PORT; several are shared out in turn
     #[arg(required = true)]
     targets: Vec<String>,
     /// How many listeners
@@ -230,8 +231,10 @@ impl SwarmArgs {
             bail!("--source-addresses: only for targets in 127.0.0.0/8");
         }
         let healthy = Mix { stalled: Share(0.0), slow: None, measure_every: 0, verify: self.verify };
+        let tls = targets.iter().any(|target| target.secure).then(Tls::new).transpose()?;
         Ok(Plan {
             targets,
+            tls,
             listeners: self.listeners,
             mix: healthy,
             version: self.http,

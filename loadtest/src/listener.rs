@@ -9,12 +9,10 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mio::net::TcpStream;
-
 use crate::check::{self, Book, Checker, Fault, FaultKind, Format, Receipt, Start};
 use crate::clock::Nanos;
 use crate::http::{self, Dechunker, Head, Parsed};
-use crate::net;
+use crate::line::Line;
 use crate::stats::Histogram;
 use crate::target::Protocol;
 
@@ -28,9 +26,8 @@ pub(crate) enum State {
 
 #[derive(Debug)]
 pub(crate) struct Joining {
-    pub(crate) socket: TcpStream,
+    pub(crate) line: Line,
     pub(crate) started: Nanos,
-    sent: bool,
     received: Vec<u8>,
     head: Option<Head>,
 }
@@ -48,31 +45,18 @@ pub(crate) enum Progress {
 }
 
 impl Joining {
-    pub(crate) fn new(socket: TcpStream, started: Nanos) -> Self {
-        Self { socket, started, sent: false, received: Vec::new(), head: None }
-    }
-
-    /// Sends the request if the socket takes it already. `false`: to be tried again when writable.
-    pub(crate) fn send(&mut self, request: &[u8]) -> io::Result<bool> {
-        if !self.sent && !request.is_empty() {
-            match rustix::net::send(&self.socket, request, rustix::net::SendFlags::NOSIGNAL) {
-                // A request is shorter than any empty send buffer.
-                Ok(_) => self.sent = true,
-                Err(rustix::io::Errno::AGAIN | rustix::io::Errno::NOTCONN) => return Ok(false),
-                Err(e) => return Err(e.into()),
-            }
-        }
-        Ok(true)
+    pub(crate) fn new(line: Line, started: Nanos) -> Self {
+        Self { line, started, received: Vec::new(), head: None }
     }
 
     pub(crate) fn proceed(&mut self, protocol: &Protocol, request: &[u8], scratch: &mut [u8]) -> Progress {
-        match self.send(request) {
+        match self.line.ask(request) {
             Ok(true) => {}
             Ok(false) => return Progress::Waiting,
             Err(e) => return Progress::Refused(connect_failure(&e)),
         }
         loop {
-            let length = match net::read(&self.socket, scratch) {
+            let length = match self.line.read(scratch) {
                 Ok(0) => return Progress::Refused("closed before the first body byte".to_owned()),
                 Ok(length) => length,
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Progress::Waiting,
@@ -99,8 +83,8 @@ impl Joining {
         }
     }
 
-    pub(crate) fn into_socket(self) -> TcpStream {
-        self.socket
+    pub(crate) fn into_line(self) -> Line {
+        self.line
     }
 }
 
@@ -116,7 +100,7 @@ pub(crate) fn connect_failure(e: &io::Error) -> String {
 
 #[derive(Debug)]
 pub(crate) struct Listening {
-    pub(crate) socket: TcpStream,
+    pub(crate) line: Line,
     pub(crate) joined: Nanos,
     pub(crate) bytes: u64,
     pub(crate) last_byte: Nanos,
@@ -153,10 +137,10 @@ pub(crate) enum Found {
 }
 
 impl Listening {
-    pub(crate) fn new(socket: TcpStream, now: Nanos) -> Self {
+    pub(crate) fn new(line: Line, now: Nanos) -> Self {
         let content = Content::Unchecked;
         Self {
-            socket,
+            line,
             joined: now,
             bytes: 0,
             last_byte: now,
@@ -170,14 +154,14 @@ impl Listening {
 
     /// Empties the socket without looking, at most `scratch.len()` bytes.
     pub(crate) fn discard(&mut self, now: Nanos, steady: Option<Nanos>, scratch: &mut [u8]) -> Found {
-        let found = found(net::discard(&self.socket, scratch));
+        let found = found(self.line.discard(scratch));
         self.account(found, now, steady);
         found
     }
 
     /// Reads into `scratch`; the bytes are for `check`.
     pub(crate) fn read(&mut self, now: Nanos, steady: Option<Nanos>, scratch: &mut [u8]) -> Found {
-        let found = found(net::read(&self.socket, scratch));
+        let found = found(self.line.read(scratch));
         self.account(found, now, steady);
         found
     }

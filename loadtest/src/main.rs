@@ -12,6 +12,7 @@ mod history;
 mod host;
 mod http;
 mod ledger;
+mod line;
 mod listen;
 mod listener;
 mod lobby;

@@ -20,6 +20,7 @@ use crate::check::{Book, Format, Start};
 use crate::clock::Nanos;
 use crate::http::{self, Version};
 use crate::ledger::Ledger;
+use crate::line::{Line, Tls};
 use crate::listener::{Complaint, Content, Found, Joining, Listening, Progress, State, connect_failure};
 use crate::net;
 use crate::roster::Roster;
@@ -45,6 +46,8 @@ const BACKOFF: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(crate) struct Plan {
     pub(crate) targets: Vec<Target>,
+    /// How TLS is spoken, if any target speaks it.
+    pub(crate) tls: Option<Tls>,
     pub(crate) listeners: usize,
     pub(crate) mix: Mix,
     pub(crate) version: Version,
@@ -128,12 +131,12 @@ impl Swarm {
         let buffer = self.plan.slow_buffer.filter(|_| slot.role.pace != Pace::Full);
         let started = Nanos::now();
         let begun = net::connect(self.plan.targets[which].address, net::source(at, self.plan.sources), buffer)
-            .map(|socket| Joining::new(socket, started))
-            .and_then(|mut joining| {
-                let sent = joining.send(&self.requests[which])?;
+            .and_then(|socket| Line::new(socket, self.plan.tls.as_ref().filter(|_| self.plan.targets[which].secure)))
+            .and_then(|mut line| {
+                let sent = line.ask(&self.requests[which])? && !line.talks();
                 let interest = if sent { Interest::READABLE } else { Interest::READABLE | Interest::WRITABLE };
-                self.poll.registry().register(&mut joining.socket, Token(at), interest)?;
-                Ok(joining)
+                self.poll.registry().register(&mut line.socket, Token(at), interest)?;
+                Ok(Joining::new(line, started))
             });
         match begun {
             Ok(joining) => slot.state = State::Joining(joining),
@@ -263,10 +266,10 @@ impl Swarm {
                 self.ledger.joined += 1;
                 self.ledger.listening += 1;
                 self.ledger.body_bytes += first.len() as u64;
-                if let (Some(roster), Ok(end)) = (&self.plan.roster, joining.socket.local_addr()) {
+                if let (Some(roster), Ok(end)) = (&self.plan.roster, joining.line.socket.local_addr()) {
                     roster.joined(end);
                 }
-                let mut listening = Listening::new(joining.into_socket(), now);
+                let mut listening = Listening::new(joining.into_line(), now);
                 listening.account(Found::Bytes(first.len()), now, self.steady);
                 if slot.role.verified {
                     listening.verify(head.as_ref(), self.plan.format, self.plan.start, self.plan.books.get(which).cloned());
@@ -274,7 +277,7 @@ impl Swarm {
                 // The stalled stay in epoll: their end shows there and nowhere else.
                 if !slot.role.watched() && slot.role.pace != Pace::Stalled {
                     // Failing to leave epoll costs only spurious events.
-                    let _ = self.poll.registry().deregister(&mut listening.socket);
+                    let _ = self.poll.registry().deregister(&mut listening.line.socket);
                 }
                 slot.state = State::Listening(listening);
                 self.check(at, &first, now);
@@ -368,6 +371,6 @@ impl Swarm {
             self.ledger.units += checker.units();
         }
         let roster = self.plan.roster.as_ref();
-        roster.zip(listening.socket.local_addr().ok()).is_some_and(|(roster, end)| roster.gone(end))
+        roster.zip(listening.line.socket.local_addr().ok()).is_some_and(|(roster, end)| roster.gone(end))
     }
 }

@@ -9,6 +9,8 @@ pub(crate) struct Target {
     pub(crate) typed: String,
     pub(crate) address: SocketAddr,
     pub(crate) protocol: Protocol,
+    /// Over TLS.
+    pub(crate) secure: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,15 +25,16 @@ pub(crate) enum Protocol {
 
 impl Target {
     pub(crate) fn resolve(typed: &str) -> anyhow::Result<Self> {
-        let (scheme, rest) = typed.split_once("://").with_context(|| format!("`{typed}`: http://… or tcp://… is wanted"))?;
+        let (scheme, rest) = typed.split_once("://").with_context(|| format!("`{typed}`: http://…, https://… or tcp://… is wanted"))?;
         let (authority, path) = match rest.find('/') {
             Some(slash) => rest.split_at(slash),
             None => (rest, "/"),
         };
         let (default_port, http) = match scheme {
             "http" => (Some(80), true),
+            "https" => (Some(443), true),
             "tcp" => (None, false),
-            other => bail!("`{typed}`: scheme `{other}` is not known; http and tcp are"),
+            other => bail!("`{typed}`: scheme `{other}` is not known; http, https and tcp are"),
         };
         let bad = |c: char| c.is_ascii_control() || c == ' ';
         if rest.contains(bad) || authority.contains('@') {
@@ -47,7 +50,7 @@ impl Target {
             true => Protocol::Http { host: authority.to_owned(), path: path.to_owned() },
             false => Protocol::Tcp,
         };
-        Ok(Self { typed: typed.to_owned(), address, protocol })
+        Ok(Self { typed: typed.to_owned(), address, protocol, secure: scheme == "https" })
     }
 
     pub(crate) fn is_ipv4_loopback(&self) -> bool {
@@ -83,18 +86,20 @@ mod tests {
             ("http://127.0.0.1/live", "127.0.0.1:80", Some(("127.0.0.1", "/live"))),
             ("http://127.0.0.1:8000", "127.0.0.1:8000", Some(("127.0.0.1:8000", "/"))),
             ("http://[::1]:8000/a?b=c", "[::1]:8000", Some(("[::1]:8000", "/a?b=c"))),
+            ("https://127.0.0.1/live", "127.0.0.1:443", Some(("127.0.0.1", "/live"))),
             ("tcp://127.0.0.1:9000", "127.0.0.1:9000", None),
         ] {
             let target = Target::resolve(typed).expect(typed);
             let http = protocol.map(|(host, path)| Protocol::Http { host: host.to_owned(), path: path.to_owned() });
             assert_eq!(target.address, address.parse().expect("an address"), "{typed}");
+            assert_eq!(target.secure, typed.starts_with("https"), "{typed}");
             assert_eq!(target.protocol, http.unwrap_or(Protocol::Tcp), "{typed}");
         }
     }
 
     #[test]
     fn what_is_no_address_is_refused() {
-        for typed in ["127.0.0.1:80", "https://127.0.0.1/", "tcp://127.0.0.1", "http://:80/", "http://a b/", "http://u:p@127.0.0.1/"] {
+        for typed in ["127.0.0.1:80", "ftp://127.0.0.1/", "tcp://127.0.0.1", "http://:80/", "http://a b/", "http://u:p@127.0.0.1/"] {
             assert!(Target::resolve(typed).is_err(), "{typed}");
         }
     }

@@ -76,6 +76,7 @@ impl Town {
                 let local = bound.local_address().expect("an address");
                 let door_settings = crate::door::Settings {
                     listen: vec![address],
+                    tls: Vec::new(),
                     header_timeout: Duration::from_secs(5),
                     max_header_size: ByteCount(8192),
                     max_connections: 100,

@@ -3,7 +3,9 @@
 use std::fmt::Write;
 
 use super::{Config, LogFormat, mount, reports};
+use crate::door::tls::{self, TlsSettings};
 use crate::engine::socket::SEND_BUFFER_MOST;
+use crate::engine::tls as session;
 use crate::ingest::framing::HELD_MOST;
 use crate::mount::Settings;
 use crate::units::{ByteCount, Extent, Extents, format_duration};
@@ -37,6 +39,16 @@ pub fn describe(config: &Config, costs: Costs) -> String {
     out
 }
 
+fn describe_tls(out: &mut String, section: &TlsSettings) {
+    out.push_str("\n[[server.tls]]\n");
+    let listen: Vec<_> = section.listen.iter().map(|address| quoted(&address.to_string())).collect();
+    entry(out, "listen", format_args!("[{}]", listen.join(", ")));
+    entry(out, "auto", section.auto);
+    let path = |path: &std::path::Path| quoted(&path.to_string_lossy());
+    let pairs = section.certificates.iter().map(|files| format!("{{ cert = {}, key = {} }}", path(&files.cert), path(&files.key)));
+    entry(out, "certificates", format_args!("[{}]", pairs.collect::<Vec<_>>().join(", ")));
+}
+
 /// Every section but the mounts.
 pub(super) fn describe_settings(out: &mut String, config: &Config) {
     out.push_str("\n[server]\n");
@@ -47,6 +59,9 @@ pub(super) fn describe_settings(out: &mut String, config: &Config) {
     entry(out, "max_connections", config.door.max_connections);
     entry(out, "header_timeout", quoted(&format_duration(config.door.header_timeout)));
     entry(out, "max_header_size", quoted(&exact(config.door.max_header_size)));
+    for section in &config.door.tls {
+        describe_tls(out, section);
+    }
     out.push_str("\n[log]\n");
     entry(out, "format", quoted(label(&LogFormat::WORDS, config.log.format)));
     entry(out, "access", quoted(&config.log.access.shown()));
@@ -167,9 +182,12 @@ fn describe_memory(out: &mut String, config: &Config, costs: Costs) {
         }
         out.push('\n');
     }
-    let guest = costs.connection_bytes + HEADS_HELD * config.door.max_header_size.0;
-    let (listeners, guests) = worst_mix(config, costs.listener_bytes, guest);
-    let [of_listeners, of_guests] = [listeners.saturating_mul(costs.listener_bytes), guests.saturating_mul(guest)];
+    // Where TLS is spoken, it may be spoken by everybody.
+    let (of_session, of_handshake) = if config.door.tls.is_empty() { (0, 0) } else { (session::SESSION_BYTES, tls::SESSION_BYTES) };
+    let listener = costs.listener_bytes + of_session;
+    let guest = costs.connection_bytes + HEADS_HELD * config.door.max_header_size.0 + of_handshake;
+    let (listeners, guests) = worst_mix(config, listener, guest);
+    let [of_listeners, of_guests] = [listeners.saturating_mul(listener), guests.saturating_mul(guest)];
     let kernel = kernel_bytes(config, costs.socket_buffer_max);
     let total = user.saturating_add(of_listeners).saturating_add(of_guests);
     let _ = writeln!(
@@ -182,7 +200,7 @@ fn describe_memory(out: &mut String, config: &Config, costs: Costs) {
          \n#                                   \"auto\" counts with its most, {}, and takes 2 × bit rate × (coalesce + 0.5s))",
         ByteCount(user),
         ByteCount(HELD_MOST as u64),
-        ByteCount(costs.listener_bytes).to_string(),
+        ByteCount(listener).to_string(),
         ByteCount(of_listeners),
         config.max_listeners,
         ByteCount(guest).to_string(),
@@ -192,6 +210,14 @@ fn describe_memory(out: &mut String, config: &Config, costs: Costs) {
         ByteCount(costs.socket_buffer_max),
         ByteCount(SEND_BUFFER_MOST as u64),
     );
+    if of_session > 0 {
+        let _ = writeln!(
+            out,
+            "# of that, TLS: {} of each listener (at rest a third of it) and {} of each guest, as if everybody spoke it",
+            ByteCount(of_session),
+            ByteCount(of_handshake)
+        );
+    }
     for warning in super::warnings(config) {
         let _ = writeln!(out, "#\n# Warning: {warning}");
     }

@@ -27,6 +27,9 @@ mod server;
 mod source;
 #[cfg(test)]
 mod tests;
+mod tls;
+#[cfg(test)]
+mod tls_tests;
 mod tree;
 mod value;
 
@@ -180,7 +183,7 @@ fn checked(
     let [server, log, admin, push, mut defaults] = sections;
 
     let mut reader = Reader::new("server", server.0, server.1, &mut errors);
-    let server = server::read(&mut reader);
+    let mut server = server::read(&mut reader);
     reader.finish(server::LATER);
     let mut reader = Reader::new("log", log.0, log.1, &mut errors);
     let log = reports::read_log(&mut reader);
@@ -199,6 +202,7 @@ fn checked(
     for (i, claim) in server.claims.into_iter().enumerate() {
         claims.add(&format!("server.listen[{i}]"), claim, &mut errors);
     }
+    server.door.tls = tls::read(server.tls, &mut claims, &mut errors);
     let shoutcast = push.shoutcast.iter().map(|claim| claim.address).collect();
     for (i, Claim { address, place, shown }) in push.shoutcast.iter().enumerate() {
         let claim = Claim { address: ListenAddress::Inet(*address), place: place.clone(), shown: shown.clone() };

@@ -105,7 +105,8 @@ impl<'a> Reader<'a> {
 
     /// The tables of a key, and where each stands.
     pub(super) fn take_tables(&mut self, key: &'static str) -> Vec<(Place, Table)> {
-        let remedy = || format!("write [[{key}]] above the keys of each {key}");
+        let name = self.full(key);
+        let remedy = || format!("write [[{name}]] above the keys of each {key}");
         let tables = self.take(key, |node| match &node.value {
             Value::List(nodes) => {
                 let tables = nodes.iter().enumerate().map(|(i, node)| match &node.value {

@@ -16,7 +16,7 @@ use crate::door::{self, ListenAddress};
 use crate::units::ByteCount;
 
 /// Keys of `[server]` that another version will know.
-pub(super) const LATER: &[&str] = &["tls", "trusted_proxies", "proxy_protocol"];
+pub(super) const LATER: &[&str] = &["trusted_proxies", "proxy_protocol"];
 
 const LISTENERS: u64 = 10_000;
 const CONNECTIONS: u64 = 12_000;
@@ -30,6 +30,8 @@ pub(super) struct Server {
     pub(super) door: door::Settings,
     /// The addresses once more, with their places.
     pub(super) claims: Vec<Claim>,
+    /// The sections `[[server.tls]]`, and where each stands.
+    pub(super) tls: Vec<(Place, Table)>,
 }
 
 /// Reads `[server]`.
@@ -46,11 +48,13 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Server {
     let max_header_size = reader.take("max_header_size", size(1 << 10..=64 << 10));
     let door = door::Settings {
         listen,
+        tls: Vec::new(),
         header_timeout: header_timeout.unwrap_or(Duration::from_secs(15)),
         max_header_size: max_header_size.unwrap_or(ByteCount(8 << 10)),
         max_connections,
     };
-    Server { shards: shards as usize, max_listeners, door, claims }
+    let tls = reader.take_tables("tls");
+    Server { shards: shards as usize, max_listeners, door, claims, tls }
 }
 
 /// Listeners and connections. A default gives way to what is written.

@@ -26,7 +26,7 @@ impl Drop for Written {
     }
 }
 
-fn check_pipeline(text: &str) -> Result<(), String> {
+pub(super) fn check_pipeline(text: &str) -> Result<(), String> {
     if text.contains("nosuch") { Err("no element \"nosuch\"".to_owned()) } else { Ok(()) }
 }
 
@@ -40,7 +40,7 @@ fn good(text: &str) -> Config {
 }
 
 /// Asserts that there is exactly one error, that it has all parts, and a remedy.
-fn assert_refused(result: Result<Config, ConfigErrors>, parts: &[&str], about: &str) {
+pub(super) fn assert_refused(result: Result<Config, ConfigErrors>, parts: &[&str], about: &str) {
     let errors = result.map(|config| format!("{config:#?}")).expect_err(about);
     assert_eq!(errors.iter().count(), 1, "{about}\n{errors}");
     let (text, error) = (errors.to_string(), errors.iter().next().expect("one"));
@@ -127,7 +127,6 @@ fn a_bad_file_is_answered_with_line_key_value_and_remedy() {
         ("[server]\nheader_timeout = \"10m\"", &["server.header_timeout", "\"1s\" to \"5m\""]),
         ("[server]\nmax_header_size = \"128KiB\"", &["server.max_header_size", "\"1KiB\" to \"64KiB\""]),
         ("[server]\nport = 8000", &["server.port = 8000", "the keys here are listen"]),
-        ("[[server.tls]]\nlisten = [\"a:1\"]", &["server.tls", "not supported by this version"]),
         ("[log]\nformat = \"xml\"", &[":2: log.format = \"xml\"", "\"auto\", \"text\", \"json\""]),
         ("[log]\naccess = \"here\"", &[":2: log.access = \"here\"", "no path", "/var/log/flumen/access.log"]),
         ("[log]\naccess_format = \"xml\"", &["log.access_format = \"xml\"", "\"combined\", \"json\""]),
@@ -312,7 +311,7 @@ fn a_long_line_of_nonsense_is_not_repeated_in_full() {
     assert!(errors.to_string().chars().count() < 600 && errors.to_string().contains("xx…"), "{} characters", errors.to_string().len());
 }
 
-const COSTS: Costs = Costs { listener_bytes: 2048, connection_bytes: 8192, socket_buffer_max: 1 << 20 };
+pub(super) const COSTS: Costs = Costs { listener_bytes: 2048, connection_bytes: 8192, socket_buffer_max: 1 << 20 };
 
 #[test]
 fn what_is_described_loads_to_the_same() {

@@ -17,6 +17,7 @@ use mio::{Events, Interest, Poll, Token, Waker};
 
 use super::ListenAddress;
 use super::bound::{Accepted, Bound, Purpose, TakeRaw};
+use super::tls::{Handshake, Port};
 use crate::engine::broadcast::Peer;
 use crate::engine::crew::Clock;
 use crate::engine::socket::Socket;
@@ -78,6 +79,8 @@ pub struct DoorCounters {
     pub guests: AtomicU64,
     /// Failures, in the order of [`AcceptError::ALL`].
     pub errors: [AtomicU64; AcceptError::ALL.len()],
+    /// TLS handshakes, in the order of [`Handshake::ALL`].
+    pub handshakes: [AtomicU64; Handshake::ALL.len()],
 }
 
 impl DoorCounters {
@@ -114,6 +117,8 @@ pub(super) struct Connection {
     pub(super) accepted: Moment,
     /// It came to a socket for encoders that do not speak HTTP.
     pub(super) shoutcast: bool,
+    /// How its socket speaks TLS, if it does.
+    pub(super) tls: Option<Arc<Port>>,
     pub(super) guest: Guest,
 }
 
@@ -247,19 +252,20 @@ impl Acceptor {
 
     fn receive(&self, i: usize, stream: Accepted, peer: Peer, accepted: Moment, next_worker: &mut usize) {
         let connections = self.counters.guests.load(Ordering::Relaxed) + (self.seated)();
-        let raw = !matches!(self.bound[i].purpose, Purpose::Http);
+        let purpose = &self.bound[i].purpose;
         if connections >= self.max_connections {
             self.counters.fail(AcceptError::Connections);
-            return turn_away(stream, raw);
+            return turn_away(stream, purpose);
         }
-        match &self.bound[i].purpose {
+        match purpose {
             Purpose::Raw(take) => match Socket::new(stream) {
                 Ok(socket) => take(socket, peer, accepted),
                 Err(_) => self.counters.fail(AcceptError::Other),
             },
-            purpose @ (Purpose::Http | Purpose::Shoutcast) => {
-                let (local, shoutcast) = (stream.local_address(), matches!(purpose, Purpose::Shoutcast));
-                let mut connection = Connection { stream, peer, local, accepted, shoutcast, guest: Guest::new(&self.counters) };
+            Purpose::Http | Purpose::Https(_) | Purpose::Shoutcast => {
+                let (local, tls, shoutcast) = (stream.local_address(), purpose.tls().cloned(), matches!(purpose, Purpose::Shoutcast));
+                let guest = Guest::new(&self.counters);
+                let mut connection = Connection { stream, peer, local, accepted, shoutcast, tls, guest };
                 for _ in 0..self.workers.len() {
                     *next_worker = (*next_worker + 1) % self.workers.len();
                     match self.workers[*next_worker].try_send(connection) {
@@ -268,7 +274,7 @@ impl Acceptor {
                     }
                 }
                 self.counters.fail(AcceptError::Workers);
-                turn_away(connection.stream, shoutcast);
+                turn_away(connection.stream, purpose);
             }
         }
     }
@@ -277,7 +283,7 @@ impl Acceptor {
     fn apologise(&self, i: usize, reserved: &mut Option<OwnedFd>) {
         drop(reserved.take());
         if let Ok((stream, ..)) = self.bound[i].accept(self.clock) {
-            turn_away(stream, !matches!(self.bound[i].purpose, Purpose::Http));
+            turn_away(stream, &self.bound[i].purpose);
         }
         *reserved = reserve();
     }
@@ -288,9 +294,9 @@ fn reserve() -> Option<OwnedFd> {
 }
 
 /// Answers that there is no room, if that can be done without waiting, and closes.
-fn turn_away(stream: Accepted, raw: bool) {
-    if raw {
-        return; // bytes of a stream or nothing
+fn turn_away(stream: Accepted, purpose: &Purpose) {
+    if !purpose.is_plain() {
+        return; // bytes of a stream or nothing; and no handshake for this
     }
     let answer = no_room(fastrand::f64(), SystemTime::now());
     // A socket that was just accepted has room for this; if not, closing says it too.

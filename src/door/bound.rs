@@ -11,10 +11,12 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use socket2::{Domain, SockAddr, Type};
 
 use super::ListenAddress;
+use super::tls::Port;
 use crate::engine::broadcast::Peer;
 use crate::engine::crew::Clock;
 use crate::engine::socket::Socket;
@@ -58,7 +60,28 @@ pub(super) enum Purpose {
     Http,
     /// Encoders that greet as SHOUTcast's do.
     Shoutcast,
+    /// HTTP over TLS, or both.
+    Https(Arc<Port>),
     Raw(TakeRaw),
+}
+
+impl Purpose {
+    /// How its connections speak TLS, if they do.
+    pub(super) fn tls(&self) -> Option<&Arc<Port>> {
+        match self {
+            Self::Https(port) => Some(port),
+            Self::Http | Self::Shoutcast | Self::Raw(_) => None,
+        }
+    }
+
+    /// Whether somebody who is turned away can be told so in plain HTTP.
+    pub(super) fn is_plain(&self) -> bool {
+        match self {
+            Self::Http => true,
+            Self::Https(port) => port.auto,
+            Self::Shoutcast | Self::Raw(_) => false,
+        }
+    }
 }
 
 /// A socket that is bound and listens.
@@ -92,6 +115,14 @@ impl Bound {
     /// When the address is taken, or not ours.
     pub fn shoutcast(address: &ListenAddress, all: &[ListenAddress]) -> io::Result<Self> {
         Self::bind(address, all, Purpose::Shoutcast)
+    }
+
+    /// Binds a socket for HTTP over TLS; `all` as for HTTP.
+    ///
+    /// # Errors
+    /// When the address is taken, or not ours.
+    pub fn https(address: SocketAddr, all: &[ListenAddress], port: Arc<Port>) -> io::Result<Self> {
+        Self::bind(&ListenAddress::Inet(address), all, Purpose::Https(port))
     }
 
     /// Binds a socket whose connections get the bytes of a stream and nothing else; `all` as for HTTP.

@@ -116,6 +116,8 @@ pub(super) struct Slot {
     pub(super) peer: Peer,
     /// Where it reached us; `None` on a unix socket.
     pub(super) local: Option<SocketAddr>,
+    /// Whether it speaks TLS.
+    pub(super) secure: bool,
     /// When the connection was accepted or, for a later request on it, when its head began.
     pub(super) began: Cell<Moment>,
     /// Whether the peer has ended its side, and who wants to know.
@@ -124,7 +126,7 @@ pub(super) struct Slot {
 }
 
 impl Slot {
-    pub(super) fn new(peer: Peer, local: Option<SocketAddr>, began: Moment) -> Self {
+    pub(super) fn new(peer: Peer, local: Option<SocketAddr>, secure: bool, began: Moment) -> Self {
         Self {
             berth: RefCell::default(),
             following: Cell::default(),
@@ -133,6 +135,7 @@ impl Slot {
             refusal: Cell::new(None),
             peer,
             local,
+            secure,
             began: Cell::new(began),
             hung_up: Cell::new(false),
             waiting: RefCell::default(),
@@ -190,6 +193,11 @@ impl Claim {
     /// The address at which the peer reached us; `None` on a unix socket.
     pub fn local_address(&self) -> Option<SocketAddr> {
         self.0.local
+    }
+
+    /// How an address begins under which the peer reached us: `http` or `https`.
+    pub fn scheme(&self) -> &'static str {
+        if self.0.secure { "https" } else { "http" }
     }
 
     /// Why the request was refused before it was a request, if it was.

@@ -30,10 +30,12 @@ use actix_web::http::Uri;
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
+use tokio_rustls::server::TlsStream;
 
 use super::acceptor::{Connection, Guest};
 use super::bound::Accepted;
 use super::claim::{Berth, Claim, Departing, Following, REFUSED_PATH, Slot, Turn};
+use super::tls::{self, Spoken, Vestibule};
 use crate::engine::crew::Clock;
 use crate::engine::inbox::Command;
 use crate::engine::listener::Arrival;
@@ -63,6 +65,8 @@ pub enum Io {
     Tcp(TcpStream),
     /// From this machine.
     Unix(UnixStream),
+    /// From the internet, over TLS.
+    Tls(Box<TlsStream<TcpStream>>),
 }
 
 impl Io {
@@ -79,13 +83,18 @@ macro_rules! delegate {
         match $stream {
             Io::Tcp(stream) => Pin::new(stream).$method($($argument),*),
             Io::Unix(stream) => Pin::new(stream).$method($($argument),*),
+            Io::Tls(stream) => Pin::new(&mut **stream).$method($($argument),*),
         }
     };
 }
 
 impl AsyncRead for Io {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        delegate!(self.get_mut(), poll_read, cx, buf)
+        match ready!(delegate!(self.get_mut(), poll_read, cx, buf)) {
+            // Over TLS this is a peer that went without a word of goodbye; most do.
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Poll::Ready(Ok(())),
+            read => Poll::Ready(read),
+        }
     }
 }
 
@@ -141,24 +150,50 @@ pub(super) struct Hull {
 }
 
 impl Hull {
-    pub(super) fn new(connection: Connection, limits: HeadLimits, clock: Clock) -> io::Result<Self> {
-        Ok(Self {
-            stream: Some(Io::new(connection.stream)?),
-            slot: Rc::new(Slot::new(connection.peer, connection.local, connection.accepted)),
+    /// A hull for an accepted connection, after its handshake if there is one. `None`: there was one, and it came to nothing.
+    pub(super) async fn receive(
+        connection: Connection,
+        vestibule: &Vestibule,
+        limits: HeadLimits,
+        clock: Clock,
+    ) -> io::Result<Option<Self>> {
+        let Connection { stream, peer, local, accepted, tls, guest, .. } = connection;
+        let (stream, misplaced) = match (Io::new(stream)?, tls) {
+            // In a box of its own, lest every connection's task be as large as a handshake.
+            (Io::Tcp(stream), Some(port)) => match Box::pin(vestibule.receive(stream, &port)).await {
+                Some(Spoken::Plain(stream)) => (Io::Tcp(stream), false),
+                Some(Spoken::Misplaced(stream)) => (Io::Tcp(stream), true),
+                Some(Spoken::Tls(stream)) => (Io::Tls(stream), false),
+                None => return Ok(None),
+            },
+            (io, _) => (io, false),
+        };
+        let secure = matches!(stream, Io::Tls(_));
+        let mut hull = Self::new(stream, Slot::new(peer, local, secure, accepted), guest, limits, clock);
+        if misplaced {
+            hull.refuse(400, tls::MISPLACED);
+        }
+        Ok(Some(hull))
+    }
+
+    fn new(stream: Io, slot: Slot, guest: Guest, limits: HeadLimits, clock: Clock) -> Self {
+        Self {
+            stream: Some(stream),
+            arrived: Some(slot.began.get()),
+            slot: Rc::new(slot),
             limits,
             clock,
             last: false,
             holds_body: false,
             unseen: BytesMut::new(),
-            arrived: Some(connection.accepted),
             seen: BytesMut::new(),
             captured: Vec::new(),
             head_deadline: Some(Box::pin(sleep(limits.timeout))),
             write_deadline: None,
             farewell: None,
             reader: None,
-            guest: Some(connection.guest),
-        })
+            guest: Some(guest),
+        }
     }
 
     pub(super) fn claim(&self) -> Claim {
@@ -216,7 +251,7 @@ impl Hull {
     fn poll_take(&mut self, cx: &mut Context<'_>, most: usize) -> Poll<io::Result<usize>> {
         let mut scratch = [0_u8; READ_AT_ONCE];
         let mut read = ReadBuf::new(&mut scratch[..most.min(READ_AT_ONCE)]);
-        ready!(delegate!(self.stream()?, poll_read, cx, &mut read))?;
+        ready!(Pin::new(self.stream()?).poll_read(cx, &mut read))?;
         if read.filled().is_empty() {
             self.slot.hang_up();
         } else if self.holds_body {
@@ -262,6 +297,10 @@ impl Hull {
         let wire = match stream {
             Io::Tcp(stream) => Socket::new(stream.into_std()?)?,
             Io::Unix(stream) => Socket::new(stream.into_std()?)?,
+            Io::Tls(stream) => {
+                let (stream, session) = tls::part(*stream, self.slot.has_hung_up())?;
+                Socket::with_tls(stream, session)?
+            }
         };
         ticket.permit.send(Command::Join(Box::new(Arrival {
             wire,
@@ -349,7 +388,15 @@ impl AsyncWrite for Hull {
             hull.embark()?;
             return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
         }
-        ready!(delegate!(hull.stream()?, poll_flush, cx))?;
+        match delegate!(hull.stream()?, poll_flush, cx) {
+            Poll::Ready(flushed) => flushed?,
+            // Only what TLS has sealed can wait here.
+            Poll::Pending if is_over(&mut hull.write_deadline, hull.limits.timeout, cx) => {
+                return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+            }
+            Poll::Pending => return Poll::Pending,
+        }
+        hull.write_deadline = None;
         // The framework flushes when it has written all that it has: a complete answer is now out.
         if hull.slot.turn.get() == Turn::Answered {
             hull.slot.turn.set(Turn::Idle);
@@ -366,7 +413,13 @@ impl AsyncWrite for Hull {
             return Poll::Ready(Ok(()));
         }
         if hull.farewell.is_none() {
-            ready!(delegate!(hull.stream()?, poll_shutdown, cx))?;
+            match delegate!(hull.stream()?, poll_shutdown, cx) {
+                Poll::Ready(done) => done?,
+                Poll::Pending if is_over(&mut hull.write_deadline, hull.limits.timeout, cx) => {
+                    return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+                }
+                Poll::Pending => return Poll::Pending,
+            }
         }
         (hull.last, hull.holds_body) = (true, false); // nobody wants the rest
         hull.unseen = BytesMut::new();

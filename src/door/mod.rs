@@ -3,10 +3,12 @@
 pub mod acceptor;
 pub mod answers;
 pub mod bound;
+pub mod certificate;
 pub mod claim;
 mod hull;
 pub mod origin;
 mod service;
+pub mod tls;
 
 pub use hull::Io;
 pub use service::{Door, Greet};
@@ -40,6 +42,8 @@ impl std::fmt::Display for ListenAddress {
 pub struct Settings {
     /// Where connections are accepted.
     pub listen: Vec<ListenAddress>,
+    /// Sockets that speak TLS.
+    pub tls: Vec<tls::TlsSettings>,
     /// The longest that a request head may take, and a newcomer waits for a source.
     pub header_timeout: Duration,
     /// The largest request head.

@@ -24,7 +24,8 @@ pub fn authority(request: &HttpRequest) -> String {
 
 /// The address of a path on this server, as this client can reach it.
 pub fn url(request: &HttpRequest, path: &str) -> String {
-    format!("http://{}{}", authority(request), utf8_percent_encode(path, PATH))
+    let scheme = request.conn_data::<Claim>().map_or("http", Claim::scheme);
+    format!("{scheme}://{}{}", authority(request), utf8_percent_encode(path, PATH))
 }
 
 /// How this server calls itself, and one of its mounts, in a `Via`.

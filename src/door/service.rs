@@ -25,6 +25,7 @@ use super::acceptor::{Acceptor, Connection, DoorCounters, Order, WORKER_QUEUE, p
 use super::bound::{Bound, TakeRaw};
 use super::claim::{Claim, Departing, REFUSED_PATH, Watched};
 use super::hull::{HeadLimits, Hull, Io};
+use super::tls::Vestibule;
 use crate::engine::broadcast::Peer;
 use crate::engine::crew::Clock;
 use crate::journal::{Journal, Visit};
@@ -69,8 +70,11 @@ impl Door {
                 let (sender, connections) = mpsc::channel(WORKER_QUEUE);
                 senders.push(sender);
                 let arbiter = Arbiter::new();
-                let (configure, greeter) = (configure.clone(), greeter.clone());
-                arbiter.spawn_fn(move || drop(actix_rt::spawn(work(connections, limits, clock, configure, greeter()))));
+                let (configure, greeter, counters) = (configure.clone(), greeter.clone(), Arc::clone(&counters));
+                arbiter.spawn_fn(move || {
+                    let vestibule = Vestibule::new(limits.timeout, counters);
+                    drop(actix_rt::spawn(work(connections, vestibule, limits, clock, configure, greeter())));
+                });
                 arbiter
             })
             .collect();
@@ -186,6 +190,7 @@ impl Asked {
 /// One worker: a service of its own, and a task per connection.
 async fn work(
     mut connections: mpsc::Receiver<Connection>,
+    vestibule: Vestibule,
     limits: HeadLimits,
     clock: Clock,
     configure: impl Fn(&mut ServiceConfig) + Clone + 'static,
@@ -226,9 +231,9 @@ async fn work(
             Peer::Inet(address) => Some(address),
             Peer::Unix => None,
         };
-        let Ok(hull) = Hull::new(connection, limits, clock) else { continue };
-        let service = Rc::clone(&service);
+        let (service, vestibule) = (Rc::clone(&service), vestibule.clone());
         actix_rt::spawn(async move {
+            let Ok(Some(hull)) = Hull::receive(connection, &vestibule, limits, clock).await else { return };
             // A connection ends in many ways, most of them the peer's; the hand-over to the engine is an "error" too.
             if let Err(error) = service.call((hull, address)).await {
                 tracing::debug!(%error, "connection ended");

@@ -219,8 +219,18 @@ impl<W: Wire> Audience<W> {
             Err(error) if error.kind() == io::ErrorKind::TimedOut && listener.blocked => Some(Departure::Stalled),
             Err(error) => Some(departure_of(&error)),
         };
-        if let Some(why) = why {
-            self.leave(place.index, why, now);
+        match why {
+            Some(why) => self.leave(place.index, why, now),
+            None => self.answer(place),
+        }
+    }
+
+    /// What a peer has sent may have asked for an answer, and its wire holds that: nobody else would send it on a silent mount.
+    fn answer(&mut self, place: Place) {
+        let Some(listener) = self.at(place) else { return };
+        if listener.wire.holds() && !listener.blocked && !listener.queued {
+            listener.queued = true;
+            self.ready.push(place);
         }
     }
 
@@ -323,7 +333,7 @@ impl<W: Wire> Audience<W> {
                     slices.push(IoSlice::new(head));
                 }
                 let shown = head.len() + cursor.gather(&self.ring, next, rules.resend_streamheader, BYTES_PER_VISIT, &mut slices);
-                (!slices.is_empty()).then(|| (shown, wire.send(&slices)))
+                (!slices.is_empty() || wire.holds()).then(|| (shown, wire.send(&slices)))
             };
             let Some((shown, outcome)) = offered else {
                 listener.cursor.advance(&self.ring, rules.resend_streamheader, 0); // over chunks that are empty
@@ -354,7 +364,9 @@ impl<W: Wire> Audience<W> {
                     }
                 }
                 Ok(_) => {
-                    listener.blocked = true;
+                    // What the wire held has gone, or some of it.
+                    listener.progress = turn.now;
+                    listener.blocked = shown > 0 || listener.wire.holds();
                     break None;
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

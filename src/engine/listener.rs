@@ -206,9 +206,12 @@ impl<W> Listener<W> {
         sent - of_head
     }
 
-    /// Whether something could be sent now, as of what the ring holds.
-    pub(super) fn has_unsent(&self, ring: &Ring) -> bool {
-        self.head_left > 0 || self.cursor.has_unsent(ring.next())
+    /// Whether something could be sent now, as of what the ring holds, or is sealed and has not left.
+    pub(super) fn has_unsent(&self, ring: &Ring) -> bool
+    where
+        W: Wire,
+    {
+        self.head_left > 0 || self.cursor.has_unsent(ring.next()) || self.wire.holds()
     }
 
     /// Whether the limits do not concern it now: it is draining, and what comes is not for it; or it was given a burst beyond a
@@ -229,8 +232,11 @@ impl<W> Listener<W> {
     }
 
     /// Whether it has been told to leave and has got all it was to get.
-    pub(super) fn done(&self) -> Option<Departure> {
-        self.leaving.filter(|_| self.head_left == 0 && self.cursor.drained())
+    pub(super) fn done(&self) -> Option<Departure>
+    where
+        W: Wire,
+    {
+        self.leaving.filter(|_| self.head_left == 0 && self.cursor.drained() && !self.wire.holds())
     }
 
     /// Consumes the listener, and with it the socket.
@@ -238,8 +244,10 @@ impl<W> Listener<W> {
     where
         W: Wire,
     {
-        if matches!(why, Departure::TooSlow | Departure::Stalled | Departure::Kicked) {
-            self.wire.give_up();
+        match why {
+            Departure::TooSlow | Departure::Stalled | Departure::Kicked => self.wire.give_up(),
+            Departure::HungUp | Departure::IoError => {}
+            _ => self.wire.farewell(),
         }
         let about = *self.about;
         Obituary {

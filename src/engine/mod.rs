@@ -25,6 +25,7 @@ pub mod pace;
 pub mod shard;
 pub mod socket;
 mod sync;
+pub mod tls;
 
 #[cfg(all(test, not(feature = "model-check")))]
 mod leaving_tests;

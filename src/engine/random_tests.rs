@@ -87,6 +87,7 @@ fn random_guest(rng: &mut fastrand::Rng, mount: usize, rules: &Rules, rate: u64)
         _ => Guest::stalled(mount, buffer),
     };
     guest.head = pick(rng, &[0, 1, 200, 1000]);
+    guest.record = pick(rng, &[0, 0, 500, 16_384]);
     guest.wish = (rng.u8(..3) == 0).then(|| random_wish(rng));
     if rules.max_duration.is_some() {
         guest = guest.may(Departure::SessionLimit);

@@ -4,13 +4,15 @@
 //! that is overwritten must not be what the kernel still reads), and TCP_NOTSENT_LOWAT: the send buffer itself is sized so
 //! that lag is seen here and does not hide in the kernel.
 
-use std::io::{self, IoSlice};
+use std::io::{self, IoSlice, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, sockopt};
+use rustls::ServerConnection;
 
 use super::broadcast::Rules;
+use super::tls::Session;
 
 /// What became of bytes that a peer sent us: they are thrown away, and counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,11 +42,20 @@ pub trait Wire {
     /// Closing follows: what the peer does not take soon, the kernel forgets.
     fn give_up(&mut self);
 
-    /// Sends what it can.
+    /// Sends what it can. What it [holds](Self::holds) goes first; then `Ok(0)` says that some of it went, and nothing else did.
     ///
     /// # Errors
     /// `WouldBlock` when the peer takes no more for now; anything else ends the connection.
     fn send(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize>;
+
+    /// Whether it has taken something that has not left: a connection that encrypts cannot give that back. It is sent by the next
+    /// [`Self::send`], of nothing if need be.
+    fn holds(&self) -> bool {
+        false
+    }
+
+    /// Closing follows in good order: what is left to say is said, as far as the peer takes it.
+    fn farewell(&mut self) {}
 
     /// Throws away what the peer has sent, a bounded amount at a time.
     ///
@@ -53,9 +64,12 @@ pub trait Wire {
     fn discard(&mut self) -> io::Result<Discarded>;
 }
 
-/// A connected stream socket: TCP or unix.
+/// A connected stream socket: TCP or unix, plain or with a TLS session on it.
 #[derive(Debug)]
-pub struct Socket(OwnedFd);
+pub struct Socket {
+    fd: OwnedFd,
+    tls: Option<Box<Session>>,
+}
 
 /// The least send buffer that `auto` chooses.
 const SEND_BUFFER_LEAST: f64 = 32.0 * 1024.0;
@@ -79,18 +93,56 @@ impl Socket {
     pub fn new(fd: impl Into<OwnedFd>) -> io::Result<Self> {
         let fd = fd.into();
         rustix::io::ioctl_fionbio(&fd, true)?;
-        Ok(Self(fd))
+        Ok(Self { fd, tls: None })
+    }
+
+    /// Takes over a socket with its TLS session, whose handshake is done.
+    ///
+    /// # Errors
+    /// When it cannot be made non-blocking.
+    pub fn with_tls(fd: impl Into<OwnedFd>, connection: ServerConnection) -> io::Result<Self> {
+        Ok(Self { tls: Some(Box::new(Session::new(connection))), ..Self::new(fd)? })
     }
 
     /// Its number, for registration only.
     pub(super) fn raw(&self) -> i32 {
-        self.0.as_raw_fd()
+        self.fd.as_raw_fd()
+    }
+}
+
+/// The kernel's side of a socket; never waits.
+struct Raw<'a>(&'a OwnedFd);
+
+impl Raw<'_> {
+    fn send(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        // Not writev: that goes by way of the file layer, and may raise SIGPIPE.
+        Ok(rustix::net::sendmsg(self.0, slices, &mut SendAncillaryBuffer::default(), SendFlags::NOSIGNAL | SendFlags::DONTWAIT)?)
+    }
+}
+
+impl Read for Raw<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        Ok(rustix::net::recv(self.0, buffer, RecvFlags::DONTWAIT)?.1)
+    }
+}
+
+impl Write for Raw<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.send(&[IoSlice::new(bytes)])
+    }
+
+    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.send(slices)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 
 impl AsFd for Socket {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
+        self.fd.as_fd()
     }
 }
 
@@ -103,25 +155,25 @@ pub(super) fn send_buffer(rules: &Rules, rate: Option<f64>) -> u32 {
 
 impl Wire for Socket {
     fn prepare(&mut self, rules: &Rules) -> io::Result<()> {
-        let domain = sockopt::socket_domain(&self.0)?;
+        let domain = sockopt::socket_domain(&self.fd)?;
         if domain != rustix::net::AddressFamily::INET && domain != rustix::net::AddressFamily::INET6 {
             return Ok(());
         }
-        sockopt::set_tcp_nodelay(&self.0, true)?;
-        sockopt::set_socket_keepalive(&self.0, true)?;
-        sockopt::set_tcp_keepidle(&self.0, KEEPALIVE_IDLE)?;
-        sockopt::set_tcp_keepintvl(&self.0, KEEPALIVE_INTERVAL)?;
-        sockopt::set_tcp_keepcnt(&self.0, KEEPALIVE_COUNT)?;
+        sockopt::set_tcp_nodelay(&self.fd, true)?;
+        sockopt::set_socket_keepalive(&self.fd, true)?;
+        sockopt::set_tcp_keepidle(&self.fd, KEEPALIVE_IDLE)?;
+        sockopt::set_tcp_keepintvl(&self.fd, KEEPALIVE_INTERVAL)?;
+        sockopt::set_tcp_keepcnt(&self.fd, KEEPALIVE_COUNT)?;
         // It also ends who takes nothing though it answers, so it must not come before our own verdict on those. Zero: the system's.
         let patience = rules.idle_timeout.map_or(0, |idle| idle.max(USER_TIMEOUT).as_millis());
-        sockopt::set_tcp_user_timeout(&self.0, u32::try_from(patience).unwrap_or(u32::MAX))?;
+        sockopt::set_tcp_user_timeout(&self.fd, u32::try_from(patience).unwrap_or(u32::MAX))?;
         if let Some(dscp) = rules.dscp {
             let class = dscp << 2;
             if domain == rustix::net::AddressFamily::INET6 {
-                sockopt::set_ipv6_tclass(&self.0, u32::from(class))?;
+                sockopt::set_ipv6_tclass(&self.fd, u32::from(class))?;
             }
             // On a v6 socket this serves v4-mapped peers, and fails for others.
-            let as_v4 = sockopt::set_ip_tos(&self.0, class);
+            let as_v4 = sockopt::set_ip_tos(&self.fd, class);
             if domain == rustix::net::AddressFamily::INET {
                 as_v4?;
             }
@@ -130,25 +182,40 @@ impl Wire for Socket {
     }
 
     fn set_send_buffer(&mut self, bytes: u32) -> io::Result<()> {
-        Ok(sockopt::set_socket_send_buffer_size(&self.0, bytes as usize)?)
+        Ok(sockopt::set_socket_send_buffer_size(&self.fd, bytes as usize)?)
     }
 
     fn give_up(&mut self) {
         // A connection that is closed with data queued is an orphan of the kernel's, outside of every limit of ours. Not a reset:
         // who merely was slow may read what is there. On unix sockets this fails, and there nothing is left over.
-        let _ = sockopt::set_tcp_user_timeout(&self.0, ORPHAN_MOST.as_millis() as u32);
+        let _ = sockopt::set_tcp_user_timeout(&self.fd, ORPHAN_MOST.as_millis() as u32);
     }
 
     fn send(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        // Not writev: that goes by way of the file layer, and may raise SIGPIPE.
-        Ok(rustix::net::sendmsg(&self.0, slices, &mut SendAncillaryBuffer::default(), SendFlags::NOSIGNAL | SendFlags::DONTWAIT)?)
+        match &mut self.tls {
+            None => Raw(&self.fd).send(slices),
+            Some(session) => session.send(&mut Raw(&self.fd), slices),
+        }
+    }
+
+    fn holds(&self) -> bool {
+        self.tls.as_ref().is_some_and(|session| session.holds())
+    }
+
+    fn farewell(&mut self) {
+        if let Some(session) = &mut self.tls {
+            session.farewell(&mut Raw(&self.fd));
+        }
     }
 
     fn discard(&mut self) -> io::Result<Discarded> {
+        if let Some(session) = &mut self.tls {
+            return session.discard(&mut Raw(&self.fd));
+        }
         let mut scratch = [0_u8; 4096];
         let mut total = 0;
         for _ in 0..4 {
-            match rustix::net::recv(&self.0, &mut scratch[..], RecvFlags::DONTWAIT) {
+            match rustix::net::recv(&self.fd, &mut scratch[..], RecvFlags::DONTWAIT) {
                 Ok((_, 0)) => return Ok(Discarded::Closed),
                 Ok((_, bytes)) => total += bytes as u32,
                 Err(rustix::io::Errno::AGAIN) => return Ok(Discarded::Dry(total)),

@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
+use crate::door::certificate::Files;
+use crate::door::tls::{Port, TlsSettings};
 use crate::engine::crew::{Clock, Crew};
 use crate::fanout::stats::add;
 
@@ -17,7 +19,8 @@ const PROMISED: &str = "
     ring_seconds gauge mount | ring_chunks gauge mount | shard_turn_seconds histogram | shard_busy_ratio gauge shard
     coalesce_window_seconds gauge shard | connections gauge kind | accept_errors_total counter reason
     config_last_reload_successful gauge | config_last_reload_timestamp_seconds gauge
-    log_dropped_total counter log | webhook_events_total counter result";
+    log_dropped_total counter log | webhook_events_total counter result | tls_handshakes_total counter result
+    tls_certificate_reloads_total counter result | tls_certificate_expiry_timestamp_seconds gauge certificate";
 
 /// A server with two mounts and two shards, as measured after `act`.
 fn measure(act: impl FnOnce(&Measured)) -> String {
@@ -32,6 +35,7 @@ fn measure(act: impl FnOnce(&Measured)) -> String {
         let measured = Measured {
             registry: Arc::new(registry),
             door: Arc::default(),
+            keyring: keyring(),
             started_at,
             reload: Arc::new(ReloadState::loaded_at(started_at)),
             events: None,
@@ -42,6 +46,20 @@ fn measure(act: impl FnOnce(&Measured)) -> String {
         arbiter.stop();
         String::from_utf8(text).expect("text")
     })
+}
+
+/// A keyring with one certificate.
+fn keyring() -> Arc<Keyring> {
+    let made = rcgen::generate_simple_self_signed(vec!["radio.example".to_owned()]).expect("a certificate");
+    let folder = std::env::temp_dir().join(format!("flumen-metrics-{}-{:?}", std::process::id(), std::thread::current().id()));
+    std::fs::create_dir_all(&folder).expect("a folder");
+    let files = Files { cert: folder.join("cert.pem"), key: folder.join("key.pem") };
+    std::fs::write(&files.cert, made.cert.pem()).expect("written");
+    std::fs::write(&files.key, made.signing_key.serialize_pem()).expect("written");
+    let keyring = Arc::new(Keyring::default());
+    Port::open(&TlsSettings { listen: Vec::new(), auto: false, certificates: vec![files] }, &keyring).expect("a port");
+    std::fs::remove_dir_all(&folder).expect("removed");
+    keyring
 }
 
 /// The value of one series.
@@ -108,6 +126,7 @@ fn what_was_counted_is_what_is_told_and_listeners_are_joins_without_departures()
         measured.registry.refuse(Some(&entry), Refusal::Full);
         add(&measured.door.guests, 5);
         add(&measured.door.errors[AcceptError::Memory as usize], 1);
+        add(&measured.door.handshakes[Handshake::Timeout as usize], 4);
         measured.reload.note(false, SystemTime::now());
     });
     for (series, want) in [
@@ -128,6 +147,9 @@ fn what_was_counted_is_what_is_told_and_listeners_are_joins_without_departures()
         ("flumen_connections{kind=\"listener\"}", 4.0),
         ("flumen_connections{kind=\"guest\"}", 5.0),
         ("flumen_accept_errors_total{reason=\"memory\"}", 1.0),
+        ("flumen_tls_handshakes_total{result=\"timeout\"}", 4.0),
+        ("flumen_tls_handshakes_total{result=\"ok\"}", 0.0),
+        ("flumen_tls_certificate_reloads_total{result=\"failed\"}", 0.0),
         ("flumen_config_last_reload_successful", 0.0),
         ("flumen_config_last_reload_timestamp_seconds", 1_795_407_962.0),
     ] {

@@ -164,8 +164,8 @@ impl SoakArgs {
         ensure!(settings.feeds.len() <= settings.targets.len(), "--feed: more than there are targets");
         let targets = settings.targets.iter().map(|typed| Target::resolve(typed)).collect::<anyhow::Result<Vec<_>>>()?;
         let host = |target: &Target| match &target.protocol {
-            Protocol::Http { host, .. } => Some((host.clone(), target.address)),
-            Protocol::Tcp => None,
+            Protocol::Http { host, .. } if !target.secure => Some((host.clone(), target.address)),
+            Protocol::Http { .. } | Protocol::Tcp => None,
         };
         if targets.iter().any(|target| host(target).is_none() || host(target) != host(&targets[0])) {
             bail!("targets: http://… of one server are wanted, for its metrics and its API are asked, too");

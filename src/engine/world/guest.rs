@@ -11,6 +11,8 @@ pub(crate) struct Guest {
     pub(crate) pull: Pull,
     /// Its send buffer, in bytes.
     pub(crate) buffer: u64,
+    /// Its connection encrypts, in records of so many bytes; 0: it does not.
+    pub(crate) record: u64,
     /// Bytes of a response head before the stream.
     pub(crate) head: usize,
     pub(crate) wish: Option<Wish>,
@@ -25,7 +27,17 @@ pub(crate) struct Guest {
 impl Guest {
     /// Takes everything at once and leaves for no reason of its own.
     pub(crate) fn fast(mount: usize) -> Self {
-        Self { mount, pull: Pull::AtOnce, buffer: 64 * 1024, head: 17, wish: None, may_leave: Vec::new(), fast: true, recorded: false }
+        Self {
+            mount,
+            pull: Pull::AtOnce,
+            buffer: 64 * 1024,
+            record: 0,
+            head: 17,
+            wish: None,
+            may_leave: Vec::new(),
+            fast: true,
+            recorded: false,
+        }
     }
 
     /// Takes so many bytes a second; may be thrown out for that.

@@ -157,6 +157,8 @@ impl World {
                 assert!(quiet >= idle, "{id:?} was removed as stalled after {quiet:?}");
                 assert!(line.refusals > 0, "{id:?} was stalled with an empty buffer");
             }
+            // Only those leave so who are sent everything before.
+            Departure::SourceEnded => assert_eq!(line.held, 0, "{id:?} leaves, and something of it is held"),
             Departure::SessionLimit => {
                 let most = rules.max_duration.expect("only then is a session over");
                 let late = SWEEP + 20 * self.lateness;
@@ -229,7 +231,7 @@ impl World {
         let (line, book) = (present.line.borrow(), mount.book.borrow());
         let ear = &line.ear;
         let dropped = view.tally.dropped_chunks;
-        assert!(ear.whole(), "{id:?}: something half sent");
+        assert!(ear.whole() && line.held == 0, "{id:?}: something half sent");
         assert_eq!(view.lag.chunks, 0, "{id:?}: something waits, though the peer takes everything");
         assert_eq!(view.tally.bytes, ear.bytes, "{id:?}: bytes");
         // All that was made is here or was announced as missing, from the first chunk on; no more was announced than that.

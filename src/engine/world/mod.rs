@@ -371,6 +371,7 @@ impl World {
         let mut ear = Ear::new(&mount.book, guest.head, self.clock.get());
         ear.heard = guest.recorded.then(Vec::new);
         let line = Line::new(&self.clock, guest.buffer, guest.pull, ear);
+        line.borrow_mut().record = guest.record;
         let placed = mount.place(guest.wish.as_ref());
         mount.toll.joins += 1;
         let arrival = Arrival {

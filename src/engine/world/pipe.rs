@@ -1,5 +1,6 @@
 //! A pretend connection: a bounded send buffer that a peer empties at its own pace, or not at all.
 //!
+//! One that encrypts takes as much as makes a record, and holds what the buffer has no room for.
 //! It behaves as a socket does under edge-triggered epoll, no better: room is reported once, and only after a send found none;
 //! what the peer does (sends something, closes its side, breaks off) is reported once. Time is the world's clock.
 
@@ -32,6 +33,10 @@ pub(crate) struct Line {
     capacity: u64,
     pull: Pull,
     queued: u64,
+    /// What it takes at once and may hold, like a connection that encrypts; 0 for one that does not.
+    pub(crate) record: u64,
+    /// Taken, and not yet in the buffer.
+    pub(crate) held: u64,
     /// Up to when the peer's taking is accounted for, and the byte-nanoseconds left over.
     settled: u64,
     left_over: u128,
@@ -60,6 +65,8 @@ impl Line {
             capacity: capacity.max(1),
             pull,
             queued: 0,
+            record: 0,
+            held: 0,
             settled: clock.get(),
             left_over: 0,
             starved: false,
@@ -98,6 +105,18 @@ impl Line {
 
     fn room(&self) -> u64 {
         self.capacity - self.queued
+    }
+
+    /// What is held goes into the buffer, as far as there is room. Returns how much went.
+    fn pass_on(&mut self) -> u64 {
+        let moved = self.room().min(self.held);
+        self.queued += moved;
+        self.held -= moved;
+        if self.held > 0 {
+            self.starved = true;
+            self.refusals += 1;
+        }
+        moved
     }
 
     /// From now on the peer takes at this pace.
@@ -188,14 +207,20 @@ impl Wire for Pipe {
         }
         line.settle();
         let shown: usize = slices.iter().map(|slice| slice.len()).sum();
-        assert!(shown > 0, "a send of nothing");
-        let taken = line.room().min(shown as u64) as usize;
+        assert!(shown > 0 || line.held > 0, "a send of nothing");
+        let moved = line.pass_on();
+        if line.held > 0 || shown == 0 {
+            return if moved > 0 { Ok(0) } else { Err(io::ErrorKind::WouldBlock.into()) };
+        }
+        let room = if line.record > 0 { line.record } else { line.room() };
+        let taken = room.min(shown as u64) as usize;
         if taken == 0 {
             line.starved = true;
             line.refusals += 1;
             return Err(io::ErrorKind::WouldBlock.into());
         }
-        line.queued += taken as u64;
+        line.held = taken as u64;
+        line.pass_on();
         let mut left = taken;
         for slice in slices {
             let part = &slice[..left.min(slice.len())];
@@ -203,6 +228,10 @@ impl Wire for Pipe {
             left -= part.len();
         }
         Ok(taken)
+    }
+
+    fn holds(&self) -> bool {
+        self.0.borrow().held > 0
     }
 
     fn discard(&mut self) -> io::Result<Discarded> {

@@ -48,7 +48,7 @@ impl Session {
     pub(super) async fn run(mut self, hello: &[u8], begun: &[u8], farewell: &[u8], parking: Option<(&Arc<Parking>, Likeness)>) {
         let fault = match self.stream(hello, begun).await {
             Ok(()) => {
-                let said = timeout(WRITE_MOST, self.io.write_all(farewell)).await;
+                let said = timeout(WRITE_MOST, say(&mut self.io, farewell)).await;
                 drop(said); // who does not wait for the answer has it anyway
                 None
             }
@@ -69,7 +69,7 @@ impl Session {
     }
 
     async fn stream(&mut self, hello: &[u8], begun: &[u8]) -> Result<(), Arc<str>> {
-        let said = timeout(WRITE_MOST, self.io.write_all(hello)).await;
+        let said = timeout(WRITE_MOST, say(&mut self.io, hello)).await;
         said.map_err(|_| io::Error::from(io::ErrorKind::TimedOut)).flatten().map_err(lost)?;
         self.take(begun).await?;
         let mut bytes = vec![0; READ_AT_ONCE];
@@ -102,6 +102,12 @@ impl Session {
         }
         framed.map_err(|error| error.to_string().into())
     }
+}
+
+/// Writes, and over TLS does not keep anything back.
+async fn say(io: &mut Io, bytes: &[u8]) -> io::Result<()> {
+    io.write_all(bytes).await?;
+    io.flush().await
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "it stands where an error is turned into another")]

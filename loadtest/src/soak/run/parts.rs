@@ -53,6 +53,7 @@ pub(super) fn plan(settings: &Settings, targets: Vec<Target>, books: Vec<Arc<Boo
     let slow = (settings.slow_share > 0.0).then_some((Share(settings.slow_share), ByteRate(settings.slow_rate)));
     Plan {
         targets,
+        tls: None,
         listeners: settings.listeners,
         // Every second healthy listener is measured, and so never leaves of its own: those hear every fault of their source.
         mix: Mix { stalled: Share(settings.stalled_share), slow, measure_every: 2, verify: settings.verify },
