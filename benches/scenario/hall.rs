@@ -15,6 +15,7 @@ use flumen::engine::listener::Arrival;
 use flumen::engine::pace::Coalesce;
 use flumen::engine::shard::{Shard, Token, Watch};
 use flumen::engine::socket::{Discarded, Wire};
+use flumen::engine::title::Title;
 use flumen::fanout::account::Account;
 use flumen::fanout::departure::Departure;
 use flumen::fanout::history::History;
@@ -146,6 +147,7 @@ impl Hall {
             path: "/bench.mp3".parse().expect("a path"),
             feed: Feed::new(&[Alarm::silent()]),
             rules,
+            title: Title::default(),
             counters: MountCounters::default(),
             account,
             reports: Box::new(Unread),
@@ -175,6 +177,7 @@ impl Hall {
             head: vec![b'h'; 200].into(),
             wish: None,
             placed: None,
+            icy: None,
             id: ListenerId(self.joined),
             peer: Peer::Unix,
             user_agent: "bench/1".into(),

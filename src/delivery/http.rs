@@ -163,6 +163,7 @@ async fn listen(request: &HttpRequest, desk: &Desk, entry: &Entry, claim: Option
         broadcast: Arc::clone(&handle.broadcast),
         wish: wish.map(Box::new),
         placed,
+        icy: None,
         id: registry.next_listener(),
         user_agent: tame_agent(agent),
     });

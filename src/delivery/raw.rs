@@ -20,6 +20,7 @@ pub fn take(registry: &Arc<Registry>, mount: &Entry) -> TakeRaw {
             head: Box::default(),
             wish: None,
             placed: None,
+            icy: None,
             id: registry.next_listener(),
             peer,
             user_agent: "raw tcp".into(),

@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 use super::counters::MountCounters;
 use super::feed::Feed;
 use super::pace::Coalesce;
+use super::title::Title;
 use crate::fanout::account::Account;
 use crate::fanout::cursor::Tally;
 use crate::fanout::departure::Departure;
@@ -59,6 +60,8 @@ pub struct Broadcast {
     pub feed: Feed,
     /// Its rules.
     pub rules: Rules,
+    /// What is being played.
+    pub title: Title,
     /// What it counts.
     pub counters: MountCounters,
     /// What its chunks take in memory.

@@ -14,6 +14,7 @@ use crate::engine::broadcast::Broadcast;
 use crate::engine::counters::MountCounters;
 use crate::engine::crew::Crew;
 use crate::engine::feed::Feed;
+use crate::engine::title::Title;
 use crate::fanout::account::Account;
 use crate::fanout::departure::Refusal;
 use crate::fanout::stats::add;
@@ -69,6 +70,7 @@ impl Registry {
             path: settings.path.clone(),
             feed: Feed::new(&self.crew.alarms()),
             rules: settings.rules.clone(),
+            title: Title::default(),
             counters: MountCounters::default(),
             account: Arc::new(Account::default()),
             reports: Box::new(Arc::clone(&post)),

@@ -16,6 +16,7 @@ use flumen::engine::inbox::{Command, Reply};
 use flumen::engine::listener::Arrival;
 use flumen::engine::pace::Coalesce;
 use flumen::engine::socket::Socket;
+use flumen::engine::title::Title;
 use flumen::fanout::account::Account;
 use flumen::fanout::chunk::{Chunk, Marks};
 use flumen::fanout::departure::Departure;
@@ -84,6 +85,7 @@ impl Bench {
             path: "/test".parse().expect("a path"),
             feed: Feed::new(&crew.alarms()),
             rules,
+            title: Title::default(),
             counters: MountCounters::default(),
             account: Arc::new(Account::default()),
             reports: Box::new(log.clone()),
@@ -125,6 +127,7 @@ impl Bench {
             head: head.into(),
             wish: wish.map(Box::new),
             placed: None,
+            icy: None,
             id,
             peer: Peer::Unix,
             user_agent: "test".into(),

@@ -14,6 +14,8 @@ pub(crate) struct Guest {
     /// Bytes of a response head before the stream.
     pub(crate) head: usize,
     pub(crate) wish: Option<Wish>,
+    /// It wants a block of metadata after so many bytes.
+    pub(crate) icy: Option<u32>,
     /// Reasons for which it may leave.
     pub(crate) may_leave: Vec<Departure>,
     /// It takes everything at once, so it is to get each chunk within the window, and none is to be missing.
@@ -25,7 +27,8 @@ pub(crate) struct Guest {
 impl Guest {
     /// Takes everything at once and leaves for no reason of its own.
     pub(crate) fn fast(mount: usize) -> Self {
-        Self { mount, pull: Pull::AtOnce, buffer: 64 * 1024, head: 17, wish: None, may_leave: Vec::new(), fast: true, recorded: false }
+        let (pull, buffer, head, wish, icy) = (Pull::AtOnce, 64 * 1024, 17, None, None);
+        Self { mount, pull, buffer, head, wish, icy, may_leave: Vec::new(), fast: true, recorded: false }
     }
 
     /// Takes so many bytes a second; may be thrown out for that.

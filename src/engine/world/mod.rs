@@ -35,6 +35,7 @@ use super::inbox::{Command, Inbox, Reply};
 use super::listener::Arrival;
 use super::pace::Coalesce;
 use super::shard::Shard;
+use super::title::Title;
 use crate::fanout::account::Account;
 use crate::fanout::chunk::{Chunk, Marks, OVERHEAD_BYTES};
 use crate::fanout::departure::Departure;
@@ -44,6 +45,7 @@ use crate::fanout::recovery::{Limits, RecoverPolicy};
 use crate::fanout::retention::Retention;
 use crate::fanout::streamheader::Headers;
 use crate::units::{Extents, ListenerId, Moment};
+use crate::wire::icy::{self, Separator};
 
 use ear::{Book, Ear};
 pub(crate) use guest::Guest;
@@ -103,6 +105,8 @@ pub(crate) struct Mount {
     headers: Option<(Option<u32>, Arc<Headers>)>,
     post: Arc<Post>,
     toll: Toll,
+    /// Titles so far.
+    titles: u64,
 }
 
 type Act = Box<dyn FnOnce(&mut World)>;
@@ -260,6 +264,7 @@ impl World {
                 path: format!("/{slot}").parse().expect("a path"),
                 feed: Feed::new(&alarms),
                 rules,
+                title: Title::default(),
                 counters: MountCounters::default(),
                 account: Arc::new(Account::default()),
                 reports: Box::new(Arc::clone(&post)),
@@ -271,6 +276,7 @@ impl World {
             headers: None,
             post,
             toll: Toll::default(),
+            titles: 0,
         });
         slot
     }
@@ -360,6 +366,13 @@ impl World {
         self.mounts[mount].headers = None;
     }
 
+    /// Something else is being played: the number of the title.
+    pub(crate) fn new_title(&mut self, mount: usize) {
+        let mount = &mut self.mounts[mount];
+        mount.titles += 1;
+        mount.broadcast.title.set(icy::block(&mount.titles.to_string(), None));
+    }
+
     // ---- listeners ----
 
     /// A listener comes; its shard takes it in at once.
@@ -374,6 +387,7 @@ impl World {
         let mount = &mut self.mounts[guest.mount];
         let mut ear = Ear::new(&mount.book, guest.head, self.clock.get());
         ear.heard = guest.recorded.then(Vec::new);
+        ear.icy = guest.icy.and_then(Separator::new);
         let line = Line::new(&self.clock, guest.buffer, guest.pull, ear);
         let placed = mount.place(guest.wish.as_ref());
         mount.toll.joins += 1;
@@ -383,6 +397,7 @@ impl World {
             head: vec![b'h'; guest.head].into(),
             wish: guest.wish.clone().map(Box::new),
             placed: None,
+            icy: guest.icy,
             id,
             peer: Peer::Unix,
             user_agent: "world".into(),
