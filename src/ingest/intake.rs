@@ -10,7 +10,7 @@ use super::framing::{Framer, Piece, Recognition};
 use super::media::Media;
 use super::outlet::Outlet;
 use crate::fanout::chunk::Marks;
-use crate::mount::{Gate, GateError};
+use crate::mount::{Gate, GateError, Metadata};
 
 /// How chunks are found.
 enum Way {
@@ -108,6 +108,16 @@ impl Intake {
         }
         self.outlet.take(out);
         self.outlet.hand_over()
+    }
+
+    /// Upstream says what is being played, or something else that nobody asked.
+    pub fn take_tags(&mut self, list: &gst::TagListRef) {
+        let title = list.get::<gst::tags::Title>().map(|value| value.get().to_owned());
+        let artist = list.get::<gst::tags::Artist>().map(|value| value.get().to_owned());
+        let url = list.get::<gst::tags::Homepage>().map(|value| value.get().to_owned());
+        if title.is_some() || artist.is_some() {
+            self.outlet.say(Metadata::new(artist.as_deref(), title.as_deref(), url.as_deref()));
+        }
     }
 
     fn new_caps(&mut self, caps: &gst::CapsRef) {

@@ -1,11 +1,12 @@
 //! What everybody may know of a mount, and may hold for as long as they like.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::watch;
 
+pub use super::metadata::Metadata;
 use super::publishers::Publishers;
 use super::{OnSourceEnd, Profile, Settings};
 use crate::engine::admission::Places;
@@ -15,6 +16,7 @@ use crate::fanout::placement::{self, Placement, Wish};
 use crate::fanout::ring::Ring;
 use crate::fanout::stats::{add, read};
 use crate::units::Moment;
+use crate::wire::icy;
 
 /// A newcomer is still let in so long after the source went: the ring has a burst, and most sources come back at once. What is
 /// older is for nobody who comes.
@@ -55,6 +57,8 @@ pub struct SourceCounters {
     pub refused_chunks: AtomicU64,
     /// Times a source was started anew.
     pub restarts: AtomicU64,
+    /// Times that something else was being played.
+    pub metadata_updates: AtomicU64,
     /// When the last chunk came, in milliseconds since 1970; zero: never.
     pub last_chunk_unix_ms: AtomicU64,
 }
@@ -93,6 +97,7 @@ pub struct Handle {
     /// What the sender says of its stream.
     said: RwLock<Said>,
     status: watch::Sender<Status>,
+    metadata: Mutex<Arc<Metadata>>,
     /// Newcomers who wait for something to hear.
     waiting: AtomicU64,
     clock: Clock,
@@ -112,6 +117,7 @@ impl Handle {
             publishers: Arc::default(),
             said: RwLock::default(),
             status: watch::Sender::new(status),
+            metadata: Mutex::default(),
             waiting: AtomicU64::new(0),
             clock,
             writer: AtomicU64::new(0),
@@ -164,6 +170,44 @@ impl Handle {
 
     pub(super) fn change(&self, change: impl FnOnce(&mut Status)) {
         self.status.send_modify(change);
+    }
+
+    /// What is being played, as far as anybody has said; nothing, when the source has been away for so long that its history is
+    /// void.
+    pub fn metadata(&self) -> Arc<Metadata> {
+        let away = {
+            let status = self.status.borrow();
+            status.since.filter(|_| !status.up).map(|since| self.clock.now().since(since))
+        };
+        if away.is_some_and(|away| away >= STALE_AFTER) {
+            return Arc::default();
+        }
+        Arc::clone(&self.metadata.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Something else is being played. From any thread, whoever knows; what is known already is ignored. A source tells it by
+    /// [its gate](super::Gate::set_metadata).
+    pub fn set_metadata(&self, metadata: Metadata) {
+        if self.replace_metadata(metadata) {
+            add(&self.source.metadata_updates, 1);
+        }
+    }
+
+    /// What was being played is over, and nobody will say so.
+    pub(super) fn forget_metadata(&self) {
+        self.replace_metadata(Metadata::default());
+    }
+
+    /// Returns whether that is news.
+    fn replace_metadata(&self, metadata: Metadata) -> bool {
+        // Held throughout, so that listeners are told in the same order.
+        let mut current = self.metadata.lock().unwrap_or_else(PoisonError::into_inner);
+        if **current == metadata {
+            return false;
+        }
+        self.broadcast.title.set(icy::block(&metadata.line(), metadata.url.as_deref()));
+        *current = Arc::new(metadata);
+        true
     }
 
     /// Whether a newcomer has something to hear.

@@ -9,6 +9,7 @@
 pub mod actor;
 pub mod gate;
 pub mod handle;
+pub mod metadata;
 pub mod publishers;
 pub mod registry;
 #[cfg(test)]
@@ -25,6 +26,7 @@ use crate::units::{ByteCount, Extents, MountPath};
 pub use actor::Mount;
 pub use gate::{Delivery, Gate, GateError};
 pub use handle::{Handle, Said, SourceCounters, Status};
+pub use metadata::Metadata;
 pub use registry::Registry;
 
 /// What people are told of a mount.

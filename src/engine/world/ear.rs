@@ -12,7 +12,7 @@ use std::sync::Arc;
 use crate::fanout::account::Account;
 use crate::fanout::recovery::RecoverPolicy;
 use crate::fanout::streamheader::Headers;
-use crate::wire::icy::Separator;
+use crate::wire::upstream::{Found, Interleaved, metadata};
 
 /// Mark, number, length of the filling, end mark: the least that a chunk needs to be known by.
 pub(crate) const CHUNK_LEAST: u32 = 14;
@@ -161,7 +161,7 @@ pub(crate) struct Ear {
     /// Numbers of chunks begun, where a test wants them.
     pub(crate) heard: Option<Vec<u64>>,
     /// Takes out the titles, if it wanted any.
-    pub(crate) icy: Option<Separator>,
+    pub(crate) icy: Option<Interleaved>,
     /// The titles it was told, by number.
     pub(crate) titles: Vec<u64>,
     /// What was wrong, first of all.
@@ -197,7 +197,7 @@ impl Ear {
 
     /// Whether everything begun has been heard to its end.
     pub(crate) fn whole(&self) -> bool {
-        matches!(self.expect, Expect::Mark) && !self.icy.as_ref().is_some_and(Separator::mid_block)
+        matches!(self.expect, Expect::Mark) && !self.icy.as_ref().is_some_and(Interleaved::mid_block)
     }
 
     fn wrong(&mut self, what: impl FnOnce() -> String) {
@@ -212,12 +212,16 @@ impl Ear {
         self.hear_stream(head, now);
         let Some(mut icy) = self.icy.take() else { return self.hear_stream(body, now) };
         let mut blocks = Vec::new();
-        icy.push(body, |stream| self.hear_stream(stream, now), |told| blocks.push(told));
+        icy.take(body, |found| match found {
+            Found::Bytes(bytes) => self.hear_stream(bytes, now),
+            Found::Block(block) => blocks.push(block),
+        });
         self.icy = Some(icy);
-        for told in blocks {
-            match told.title.as_deref().and_then(|title| title.parse().ok()) {
+        for block in blocks {
+            let title = metadata(&block, "StreamTitle");
+            match title.as_deref().and_then(|title| title.parse().ok()) {
                 Some(number) if self.titles.last().is_none_or(|&last| last < number) => self.titles.push(number),
-                _ => self.wrong(|| format!("{told:?} where a title should be, and a newer one")),
+                _ => self.wrong(|| format!("{title:?} where a title should be, and a newer one")),
             }
         }
     }

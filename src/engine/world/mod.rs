@@ -45,7 +45,8 @@ use crate::fanout::recovery::{Limits, RecoverPolicy};
 use crate::fanout::retention::Retention;
 use crate::fanout::streamheader::Headers;
 use crate::units::{Extents, ListenerId, Moment};
-use crate::wire::icy::{self, Separator};
+use crate::wire::icy;
+use crate::wire::upstream::Interleaved;
 
 use ear::{Book, Ear};
 pub(crate) use guest::Guest;
@@ -387,7 +388,7 @@ impl World {
         let mount = &mut self.mounts[guest.mount];
         let mut ear = Ear::new(&mount.book, guest.head, self.clock.get());
         ear.heard = guest.recorded.then(Vec::new);
-        ear.icy = guest.icy.and_then(Separator::new);
+        ear.icy = guest.icy.map(|interval| Interleaved::new(interval as usize));
         let line = Line::new(&self.clock, guest.buffer, guest.pull, ear);
         let placed = mount.place(guest.wish.as_ref());
         mount.toll.joins += 1;
