@@ -72,6 +72,30 @@ impl PushSettings {
     pub const USER: &str = "source";
 }
 
+/// Which listeners get titles between the bytes of the stream, of those who ask for them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum IcyMetadata {
+    /// Where players expect them: MP3 and AAC.
+    #[default]
+    Auto,
+    /// Whatever the stream is.
+    Always,
+    /// Nobody.
+    Off,
+}
+
+/// Which pages of other origins may read a mount's answers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Cors {
+    /// All.
+    #[default]
+    Any,
+    /// None.
+    None,
+    /// These, in lower case.
+    Origins(Vec<String>),
+}
+
 /// The checked settings of a mount.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -101,6 +125,12 @@ pub struct Settings {
     pub on_source_end: OnSourceEnd,
     /// Whether listeners may ask for their own placement.
     pub allow_query: bool,
+    /// Which listeners get titles between the bytes of the stream.
+    pub icy_metadata: IcyMetadata,
+    /// Bytes of the stream between two places for a title.
+    pub icy_metaint: u32,
+    /// Which pages of other origins may read its answers.
+    pub cors: Cors,
     /// How listeners are served.
     pub rules: Rules,
 }
