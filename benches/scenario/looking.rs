@@ -12,7 +12,7 @@ use flumen::fanout::placement::{SyncMethod, Wish};
 use flumen::fanout::recovery::{Limits, RecoverPolicy};
 use flumen::fanout::stats::add;
 use flumen::metrics::{self, Measured, ReloadState};
-use flumen::mount::{Cors, IcyMetadata, OnSourceEnd, Profile, Registry, Settings};
+use flumen::mount::{Cors, IcyMetadata, OggChaining, OnSourceEnd, Profile, Registry, Settings};
 use flumen::units::{ByteCount, Extents};
 
 use super::{Run, hall};
@@ -44,6 +44,7 @@ fn settings(path: &str) -> Settings {
         allow_query: false,
         icy_metadata: IcyMetadata::Auto,
         icy_metaint: 16_000,
+        ogg_chaining: OggChaining::Keep,
         cors: Cors::Any,
         rules: Rules {
             wish: Wish { method: SyncMethod::Latest, burst: Extents::NONE, burst_max: Extents::NONE },

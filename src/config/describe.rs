@@ -107,6 +107,7 @@ fn describe_mount(out: &mut String, mount: &Settings) {
     entry(out, "allow_query", mount.allow_query);
     entry(out, "icy_metadata", quoted(label(&mount::ICY_METADATA, mount.icy_metadata)));
     entry(out, "icy_metaint", mount.icy_metaint);
+    entry(out, "ogg_chaining", quoted(label(&mount::OGG_CHAINING, mount.ogg_chaining)));
     entry(out, "cors", cors(&mount.cors));
     entry(out, "half_close", quoted(label(&mount::HALF_CLOSE, rules.keep_half_closed)));
 }

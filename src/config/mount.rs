@@ -20,7 +20,7 @@ use crate::engine::pace::Coalesce;
 use crate::fanout::placement::{SyncMethod, Wish};
 use crate::fanout::recovery::{Limits, RecoverPolicy};
 use crate::ingest::relay::Upstream;
-use crate::mount::{IcyMetadata, OnSourceEnd, Profile, PushSettings, STRAGGLERS_FACTOR, Settings};
+use crate::mount::{IcyMetadata, OggChaining, OnSourceEnd, Profile, PushSettings, STRAGGLERS_FACTOR, Settings};
 use crate::units::{ByteCount, Extent, Extents, MountPath};
 
 /// Keys of a mount that another version will know.
@@ -39,6 +39,8 @@ pub(super) const ON_SOURCE_END: [(&str, OnSourceEnd); 2] = [("wait", OnSourceEnd
 /// The words of `icy_metadata`.
 pub(super) const ICY_METADATA: [(&str, IcyMetadata); 3] =
     [("auto", IcyMetadata::Auto), ("always", IcyMetadata::Always), ("off", IcyMetadata::Off)];
+/// The words of `ogg_chaining`.
+pub(super) const OGG_CHAINING: [(&str, OggChaining); 2] = [("keep", OggChaining::Keep), ("hide", OggChaining::Hide)];
 /// The words of `half_close`; the value says whether a half closed peer is kept.
 pub(super) const HALF_CLOSE: [(&str, bool); 2] = [("close", false), ("keep", true)];
 
@@ -99,6 +101,7 @@ pub(super) fn read(
         allow_query: reader.take("allow_query", boolean).unwrap_or(false),
         icy_metadata: reader.take("icy_metadata", one_of(&ICY_METADATA)).unwrap_or_default(),
         icy_metaint: reader.take("icy_metaint", interval).unwrap_or(16_000),
+        ogg_chaining: reader.take("ogg_chaining", one_of(&OGG_CHAINING)).unwrap_or_default(),
         cors: reader.take("cors", cors).unwrap_or_default(),
         rules,
     };

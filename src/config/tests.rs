@@ -246,6 +246,7 @@ fn the_defaults_are_those_of_the_interface() {
         "allow_query = false",
         "icy_metadata = \"auto\"",
         "icy_metaint = 16000",
+        "ogg_chaining = \"keep\"",
         "cors = \"*\"",
         "half_close = \"close\"",
         "ring_max = \"64MiB\"",
@@ -351,6 +352,7 @@ fn what_is_described_loads_to_the_same() {
         allow_query = true
         icy_metadata = "always"
         icy_metaint = "8KiB"
+        ogg_chaining = "hide"
         cors = ["https://Example.org", "http://[::1]:8080"]
         half_close = "keep"
         ring_max = "100MB"

@@ -10,7 +10,7 @@ use super::framing::{Framer, Piece, Recognition};
 use super::media::Media;
 use super::outlet::Outlet;
 use crate::fanout::chunk::Marks;
-use crate::mount::{Gate, GateError, Metadata};
+use crate::mount::{Gate, GateError, Metadata, OggChaining};
 
 /// How chunks are found.
 enum Way {
@@ -123,7 +123,8 @@ impl Intake {
     fn new_caps(&mut self, caps: &gst::CapsRef) {
         self.caps = Some(caps.to_owned());
         let Some(media) = Media::of(caps) else { return };
-        let known = Framer::for_media(&media.name, media.mpegversion);
+        let join = self.outlet.gate().handle().settings.ogg_chaining == OggChaining::Hide;
+        let known = Framer::for_media(&media.name, media.mpegversion).map(|framer| framer.joining_links(join));
         let before = &mut self.outlet.content_type;
         let same_kind = before.as_ref() == Some(&media.content_type);
         if !same_kind || matches!(self.way, Way::Flags) {

@@ -84,6 +84,16 @@ pub enum IcyMetadata {
     Off,
 }
 
+/// What becomes of the links of a chained Ogg stream: most encoders begin one with each title.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OggChaining {
+    /// Listeners hear of each.
+    #[default]
+    Keep,
+    /// Those that can be are joined, for players that stutter; only newcomers hear what the link is called.
+    Hide,
+}
+
 /// Which pages of other origins may read a mount's answers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Cors {
@@ -129,6 +139,8 @@ pub struct Settings {
     pub icy_metadata: IcyMetadata,
     /// Bytes of the stream between two places for a title.
     pub icy_metaint: u32,
+    /// What becomes of the links of a chained Ogg stream.
+    pub ogg_chaining: OggChaining,
     /// Which pages of other origins may read its answers.
     pub cors: Cors,
     /// How listeners are served.
