@@ -160,6 +160,57 @@ fn ogg_comments_are_told_and_a_chained_stream_tells_anew() {
     assert!(player.heard.starts_with(b"OggS"));
 }
 
+/// The samples of an Ogg stream of 44.1 or 48 kHz, as ffmpeg decodes it.
+fn decoded(body: &[u8], file: &std::path::Path) -> usize {
+    std::fs::write(file, body).expect("written");
+    let output = Command::new("ffmpeg")
+        .args(["-nostdin", "-v", "warning", "-xerror", "-i"])
+        .arg(file)
+        .args(["-f", "s16le", "-ac", "1", "-"])
+        .output()
+        .expect("ffmpeg");
+    // Where links were joined the decoder goes on, and has a block for which the new link's encoder counted no time.
+    let complaints = String::from_utf8_lossy(&output.stderr);
+    let complaints: Vec<_> = complaints.lines().filter(|line| !line.contains("non monotonically increasing dts")).collect();
+    assert!(output.status.success() && complaints.is_empty(), "{complaints:?}");
+    output.stdout.len() / 2
+}
+
+#[test]
+fn a_chained_stream_can_be_joined_for_players_that_stutter() {
+    let samples = 200 * 1024;
+    for encoder in ["vorbisenc", "opusenc"] {
+        let port = free_port();
+        let mounts = format!(
+            "[[mount]]\npath = \"/joined.ogg\"\nsync = \"burst\"\nburst = \"1h\"\non_source_end = \"close\"\nogg_chaining = \"hide\"\n\
+             pipeline = \"tcpserversrc host=127.0.0.1 port={port} ! application/ogg\"\n"
+        );
+        let song = |title: &str| {
+            gst_output(&format!(
+                "audiotestsrc num-buffers=200 ! audio/x-raw,rate=48000,channels=1 ! taginject tags=title={title} ! {encoder} ! oggmux"
+            ))
+        };
+        let server = Server::spawn("", &mounts, &[]);
+        let mut source = connect_source(port);
+        source.write_all(&song("One")).expect("sent");
+        server.await_ready();
+        let mut first = server.listen("/joined.ogg");
+        source.write_all(&[song("Two"), song("Three")].concat()).expect("sent");
+        assert!(until(SECOND * 5, || server.metric("flumen_metadata_updates_total", &[]) == 3.0), "log:\n{}", server.log());
+        let mut late = server.listen("/joined.ogg");
+        drop(source);
+        let mut heard = [Vec::new(), Vec::new()];
+        first.socket.read_to_end(&mut heard[0]).expect("an end");
+        late.socket.read_to_end(&mut heard[1]).expect("an end");
+        for body in &heard {
+            let beginnings = body.windows(6).filter(|page| page.starts_with(b"OggS\0") && page[5] & 2 != 0).count();
+            assert_eq!(beginnings, 1, "{encoder}: it is one stream");
+            let found = decoded(body, &server.dir.join("body.ogg"));
+            assert!(found.abs_diff(3 * samples) < 5000, "{encoder}: {found} samples of {}", 3 * samples);
+        }
+    }
+}
+
 #[test]
 fn heads_say_what_a_mount_is_and_titles_go_where_players_look_for_them() {
     let server = Server::start(TAGGED);
