@@ -61,13 +61,13 @@ struct Seen {
 impl Seen {
     /// A mount that belongs on the list now.
     fn of(handle: &Handle) -> Option<Self> {
-        let (status, profile, metadata) = (handle.status(), &handle.settings.profile, handle.metadata());
+        let (status, profile, metadata) = (handle.status(), handle.profile(), handle.metadata());
         if !status.up || !profile.public || profile.hidden {
             return None;
         }
         let text = |text: &Option<String>| text.clone().unwrap_or_default();
         let rate = handle.broadcast.feed.read(|ring| ring.bytes_per_second());
-        let song: Vec<_> = [metadata.artist, metadata.title].into_iter().flatten().collect();
+        let song: Vec<_> = [&metadata.artist, &metadata.title].into_iter().flatten().map(|text| text.to_string()).collect();
         Some(Self {
             path: handle.settings.path.to_string(),
             name: profile.name.clone().unwrap_or_else(|| handle.settings.path.to_string()),

@@ -370,6 +370,8 @@ pub static CATALOGUE: &[Metric] = {
             each_mount!(|m| read(&m.entry.handle.source.received_bytes) as f64)),
         metric(Counter, "flumen_received_chunks_total", MOUNT, "Chunks that the source delivered into the ring.",
             each_mount!(|m| read(&m.entry.handle.source.received_chunks) as f64)),
+        metric(Counter, "flumen_metadata_updates_total", MOUNT, "Times that something else was being played.",
+            each_mount!(|m| read(&m.entry.handle.source.metadata_updates) as f64)),
         metric(Gauge, "flumen_ring_bytes", MOUNT, "Payload that the ring holds.", each_mount!(|m| m.ring_bytes as f64)),
         metric(Gauge, "flumen_ring_seconds", MOUNT, "Stream time that the ring holds.", each_mount!(|m| m.ring_time.as_secs_f64())),
         metric(Gauge, "flumen_ring_chunks", MOUNT, "Chunks that the ring holds.", each_mount!(|m| m.ring_chunks as f64)),

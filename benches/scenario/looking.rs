@@ -12,7 +12,7 @@ use flumen::fanout::placement::{SyncMethod, Wish};
 use flumen::fanout::recovery::{Limits, RecoverPolicy};
 use flumen::fanout::stats::add;
 use flumen::metrics::{self, Measured, ReloadState};
-use flumen::mount::{OnSourceEnd, Profile, Registry, Settings};
+use flumen::mount::{Cors, IcyMetadata, OggChaining, OnSourceEnd, Profile, Registry, Settings};
 use flumen::units::{ByteCount, Extents};
 
 use super::{Run, hall};
@@ -42,6 +42,10 @@ fn settings(path: &str) -> Settings {
         max_listeners: None,
         on_source_end: OnSourceEnd::Wait,
         allow_query: false,
+        icy_metadata: IcyMetadata::Auto,
+        icy_metaint: 16_000,
+        ogg_chaining: OggChaining::Keep,
+        cors: Cors::Any,
         rules: Rules {
             wish: Wish { method: SyncMethod::Latest, burst: Extents::NONE, burst_max: Extents::NONE },
             limits: Limits::default(),

@@ -112,7 +112,7 @@ struct Ring {
 
 impl Mount {
     fn of(handle: &Handle, operator: bool) -> Self {
-        let (status, profile) = (handle.status(), &handle.settings.profile);
+        let (status, profile) = (handle.status(), handle.profile());
         let (ring, rate) = handle.broadcast.feed.read(|ring| {
             let held = Ring { chunks: ring.len() as u64, bytes: ring.bytes(), seconds: ring.time().as_secs_f64() };
             (held, ring.bytes_per_second())

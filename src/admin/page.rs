@@ -74,7 +74,7 @@ struct Card {
 
 impl Card {
     fn of(handle: &Handle) -> Self {
-        let (status, profile) = (handle.status(), &handle.settings.profile);
+        let (status, profile) = (handle.status(), handle.profile());
         let path = handle.settings.path.to_string();
         let rate = handle.broadcast.feed.read(|ring| ring.bytes_per_second());
         Self {

@@ -7,7 +7,7 @@ use crate::door::tls::{self, TlsSettings};
 use crate::engine::socket::SEND_BUFFER_MOST;
 use crate::engine::tls as session;
 use crate::ingest::framing::HELD_MOST;
-use crate::mount::Settings;
+use crate::mount::{Cors, Settings};
 use crate::units::{ByteCount, Extent, Extents, format_duration};
 
 /// What the caller knows of memory that no setting says.
@@ -157,6 +157,10 @@ pub(super) fn describe_mount(out: &mut String, mount: &Settings) {
     entry(out, "max_listener_duration", or_none(rules.max_duration.map(|span| quoted(&format_duration(span)))));
     entry(out, "on_source_end", quoted(label(&mount::ON_SOURCE_END, mount.on_source_end)));
     entry(out, "allow_query", mount.allow_query);
+    entry(out, "icy_metadata", quoted(label(&mount::ICY_METADATA, mount.icy_metadata)));
+    entry(out, "icy_metaint", mount.icy_metaint);
+    entry(out, "ogg_chaining", quoted(label(&mount::OGG_CHAINING, mount.ogg_chaining)));
+    entry(out, "cors", cors(&mount.cors));
     entry(out, "half_close", quoted(label(&mount::HALF_CLOSE, rules.keep_half_closed)));
 }
 
@@ -290,6 +294,14 @@ fn extents(extents: &Extents) -> String {
         [] => "\"none\"".to_owned(),
         [one] => one.clone(),
         many => format!("[{}]", many.join(", ")),
+    }
+}
+
+fn cors(cors: &Cors) -> String {
+    match cors {
+        Cors::Any => quoted("*"),
+        Cors::None => quoted("none"),
+        Cors::Origins(origins) => format!("[{}]", origins.iter().map(|origin| quoted(origin)).collect::<Vec<_>>().join(", ")),
     }
 }
 

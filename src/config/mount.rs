@@ -12,15 +12,15 @@ use super::reader::{Parsed, Reader, Wrong};
 use super::secret::{self, Keys};
 use super::tree::Node;
 use super::value::{
-    boolean, coalesce, dscp, duration, extents, line, media_type, number, one_of, or_none, pipeline, send_buffer, size, texts, web_address,
-    word,
+    boolean, coalesce, cors, dscp, duration, extents, interval, line, media_type, number, one_of, or_none, pipeline, send_buffer, size,
+    texts, web_address, word,
 };
 use crate::engine::broadcast::{PATIENCE, Rules};
 use crate::engine::pace::Coalesce;
 use crate::fanout::placement::{SyncMethod, Wish};
 use crate::fanout::recovery::{Limits, RecoverPolicy};
 use crate::ingest::relay::Upstream;
-use crate::mount::{OnSourceEnd, Profile, PushSettings, STRAGGLERS_FACTOR, Settings};
+use crate::mount::{IcyMetadata, OggChaining, OnSourceEnd, Profile, PushSettings, STRAGGLERS_FACTOR, Settings};
 use crate::units::{ByteCount, Extent, Extents, MountPath};
 
 /// Keys of a mount that another version will know.
@@ -29,6 +29,11 @@ pub(super) const LATER: &[&str] =
 
 /// The words of `on_source_end`.
 pub(super) const ON_SOURCE_END: [(&str, OnSourceEnd); 2] = [("wait", OnSourceEnd::Wait), ("close", OnSourceEnd::Close)];
+/// The words of `icy_metadata`.
+pub(super) const ICY_METADATA: [(&str, IcyMetadata); 3] =
+    [("auto", IcyMetadata::Auto), ("always", IcyMetadata::Always), ("off", IcyMetadata::Off)];
+/// The words of `ogg_chaining`.
+pub(super) const OGG_CHAINING: [(&str, OggChaining); 2] = [("keep", OggChaining::Keep), ("hide", OggChaining::Hide)];
 /// The words of `half_close`; the value says whether a half closed peer is kept.
 pub(super) const HALF_CLOSE: [(&str, bool); 2] = [("close", false), ("keep", true)];
 
@@ -87,6 +92,10 @@ pub(super) fn read(
         max_listeners: reader.take("max_listeners", or_none(number(1..=1_000_000, true))).flatten(),
         on_source_end: reader.take("on_source_end", one_of(&ON_SOURCE_END)).unwrap_or_default(),
         allow_query: reader.take("allow_query", boolean).unwrap_or(false),
+        icy_metadata: reader.take("icy_metadata", one_of(&ICY_METADATA)).unwrap_or_default(),
+        icy_metaint: reader.take("icy_metaint", interval).unwrap_or(16_000),
+        ogg_chaining: reader.take("ogg_chaining", one_of(&OGG_CHAINING)).unwrap_or_default(),
+        cors: reader.take("cors", cors).unwrap_or_default(),
         rules,
     };
     (settings, claims)

@@ -87,6 +87,12 @@ fn a_bad_key_of_a_mount_is_answered_with_line_key_value_and_remedy() {
         ("max_listener_duration = \"0s\"", &["mount[0].max_listener_duration", "out of range"]),
         ("on_source_end = \"stop\"", &["mount[0].on_source_end = \"stop\"", "\"wait\", \"close\""]),
         ("half_close = true", &["mount[0].half_close = true", "\"close\", \"keep\""]),
+        ("icy_metadata = true", &["mount[0].icy_metadata = true", "\"auto\", \"always\", \"off\""]),
+        ("icy_metaint = 100", &["mount[0].icy_metaint = 100", "from 1024 to 1048576"]),
+        ("icy_metaint = \"2MiB\"", &["mount[0].icy_metaint = \"2MiB\"", "such as 16000"]),
+        ("cors = \"all\"", &["mount[0].cors = \"all\": is no origin", "\"*\", \"none\""]),
+        ("cors = [\"https://a.example\", \"https://b.example/\"]", &["mount[0].cors[1] = \"https://b.example/\"", "without a path"]),
+        ("cors = []", &["mount[0].cors = []", "\"none\""]),
         ("content_type = \"mp3\"", &["mount[0].content_type = \"mp3\"", "audio/mpeg"]),
         ("name = \"a\\nb\"", &["mount[0].name", "control character", "one line"]),
         ("name = \"\"", &["mount[0].name = \"\"", "is empty", "remove the key"]),
@@ -247,6 +253,10 @@ fn the_defaults_are_those_of_the_interface() {
         "max_listener_duration = \"none\"",
         "on_source_end = \"wait\"",
         "allow_query = false",
+        "icy_metadata = \"auto\"",
+        "icy_metaint = 16000",
+        "ogg_chaining = \"keep\"",
+        "cors = \"*\"",
         "half_close = \"close\"",
         "ring_max = \"64MiB\"",
     ] {
@@ -354,11 +364,17 @@ fn what_is_described_loads_to_the_same() {
         max_listener_duration = "7d"
         on_source_end = "close"
         allow_query = true
+        icy_metadata = "always"
+        icy_metaint = "8KiB"
+        ogg_chaining = "hide"
+        cors = ["https://Example.org", "http://[::1]:8080"]
         half_close = "keep"
         ring_max = "100MB"
         [[mount]]
         path = "/b"
         idle_timeout = "90s"
+        icy_metaint = "16000"
+        cors = "none"
     "#;
     for text in [every_key, "", DEMO] {
         let mut first = good(text);

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::reader::{Parsed, Wrong, all};
 use super::tree::{Node, Value, parse_value};
 use crate::engine::pace::Coalesce;
+use crate::mount::Cors;
 use crate::units::{ByteCount, Extent, Extents, UnitError, format_duration, parse_duration};
 
 /// The word that switches a limit off.
@@ -258,6 +259,58 @@ pub(super) fn coalesce(node: &Node) -> Parsed<Coalesce> {
         return Err(wrong("is out of range"));
     }
     Ok(Coalesce { min, max })
+}
+
+/// Bytes between two places for a title, as a number or a size.
+pub(super) fn interval(node: &Node) -> Parsed<u32> {
+    const RANGE: RangeInclusive<u64> = 1024..=1 << 20;
+    let plain = match &node.value {
+        Value::Integer(_) => true,
+        Value::Text(text) | Value::Loose(text) => text.trim().bytes().all(|byte| byte.is_ascii_digit()),
+        _ => false,
+    };
+    let number = if plain { whole(node) } else { size(RANGE)(node).ok().map(|size| size.0) };
+    let found = number.filter(|number| RANGE.contains(number)).and_then(|number| u32::try_from(number).ok());
+    let remedy = "write a number of bytes from 1024 to 1048576, such as 16000; players read the number, so any will do";
+    found.ok_or_else(|| vec![Wrong::new("is no number of bytes in range", remedy)])
+}
+
+/// A whole number, also one that is written as a text.
+fn whole(node: &Node) -> Option<u64> {
+    match &node.value {
+        Value::Integer(number) => u64::try_from(*number).ok(),
+        Value::Text(text) | Value::Loose(text) => text.trim().parse().ok(),
+        _ => None,
+    }
+}
+
+/// Most origins in a list.
+const ORIGINS_MOST: usize = 64;
+
+/// Who may read from other pages: `*`, `none`, or a list of origins.
+pub(super) fn cors(node: &Node) -> Parsed<Cors> {
+    const EXAMPLE: &str = "[\"https://example.org\"]";
+    match &node.value {
+        Value::Text(text) | Value::Loose(text) if text.trim() == "*" => return Ok(Cors::Any),
+        Value::Text(text) | Value::Loose(text) if text.trim() == NONE => return Ok(Cors::None),
+        _ => {}
+    }
+    let origins = texts(node, EXAMPLE, |text, _| {
+        let origin = text.to_ascii_lowercase();
+        let rest = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"));
+        // A host and perhaps a port: what a browser sends has no path, not even a slash.
+        let good = |rest: &str| !rest.is_empty() && rest.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_:[]".contains(&byte));
+        if rest.is_some_and(good) {
+            Ok(origin)
+        } else {
+            Err(vec![Wrong::new("is no origin", format!("write \"*\", \"none\", or a list such as {EXAMPLE}, without a path"))])
+        }
+    })?;
+    match origins.len() {
+        1..=ORIGINS_MOST => Ok(Cors::Origins(origins)),
+        0 => Err(vec![Wrong::new("is an empty list", "write \"none\", or at least one origin")]),
+        _ => Err(vec![Wrong::new("has too many origins", format!("write at most {ORIGINS_MOST}, or \"*\""))]),
+    }
 }
 
 /// SO_SNDBUF, or `auto`.

@@ -1,13 +1,14 @@
 //! HTTP listeners and playlists: the service behind every path that no other room has claimed.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use actix_web::http::{Method, StatusCode, header};
 use actix_web::web::{self, Data, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse};
 
-use super::{admit, tame_agent};
+use super::probes::{Player, Probes};
+use super::{admit, headers, tame_agent};
 use crate::door::answers::{SERVER, plain, plain_builder, unavailable, unframed};
 use crate::door::claim::{Claim, REFUSED_PATH, Ticket};
 use crate::door::origin::{self, decoded_path};
@@ -17,6 +18,7 @@ use crate::mount::Registry;
 use crate::mount::registry::Entry;
 use crate::units::{Extents, UnitError};
 use crate::wire::playlist::Form;
+use crate::wire::range;
 
 /// What this room needs to know.
 #[derive(Clone, Debug)]
@@ -35,13 +37,13 @@ const EXPIRED: &str = "Mon, 26 Jul 1997 05:00:00 GMT";
 
 /// Takes every path that nobody else has claimed. To be mounted last.
 pub fn routes(desk: &Desk) -> impl Fn(&mut ServiceConfig) + Clone + Send + 'static {
-    let desk = desk.clone();
+    let (desk, probes) = (Data::new(desk.clone()), Data::new(Probes::default()));
     move |config| {
-        config.app_data(Data::new(desk.clone())).default_service(web::to(answer));
+        config.app_data(desk.clone()).app_data(probes.clone()).default_service(web::to(answer));
     }
 }
 
-async fn answer(request: HttpRequest, desk: Data<Desk>) -> HttpResponse {
+async fn answer(request: HttpRequest, desk: Data<Desk>, probes: Data<Probes>) -> HttpResponse {
     let claim = request.conn_data::<Claim>();
     if request.path() == REFUSED_PATH
         && let Some((status, why)) = claim.and_then(Claim::refusal)
@@ -62,16 +64,18 @@ async fn answer(request: HttpRequest, desk: Data<Desk>) -> HttpResponse {
         desk.registry.refuse(None, Refusal::BadRequest);
         return plain(StatusCode::NOT_FOUND, "there is no mount at this path; / shows which there are, and /api/v1/mounts lists them");
     };
-    match *request.method() {
+    let mut response = match *request.method() {
         Method::OPTIONS => options(Some(&entry)),
         Method::GET | Method::HEAD => match form {
             Some(form) => playlist(&request, &entry, form),
-            None => listen(&request, &desk, &entry, claim).await,
+            None => listen(&request, &desk, &probes, &entry, claim).await,
         },
         _ => plain_builder(StatusCode::METHOD_NOT_ALLOWED)
             .insert_header((header::ALLOW, allowed(Some(&entry))))
             .body("a mount can be listened to: GET or HEAD\n"),
-    }
+    };
+    headers::say_cors(&entry.handle.settings.cors, request.headers().get(header::ORIGIN), response.headers_mut());
+    response
 }
 
 fn allowed(entry: Option<&Entry>) -> &'static str {
@@ -99,16 +103,15 @@ fn find(registry: &Registry, path: &str) -> Option<(Entry, Option<Form>)> {
 
 fn playlist(request: &HttpRequest, entry: &Entry, form: Form) -> HttpResponse {
     let path = entry.handle.settings.path.as_str();
-    let title = entry.handle.settings.profile.name.as_deref().unwrap_or(path);
+    let title = entry.handle.profile().name.unwrap_or_else(|| path.to_owned());
     HttpResponse::Ok()
         .content_type(form.content_type())
         .insert_header((header::SERVER, SERVER))
         .insert_header((header::CACHE_CONTROL, "no-cache"))
-        .insert_header((header::ACCESS_CONTROL_ALLOW_ORIGIN, "*"))
-        .body(form.write(title, &origin::url(request, path)))
+        .body(form.write(&title, &origin::url(request, path)))
 }
 
-async fn listen(request: &HttpRequest, desk: &Desk, entry: &Entry, claim: Option<&Claim>) -> HttpResponse {
+async fn listen(request: &HttpRequest, desk: &Desk, probes: &Probes, entry: &Entry, claim: Option<&Claim>) -> HttpResponse {
     let (registry, handle) = (&desk.registry, &entry.handle);
     let wish = match wish(request.query_string(), entry) {
         Ok(wish) => wish,
@@ -140,7 +143,6 @@ async fn listen(request: &HttpRequest, desk: &Desk, entry: &Entry, claim: Option
         .insert_header((header::PRAGMA, "no-cache"))
         .insert_header((header::EXPIRES, EXPIRED))
         .insert_header((header::ACCEPT_RANGES, "none"))
-        .insert_header((header::ACCESS_CONTROL_ALLOW_ORIGIN, "*"))
         .insert_header(("X-Accel-Buffering", "no"))
         .insert_header((header::SERVER, SERVER))
         .force_close();
@@ -148,23 +150,33 @@ async fn listen(request: &HttpRequest, desk: &Desk, entry: &Entry, claim: Option
         let path = origin::via(handle.settings.path.as_str());
         response.insert_header((header::VIA, handle.said().through.into_iter().chain([path]).collect::<Vec<_>>().join(", ")));
     }
+    let icy = headers::interval(&handle.settings, &content_type, request.headers());
+    headers::describe(&mut response, handle, icy);
     if request.method() == Method::HEAD {
         return unframed(response.body(Nothing));
     }
+    let agent = request.headers().get(header::USER_AGENT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let user_agent = tame_agent(agent);
+    let player = Player::new(handle.broadcast.slot, claim.peer(), &user_agent);
+    probes.replace(&player, registry.crew()).await;
     let (permit, seat) = match admit(registry, entry) {
         Ok(places) => places,
         Err(Refusal::Draining) => return unavailable("the server is about to stop and takes nobody in any more"),
         Err(_) => return unavailable("there is no place left on this mount or server"),
     };
-    let agent = request.headers().get(header::USER_AGENT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let id = registry.next_listener();
+    if request.headers().get(header::RANGE).and_then(|range| range.to_str().ok()).is_some_and(range::probes) {
+        probes.note(player, id, Instant::now());
+    }
     let gangway = claim.board(Ticket {
         permit,
         seat,
         broadcast: Arc::clone(&handle.broadcast),
         wish: wish.map(Box::new),
         placed,
-        id: registry.next_listener(),
-        user_agent: tame_agent(agent),
+        icy,
+        id,
+        user_agent,
     });
     unframed(response.body(gangway))
 }

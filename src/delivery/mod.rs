@@ -5,7 +5,9 @@
 //!
 //! Deliberately absent: sending. There is no body here that has bytes.
 
+mod headers;
 pub mod http;
+mod probes;
 pub mod raw;
 
 use crate::engine::admission::Seat;

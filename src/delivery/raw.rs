@@ -22,6 +22,7 @@ pub fn take(registry: &Arc<Registry>, mount: &MountPath) -> TakeRaw {
             head: Box::default(),
             wish: None,
             placed: None,
+            icy: None,
             id: registry.next_listener(),
             peer,
             user_agent: "raw tcp".into(),

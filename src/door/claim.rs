@@ -48,6 +48,8 @@ pub struct Ticket {
     pub wish: Option<Box<Wish>>,
     /// Where it was placed, if it had to wait for the mount's first chunk.
     pub placed: Option<Placement>,
+    /// After how many bytes it was promised a block of metadata; `None`: never.
+    pub icy: Option<u32>,
     /// Who.
     pub id: ListenerId,
     /// What it says it is.

@@ -308,6 +308,7 @@ impl Hull {
             head: std::mem::take(&mut self.captured).into(),
             wish: ticket.wish,
             placed: ticket.placed,
+            icy: ticket.icy,
             id: ticket.id,
             peer: self.slot.peer,
             user_agent: ticket.user_agent,

@@ -10,6 +10,7 @@
 mod judging;
 mod rotation;
 mod seating;
+mod weaving;
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
@@ -326,25 +327,29 @@ impl<W: Wire> Audience<W> {
         let (rules, counters) = (&self.broadcast.rules, &self.broadcast.counters);
         let (mut sent, mut calls, next) = (0, 0, self.ring.next());
         let error = loop {
-            let (wire, head, cursor) = listener.parts();
-            let offered = {
+            let (wire, head, cursor, icy) = listener.parts();
+            let resend = rules.resend_streamheader;
+            let offered = if let Some(icy) = icy {
+                self.broadcast.title.tell(icy);
+                weaving::offer(wire, head, icy, |slices| cursor.gather(&self.ring, next, resend, BYTES_PER_VISIT, slices))
+            } else {
                 let mut slices = Slices::new();
                 if !head.is_empty() {
                     slices.push(IoSlice::new(head));
                 }
-                let shown = head.len() + cursor.gather(&self.ring, next, rules.resend_streamheader, BYTES_PER_VISIT, &mut slices);
+                let shown = head.len() + cursor.gather(&self.ring, next, resend, BYTES_PER_VISIT, &mut slices);
                 (!slices.is_empty() || wire.holds()).then(|| (shown, wire.send(&slices)))
             };
             let Some((shown, outcome)) = offered else {
-                listener.cursor.advance(&self.ring, rules.resend_streamheader, 0); // over chunks that are empty
+                listener.cursor.advance(&self.ring, resend, 0); // over chunks that are empty
                 break None;
             };
             self.send_calls += 1;
             calls += 1;
             match outcome {
                 Ok(taken) if taken > 0 => {
-                    let of_stream = listener.take_head(taken);
-                    listener.cursor.advance(&self.ring, rules.resend_streamheader, of_stream);
+                    let of_stream = listener.take(taken);
+                    listener.cursor.advance(&self.ring, resend, of_stream);
                     listener.progress = turn.now;
                     self.sent_bytes += of_stream as u64;
                     if of_stream > 0 && !listener.served {

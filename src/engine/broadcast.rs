@@ -10,6 +10,7 @@ use super::alarm::Alarm;
 use super::counters::MountCounters;
 use super::feed::Feed;
 use super::pace::Coalesce;
+use super::title::Title;
 use crate::fanout::account::Account;
 use crate::fanout::cursor::Tally;
 use crate::fanout::departure::Departure;
@@ -63,6 +64,8 @@ pub struct Broadcast {
     pub rules: Rules,
     /// Grows with every change of the rules. Whoever has two of them goes by the newer.
     revision: u64,
+    /// What is being played.
+    pub title: Arc<Title>,
     /// What it counts.
     pub counters: Arc<MountCounters>,
     /// What its chunks take in memory.
@@ -81,6 +84,7 @@ impl Broadcast {
             feed: Arc::new(Feed::new(alarms)),
             rules,
             revision: 0,
+            title: Arc::default(),
             counters: Arc::default(),
             account: Arc::default(),
             reports,

@@ -19,6 +19,7 @@ use crate::fanout::placement::{self, Placement, Wish};
 use crate::fanout::recovery::Limits;
 use crate::fanout::ring::Ring;
 use crate::units::{ListenerId, Moment, Seq};
+use crate::wire::icy::Interleave;
 
 /// Everything the engine needs to serve a listener. Moving it is the hand-over: the sender keeps nothing, the receiver closes.
 #[derive(Debug)]
@@ -33,6 +34,8 @@ pub struct Arrival<W> {
     pub wish: Option<Box<Wish>>,
     /// Where it was placed already, if it had to wait for the mount's first chunk: that chunk decides, not what has come since.
     pub placed: Option<Placement>,
+    /// After how many bytes of the stream it was promised a block of metadata; `None`: never.
+    pub icy: Option<u32>,
     /// Who.
     pub id: ListenerId,
     /// From where.
@@ -94,6 +97,8 @@ pub(super) struct Listener<W> {
     pub(super) read_closed: bool,
     /// Why it will leave when it is drained.
     pub(super) leaving: Option<Departure>,
+    /// Where it stands between two blocks of metadata, if it wants any.
+    icy: Option<Box<Interleave>>,
     about: Box<About>,
 }
 
@@ -120,6 +125,7 @@ impl<W> Listener<W> {
             served: false,
             read_closed: false,
             leaving: None,
+            icy: arrival.icy.map(|interval| Box::new(Interleave::new(interval))),
             about: Box::new(About {
                 id: arrival.id,
                 peer: arrival.peer,
@@ -184,26 +190,35 @@ impl<W> Listener<W> {
         self.about.accepted
     }
 
-    /// The wire to send on, and what there is to send: the rest of the head, then what the cursor gathers.
-    pub(super) fn parts(&mut self) -> (&mut W, &[u8], &Cursor) {
+    /// The wire to send on, and what there is to send: the rest of the head, then what the cursor gathers, with metadata in
+    /// between or without.
+    pub(super) fn parts(&mut self) -> (&mut W, &[u8], &Cursor, Option<&mut Interleave>) {
         let head = match self.head_left as usize {
             0 => &[], // without a look into the box
             left => &self.about.head[self.about.head.len() - left..],
         };
-        (&mut self.wire, head, &self.cursor)
+        (&mut self.wire, head, &self.cursor, self.icy.as_deref_mut())
     }
 
     /// Takes note that so many bytes have gone; returns how many of them belong to the stream.
-    pub(super) fn take_head(&mut self, sent: usize) -> usize {
-        if self.head_left == 0 {
-            return sent;
+    pub(super) fn take(&mut self, mut sent: usize) -> usize {
+        if self.head_left > 0 {
+            let of_head = sent.min(self.head_left as usize);
+            self.head_left -= of_head as u32;
+            if self.head_left == 0 {
+                self.about.head = Box::default();
+            }
+            sent -= of_head;
         }
-        let of_head = sent.min(self.head_left as usize);
-        self.head_left -= of_head as u32;
-        if self.head_left == 0 {
-            self.about.head = Box::default();
+        match &mut self.icy {
+            None => sent,
+            Some(icy) => icy.take(sent),
         }
-        sent - of_head
+    }
+
+    /// Whether a block of metadata is half sent.
+    fn mid_block(&self) -> bool {
+        self.icy.as_ref().is_some_and(|icy| icy.mid_block())
     }
 
     /// Whether something could be sent now, as of what the ring holds, or is sealed and has not left.
@@ -211,7 +226,7 @@ impl<W> Listener<W> {
     where
         W: Wire,
     {
-        self.head_left > 0 || self.cursor.has_unsent(ring.next()) || self.wire.holds()
+        self.head_left > 0 || self.cursor.has_unsent(ring.next()) || self.mid_block() || self.wire.holds()
     }
 
     /// Whether the limits do not concern it now: it is draining, and what comes is not for it; or it was given a burst beyond a
@@ -236,7 +251,7 @@ impl<W> Listener<W> {
     where
         W: Wire,
     {
-        self.leaving.filter(|_| self.head_left == 0 && self.cursor.drained() && !self.wire.holds())
+        self.leaving.filter(|_| self.head_left == 0 && self.cursor.drained() && !self.mid_block() && !self.wire.holds())
     }
 
     /// Consumes the listener, and with it the socket.

@@ -10,7 +10,8 @@
 //! - Nobody is judged for what the server itself was late with.
 //! - The engine reports upward through one trait and does not know what an actor is.
 //!
-//! Deliberately absent: HTTP (a response head is just the first bytes to send), async, timers or queues per listener.
+//! Deliberately absent: HTTP (a response head is just the first bytes to send; a title is bytes between others), async, timers or
+//! queues per listener.
 
 pub mod admission;
 pub mod alarm;
@@ -25,6 +26,7 @@ pub mod pace;
 pub mod shard;
 pub mod socket;
 mod sync;
+pub mod title;
 pub mod tls;
 
 #[cfg(all(test, not(feature = "model-check")))]
@@ -35,6 +37,8 @@ mod moving_tests;
 mod random_tests;
 #[cfg(all(test, not(feature = "model-check")))]
 mod settling_tests;
+#[cfg(all(test, not(feature = "model-check")))]
+mod title_tests;
 #[cfg(all(test, not(feature = "model-check")))]
 mod world;
 #[cfg(all(test, not(feature = "model-check")))]

@@ -128,6 +128,7 @@ impl Stage {
             head: Box::default(),
             wish: None,
             placed: None,
+            icy: None,
             id: ListenerId(self.listeners),
             peer: Peer::Unix,
             user_agent: "".into(),

@@ -151,14 +151,20 @@ fn random_world(seed: u64) {
         rates.push(source.rate());
         world.source(source);
     }
+    let titles = &mut fastrand::Rng::with_seed(!seed); // drawn apart: all else is as it was without
     for _ in 0..rng.u32(2..30) {
         let mount = rng.usize(..mounts);
         let rules = world.mount_at(mount).broadcast.rules.clone();
-        let guest = random_guest(rng, mount, &rules, rates[mount]);
+        let mut guest = random_guest(rng, mount, &rules, rates[mount]);
+        guest.icy = pick(titles, &[None, None, Some(100), Some(1000), Some(16_000)]);
         world.after(ms(rng.u64(..30_000)), move |world| {
             let id = world.join(guest);
             accident(world, id, mount);
         });
+    }
+    for _ in 0..titles.u32(..20) {
+        let mount = titles.usize(..mounts);
+        world.after(ms(titles.u64(..60_000)), move |world| world.new_title(mount));
     }
     world.refusals_most = 30; // a clump of huge chunks may be too much at once
     if rng.u8(..3) == 0 {

@@ -10,7 +10,7 @@ use super::framing::{Framer, Piece, Recognition};
 use super::media::Media;
 use super::outlet::Outlet;
 use crate::fanout::chunk::Marks;
-use crate::mount::{Gate, GateError};
+use crate::mount::{Gate, GateError, Metadata, OggChaining};
 
 /// How chunks are found.
 enum Way {
@@ -110,10 +110,21 @@ impl Intake {
         self.outlet.hand_over()
     }
 
+    /// Upstream says what is being played, or something else that nobody asked.
+    pub fn take_tags(&mut self, list: &gst::TagListRef) {
+        let title = list.get::<gst::tags::Title>().map(|value| value.get().to_owned());
+        let artist = list.get::<gst::tags::Artist>().map(|value| value.get().to_owned());
+        let url = list.get::<gst::tags::Homepage>().map(|value| value.get().to_owned());
+        if title.is_some() || artist.is_some() {
+            self.outlet.say(Metadata::new(artist.as_deref(), title.as_deref(), url.as_deref()));
+        }
+    }
+
     fn new_caps(&mut self, caps: &gst::CapsRef) {
         self.caps = Some(caps.to_owned());
         let Some(media) = Media::of(caps) else { return };
-        let known = Framer::for_media(&media.name, media.mpegversion);
+        let join = self.outlet.gate().handle().settings.ogg_chaining == OggChaining::Hide;
+        let known = Framer::for_media(&media.name, media.mpegversion).map(|framer| framer.joining_links(join));
         let before = &mut self.outlet.content_type;
         let same_kind = before.as_ref() == Some(&media.content_type);
         if !same_kind || matches!(self.way, Way::Flags) {

@@ -1,13 +1,15 @@
 //! The way from found chunks to the mount, whoever found them: streamheaders, gaps, what is too much.
 //!
-//! After something had to be turned away, nothing is delivered up to the next keyframe, and that one is marked.
+//! - After something had to be turned away, nothing is delivered up to the next keyframe, and that one is marked.
+//! - What is being played is told to the mount where the stream itself says it: in Ogg comments, in ID3v2 tags.
 
 use std::sync::Arc;
 
 use super::framing::Framed;
 use crate::fanout::chunk::Marks;
 use crate::fanout::streamheader::Headers;
-use crate::mount::{Delivery, Gate, GateError};
+use crate::mount::{Delivery, Gate, GateError, Metadata};
+use crate::wire::tags::{self, Tags};
 
 /// What one source has for its mount.
 #[derive(Debug)]
@@ -22,13 +24,16 @@ pub(super) struct Outlet {
     discont: bool,
     /// The mount has not been told yet that upstream flushed.
     flushed: bool,
+    /// The stream itself says what is being played: where it then says nothing, nothing is known.
+    told: bool,
     batch: Vec<Delivery>,
 }
 
 impl Outlet {
     /// The outlet of a source that begins.
     pub(super) fn new(gate: Gate) -> Self {
-        Self { gate, content_type: None, headers: Headers::none(), lost: false, discont: true, flushed: false, batch: Vec::new() }
+        let (content_type, headers) = (None, Headers::none());
+        Self { gate, content_type, headers, lost: false, discont: true, flushed: false, told: false, batch: Vec::new() }
     }
 
     /// The way into the mount.
@@ -55,10 +60,30 @@ impl Outlet {
     pub(super) fn take(&mut self, framed: Vec<Framed>) {
         for framed in framed {
             match framed {
-                Framed::Headers { parts, in_band } => self.set_headers(&parts, in_band),
-                Framed::Unit { data, marks } => self.put(data, marks),
+                Framed::Headers { parts, in_band } => {
+                    if let Some(tags) = tags::of_ogg(&parts)
+                        && (self.told || !tags.is_empty())
+                    {
+                        self.say(spoken(&tags));
+                    }
+                    self.set_headers(&parts, in_band);
+                }
+                Framed::Unit { data, marks } => {
+                    // A framer gives such a tag as a unit of its own. Many carry something else than titles.
+                    let tags = if marks.keyframe { None } else { tags::of_id3(&data) };
+                    if let Some(tags) = tags.filter(|tags| !tags.is_empty()) {
+                        self.say(spoken(&tags));
+                    }
+                    self.put(data, marks);
+                }
             }
         }
+    }
+
+    /// The stream says what is being played.
+    pub(super) fn say(&mut self, metadata: Metadata) {
+        self.told = true;
+        self.gate.set_metadata(metadata);
     }
 
     /// From the next chunk on these are needed. A set that is refused leaves none: with another one nobody could decode either.
@@ -136,4 +161,8 @@ impl Outlet {
             }
         }
     }
+}
+
+fn spoken(tags: &Tags) -> Metadata {
+    Metadata::new(tags.artist.as_deref(), tags.title.as_deref(), None)
 }

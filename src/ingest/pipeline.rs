@@ -202,7 +202,7 @@ impl Pipeline {
 }
 
 fn watch_sink(sink: &gst_app::AppSink, intake: &Arc<Mutex<Intake>>, ended: &Arc<impl Fn(Ended) + Send + Sync + 'static>) {
-    let (samples, end, flushes) = (Arc::clone(intake), Arc::clone(intake), Arc::clone(intake));
+    let (samples, end, events) = (Arc::clone(intake), Arc::clone(intake), Arc::clone(intake));
     let ended = Arc::clone(ended);
     let callbacks = gst_app::AppSinkCallbacks::builder()
         .new_sample(move |sink| {
@@ -219,9 +219,13 @@ fn watch_sink(sink: &gst_app::AppSink, intake: &Arc<Mutex<Intake>>, ended: &Arc<
         .build();
     sink.set_callbacks(callbacks);
     if let Some(pad) = sink.static_pad("sink") {
-        pad.add_probe(gst::PadProbeType::EVENT_FLUSH, move |_, info| {
-            if info.event().is_some_and(|event| event.type_() == gst::EventType::FlushStop) {
-                let _ = flushes.lock().unwrap_or_else(PoisonError::into_inner).flush(); // closed: nothing to void
+        pad.add_probe(gst::PadProbeType::EVENT_FLUSH | gst::PadProbeType::EVENT_DOWNSTREAM, move |_, info| {
+            match info.event().map(|event| event.view()) {
+                Some(gst::EventView::FlushStop(_)) => {
+                    let _ = events.lock().unwrap_or_else(PoisonError::into_inner).flush(); // closed: nothing to void
+                }
+                Some(gst::EventView::Tag(tags)) => events.lock().unwrap_or_else(PoisonError::into_inner).take_tags(tags.tag()),
+                _ => {}
             }
             gst::PadProbeReturn::Ok
         });

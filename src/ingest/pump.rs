@@ -18,7 +18,7 @@ use crate::fanout::chunk::Marks;
 use crate::mount::Mount;
 use crate::mount::actor::{OpenGate, SourceEnded};
 use crate::mount::handle::Handle;
-use crate::mount::{Gate, GateError};
+use crate::mount::{Gate, GateError, OggChaining};
 use crate::units::MountPath;
 
 /// Why no more is taken.
@@ -45,6 +45,8 @@ pub struct Pump {
     mount: Addr<Mount>,
     path: MountPath,
     claimed: Option<String>,
+    /// Links of a chained Ogg stream are to be joined.
+    join: bool,
     way: Way,
     outlet: Option<Outlet>,
 }
@@ -68,6 +70,7 @@ impl Pump {
             mount,
             path: handle.settings.path.clone(),
             claimed: claimed.map(str::trim).filter(plain).map(str::to_owned),
+            join: handle.settings.ogg_chaining == OggChaining::Hide,
             way: Way::Proving(Vec::new()),
             outlet: None,
         }
@@ -105,7 +108,7 @@ impl Pump {
 
     /// It is known what the stream is: it takes the mount.
     async fn begin(&mut self, kind: Option<Kind>, arrived: impl FnOnce()) -> Result<(), PumpError> {
-        let framer = kind.and_then(Kind::framer);
+        let framer = kind.and_then(Kind::framer).map(|framer| framer.joining_links(self.join));
         let way = framer.map_or(Way::Raw, |framer| Way::Framed(Box::new(framer)));
         let Way::Proving(held) = std::mem::replace(&mut self.way, way) else { return Ok(()) };
         let claimed = self.claimed.as_deref();

@@ -25,9 +25,9 @@ use super::profile::profile;
 use super::pump::{Pump, PumpError};
 use crate::door::origin::via;
 use crate::mount::registry::Entry;
-use crate::mount::{Said, Settings};
+use crate::mount::{Metadata, Said, Settings};
 use crate::units::format_duration;
-use crate::wire::upstream::{Answer, Found, HEAD_MOST, Interleaved, answer};
+use crate::wire::upstream::{Answer, Found, HEAD_MOST, Interleaved, answer, metadata};
 
 /// The longest that connecting takes, and the head of an answer.
 const OPEN_MOST: Duration = Duration::from_secs(10);
@@ -207,14 +207,17 @@ impl Sifter {
             })?;
         }
         if let Some(block) = blocks.last() {
-            title(entry, block);
+            entry.handle.set_metadata(title(block));
         }
         framed.map_err(|error| error.to_string().into())
     }
 }
 
-/// A block of metadata has come.
-fn title(_entry: &Entry, _block: &[u8]) {}
+/// What a block of metadata says; mostly the title is all there is, artist included.
+fn title(block: &[u8]) -> Metadata {
+    let [title, url] = ["StreamTitle", "StreamUrl"].map(|key| metadata(block, key));
+    Metadata::new(None, title.as_deref(), url.as_deref())
+}
 
 #[cfg(test)]
 mod tests {

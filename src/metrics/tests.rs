@@ -18,7 +18,7 @@ const PROMISED: &str = "
     source_restarts_total counter mount | source_last_chunk_timestamp_seconds gauge mount | ring_bytes gauge mount
     ring_seconds gauge mount | ring_chunks gauge mount | shard_turn_seconds histogram | shard_busy_ratio gauge shard
     coalesce_window_seconds gauge shard | connections gauge kind | accept_errors_total counter reason
-    config_last_reload_successful gauge | config_last_reload_timestamp_seconds gauge
+    metadata_updates_total counter mount | config_last_reload_successful gauge | config_last_reload_timestamp_seconds gauge
     log_dropped_total counter log | webhook_events_total counter result | tls_handshakes_total counter result
     tls_certificate_reloads_total counter result | tls_certificate_expiry_timestamp_seconds gauge certificate";
 

@@ -64,6 +64,7 @@ impl Mount {
         if was_up && self.handle.settings.on_source_end == OnSourceEnd::Close && !self.handle.broadcast.is_closed() {
             let slot = self.handle.broadcast.slot;
             self.crew.tell_all(|| Command::Drain { slot: Some(slot), why: Departure::SourceEnded });
+            self.handle.forget_metadata();
         }
     }
 }
@@ -176,6 +177,7 @@ impl Handler<OpenGate> for Mount {
         let outage = status.since.filter(|_| !status.up).map(|since| now.since(since));
         if self.handle.settings.on_source_end == OnSourceEnd::Close || outage.is_some_and(|outage| outage >= STALE_AFTER) {
             self.handle.broadcast.feed.write(Ring::begin_anew);
+            self.handle.forget_metadata();
         }
         let source = self.handle.next_writer();
         MessageResult(Gate::new(ctx.address(), Arc::clone(&self.handle), source, self.crew.clock()))

@@ -12,7 +12,7 @@ use crate::fanout::ring::Ring;
 use crate::fanout::streamheader::Headers;
 use crate::mount::registry::Entry;
 use crate::mount::testing::settings;
-use crate::mount::{Delivery, Gate, GateError, OnSourceEnd, Registry, Settings};
+use crate::mount::{Delivery, Gate, GateError, Metadata, OnSourceEnd, Registry, Settings};
 
 /// Nothing takes so long unless it never comes.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -154,6 +154,38 @@ async fn where_listeners_leave_with_the_source_newcomers_start_with_the_next_one
         house.settle().await;
         assert!(begun());
         assert_eq!(house.entry.handle.broadcast.feed.read(Ring::begun).number(), u64::from(on_source_end == OnSourceEnd::Close));
+    }
+}
+
+#[actix::test]
+async fn what_is_being_played_is_forgotten_with_the_history_and_not_before() {
+    let title = |title: &str| Metadata::new(Some("A"), Some(title), None);
+    for on_source_end in [OnSourceEnd::Wait, OnSourceEnd::Close] {
+        let house = House::with(Settings { on_source_end, ..settings("/a") });
+        let playing = || (*house.entry.handle.metadata()).clone();
+        let first = house.source().await;
+        deliver(&first).expect("taken");
+        first.set_metadata(title("one"));
+        assert_eq!(playing(), title("one"));
+        if on_source_end == OnSourceEnd::Wait {
+            let second = house.source().await;
+            assert_eq!(playing(), title("one"), "a source that was replaced leaves its title until the next one says something");
+            first.set_metadata(title("late"));
+            assert_eq!(playing(), title("one"), "it comes too late");
+            deliver(&second).expect("taken");
+            house.settle().await;
+        }
+        house.settle().await;
+        house.entry.actor.send(SourceEnded { source: None, fault: None }).await.expect("the actor is there");
+        let kept = if on_source_end == OnSourceEnd::Wait { title("one") } else { Metadata::default() };
+        assert_eq!(playing(), kept, "{on_source_end:?}");
+        house.source().await;
+        assert_eq!(playing(), kept, "{on_source_end:?}: it is back at once");
+        house.entry.handle.set_metadata(title("two"));
+        house.entry.handle.set_metadata(title("two"));
+        assert_eq!(playing(), title("two"));
+        let updates = crate::fanout::stats::read(&house.entry.handle.source.metadata_updates);
+        assert_eq!(updates, 2, "what is known already is no update, and forgetting is none");
     }
 }
 

@@ -14,6 +14,7 @@ use actix::prelude::SendError;
 use super::Mount;
 use super::actor::Deliver;
 use super::handle::Handle;
+use super::metadata::Metadata;
 use crate::engine::crew::Clock;
 use crate::fanout::chunk::{Chunk, Marks, OVERHEAD_BYTES};
 use crate::fanout::stats::add;
@@ -98,6 +99,13 @@ impl Gate {
             add(&self.handle.source.refused_chunks, 1);
         }
         room
+    }
+
+    /// The source says what is being played; one that has ended or was replaced says it in vain.
+    pub fn set_metadata(&self, metadata: Metadata) {
+        if self.source == self.handle.writer() {
+            self.handle.set_metadata(metadata);
+        }
     }
 
     /// Delivers what one buffer of the source brought.

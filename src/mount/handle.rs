@@ -2,11 +2,12 @@
 
 use std::ops::Deref;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::{Notify, watch};
 
+pub use super::metadata::Metadata;
 use super::publishers::Publishers;
 use super::{OnSourceEnd, Profile, Settings};
 use crate::engine::admission::Places;
@@ -16,6 +17,7 @@ use crate::fanout::placement::{self, Placement, Wish};
 use crate::fanout::ring::Ring;
 use crate::fanout::stats::{add, read};
 use crate::units::Moment;
+use crate::wire::icy;
 
 /// A newcomer is still let in so long after the source went: the ring has a burst, and most sources come back at once. What is
 /// older is for nobody who comes.
@@ -45,25 +47,6 @@ pub struct Said {
     pub through: Vec<String>,
 }
 
-/// What the programme says it is playing now.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Metadata {
-    /// Who plays.
-    pub artist: Option<String>,
-    /// What.
-    pub title: Option<String>,
-    /// Where to read more.
-    pub url: Option<String>,
-}
-
-impl Metadata {
-    /// Of these texts; an empty one is none.
-    pub fn new(artist: Option<&str>, title: Option<&str>, url: Option<&str>) -> Self {
-        let text = |text: Option<&str>| text.filter(|text| !text.is_empty()).map(str::to_owned);
-        Self { artist: text(artist), title: text(title), url: text(url) }
-    }
-}
-
 /// What a mount counts on its source's side.
 #[derive(Debug, Default)]
 pub struct SourceCounters {
@@ -75,6 +58,8 @@ pub struct SourceCounters {
     pub refused_chunks: AtomicU64,
     /// Times a source was started anew.
     pub restarts: AtomicU64,
+    /// Times that something else was being played.
+    pub metadata_updates: AtomicU64,
     /// When the last chunk came, in milliseconds since 1970; zero: never.
     pub last_chunk_unix_ms: AtomicU64,
 }
@@ -128,9 +113,9 @@ pub struct Standing {
     /// What the sender says of its stream.
     said: RwLock<Said>,
     status: watch::Sender<Status>,
+    metadata: Mutex<Arc<Metadata>>,
     /// Newcomers who wait for something to hear.
     waiting: AtomicU64,
-    metadata: watch::Sender<Metadata>,
     clock: Clock,
     /// The number of the source that may write; the next one gets the next number. Changed by the actor only.
     writer: AtomicU64,
@@ -151,8 +136,8 @@ impl Handle {
             publishers: Arc::default(),
             said: RwLock::default(),
             status: watch::Sender::new(status),
+            metadata: Mutex::default(),
             waiting: AtomicU64::new(0),
-            metadata: watch::Sender::new(Metadata::default()),
             clock,
             writer: AtomicU64::new(0),
             chunk_max: AtomicU64::new(settings.chunk_max()),
@@ -234,18 +219,46 @@ impl Handle {
         self.status.borrow().clone()
     }
 
-    /// What is playing now.
-    pub fn metadata(&self) -> Metadata {
-        self.metadata.borrow().clone()
-    }
-
-    /// From now on this is playing.
-    pub fn set_metadata(&self, metadata: Metadata) {
-        self.metadata.send_replace(metadata);
-    }
-
     pub(super) fn change(&self, change: impl FnOnce(&mut Status)) {
         self.status.send_modify(change);
+    }
+
+    /// What is being played, as far as anybody has said; nothing, when the source has been away for so long that its history is
+    /// void.
+    pub fn metadata(&self) -> Arc<Metadata> {
+        let away = {
+            let status = self.status.borrow();
+            status.since.filter(|_| !status.up).map(|since| self.clock.now().since(since))
+        };
+        if away.is_some_and(|away| away >= STALE_AFTER) {
+            return Arc::default();
+        }
+        Arc::clone(&self.metadata.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Something else is being played. From any thread, whoever knows; what is known already is ignored. A source tells it by
+    /// [its gate](super::Gate::set_metadata).
+    pub fn set_metadata(&self, metadata: Metadata) {
+        if self.replace_metadata(metadata) {
+            add(&self.source.metadata_updates, 1);
+        }
+    }
+
+    /// What was being played is over, and nobody will say so.
+    pub(super) fn forget_metadata(&self) {
+        self.replace_metadata(Metadata::default());
+    }
+
+    /// Returns whether that is news.
+    fn replace_metadata(&self, metadata: Metadata) -> bool {
+        // Held throughout, so that listeners are told in the same order.
+        let mut current = self.metadata.lock().unwrap_or_else(PoisonError::into_inner);
+        if **current == metadata {
+            return false;
+        }
+        self.broadcast.title.set(icy::block(&metadata.line(), metadata.url.as_deref()));
+        *current = Arc::new(metadata);
+        true
     }
 
     /// Whether a newcomer has something to hear.

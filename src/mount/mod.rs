@@ -10,6 +10,7 @@ pub mod actor;
 mod closing;
 pub mod gate;
 pub mod handle;
+pub mod metadata;
 pub mod publishers;
 pub mod registry;
 mod slots;
@@ -27,7 +28,8 @@ use crate::units::{ByteCount, Extents, MountPath};
 pub use actor::Mount;
 pub use closing::Closing;
 pub use gate::{Delivery, Gate, GateError};
-pub use handle::{Handle, Metadata, Said, SourceCounters, Status};
+pub use handle::{Handle, Said, SourceCounters, Status};
+pub use metadata::Metadata;
 pub use registry::{OpenError, Registry, Witnesses};
 
 /// What people are told of a mount.
@@ -73,6 +75,40 @@ impl PushSettings {
     pub const USER: &str = "source";
 }
 
+/// Which listeners get titles between the bytes of the stream, of those who ask for them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum IcyMetadata {
+    /// Where players expect them: MP3 and AAC.
+    #[default]
+    Auto,
+    /// Whatever the stream is.
+    Always,
+    /// Nobody.
+    Off,
+}
+
+/// What becomes of the links of a chained Ogg stream: most encoders begin one with each title.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OggChaining {
+    /// Listeners hear of each.
+    #[default]
+    Keep,
+    /// Those that can be are joined, for players that stutter; only newcomers hear what the link is called.
+    Hide,
+}
+
+/// Which pages of other origins may read a mount's answers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Cors {
+    /// All.
+    #[default]
+    Any,
+    /// None.
+    None,
+    /// These, in lower case.
+    Origins(Vec<String>),
+}
+
 /// The checked settings of a mount.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
@@ -102,6 +138,14 @@ pub struct Settings {
     pub on_source_end: OnSourceEnd,
     /// Whether listeners may ask for their own placement.
     pub allow_query: bool,
+    /// Which listeners get titles between the bytes of the stream.
+    pub icy_metadata: IcyMetadata,
+    /// Bytes of the stream between two places for a title.
+    pub icy_metaint: u32,
+    /// What becomes of the links of a chained Ogg stream.
+    pub ogg_chaining: OggChaining,
+    /// Which pages of other origins may read its answers.
+    pub cors: Cors,
     /// How listeners are served.
     pub rules: Rules,
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{OnSourceEnd, Profile, Settings};
+use super::{Cors, IcyMetadata, OggChaining, OnSourceEnd, Profile, Settings};
 use crate::engine::broadcast::Rules;
 use crate::engine::pace::Coalesce;
 use crate::fanout::placement::{SyncMethod, Wish};
@@ -26,6 +26,10 @@ pub(crate) fn settings(path: &str) -> Settings {
         max_listeners: None,
         on_source_end: OnSourceEnd::Wait,
         allow_query: false,
+        icy_metadata: IcyMetadata::Auto,
+        icy_metaint: 16_000,
+        ogg_chaining: OggChaining::Keep,
+        cors: Cors::Any,
         rules: Rules {
             wish: Wish { method: SyncMethod::Latest, burst: Extents::NONE, burst_max: Extents::NONE },
             limits: Limits::default(),

@@ -1,7 +1,11 @@
-//! Bytes of dialects, pure: request heads, framed bodies, greetings and playlists. What comes in are slices, what goes out are values.
+//! Bytes of dialects, pure: request heads, framed bodies, greetings, playlists, metadata. What comes in are slices, what goes out are
+//! values.
 
 pub mod chunked;
 pub mod head;
+pub mod icy;
 pub mod playlist;
+pub mod range;
 pub mod shoutcast;
+pub mod tags;
 pub mod upstream;

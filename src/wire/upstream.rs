@@ -2,6 +2,7 @@
 //! the bytes. Pure: bytes in, meaning out.
 
 use super::head::Body;
+use super::tags::legacy_text;
 
 /// The largest head of an answer.
 pub const HEAD_MOST: usize = 16 * 1024;
@@ -101,6 +102,11 @@ impl Interleaved {
         Self { metaint, left: metaint, block: None }
     }
 
+    /// Whether a block has begun and is not whole.
+    pub fn mid_block(&self) -> bool {
+        self.block.is_some()
+    }
+
     /// Takes bytes; gives what is in them, in order.
     pub fn take<'a>(&mut self, mut bytes: &'a [u8], mut give: impl FnMut(Found<'a>)) {
         while let Some((&first, rest)) = bytes.split_first() {
@@ -136,10 +142,7 @@ impl Interleaved {
 /// is not UTF-8 is taken for ISO 8859-1, as everybody does.
 pub fn metadata(block: &[u8], key: &str) -> Option<String> {
     let end = block.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
-    let text = match std::str::from_utf8(&block[..end]) {
-        Ok(text) => text.to_owned(),
-        Err(_) => block[..end].iter().map(|&byte| char::from(byte)).collect(),
-    };
+    let text = legacy_text(&block[..end]);
     let start = text.find(&format!("{key}='"))? + key.len() + 2;
     let value = &text[start..];
     let end = value.find("';").or_else(|| value.strip_suffix('\'').map(str::len))?;

@@ -329,7 +329,7 @@ fn set_metadata(entry: &Entry, parameters: &Parameters, form: Form) -> HttpRespo
         Some(_) => return response(form, "No such action", false),
     }
     if let Some(metadata) = metadata::update(parameters) {
-        tracing::info!(mount = %entry.handle.settings.path, artist = metadata.artist, title = metadata.title, "metadata");
+        tracing::info!(mount = %entry.handle.settings.path, artist = metadata.artist.as_deref(), title = metadata.title.as_deref(), "metadata");
         entry.handle.set_metadata(metadata);
     }
     response(form, "Metadata update successful", true)

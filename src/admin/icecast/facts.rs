@@ -96,7 +96,7 @@ pub(super) fn source(handle: &Handle, request: &HttpRequest) -> Option<Facts> {
     let some = |name, text: Option<String>| text.map(|text| (name, Fact::Text(text)));
     let slow = &handle.broadcast.counters.departures[Departure::TooSlow.index()];
     let facts = [
-        some("artist", metadata.artist),
+        some("artist", metadata.artist.as_deref().map(str::to_owned)),
         bitrate(handle).map(|rate| ("bitrate", rate.into())),
         Some(("genre", or(&profile.genre, "various"))),
         Some(("listener_peak", handle.places.peak().max(listeners).into())),
@@ -112,7 +112,7 @@ pub(super) fn source(handle: &Handle, request: &HttpRequest) -> Option<Facts> {
         some("source_ip", publisher.as_ref().map(|publisher| address(publisher.peer))),
         some("stream_start", status.up_since.map(icecast_date)),
         some("stream_start_iso8601", status.up_since.map(icecast_iso)),
-        some("title", metadata.title),
+        some("title", metadata.title.as_deref().map(str::to_owned)),
         Some(("total_bytes_read", read(&handle.source.received_bytes).into())),
         Some(("total_bytes_sent", handle.sent_bytes().into())),
         some("user_agent", publisher.map(|publisher| publisher.user_agent.into())),
@@ -139,11 +139,7 @@ pub(super) fn address(peer: Peer) -> String {
 
 /// `artist - title`, or whichever is known.
 pub(super) fn song(handle: &Handle) -> String {
-    let metadata = handle.metadata();
-    match (metadata.artist, metadata.title) {
-        (Some(artist), Some(title)) => format!("{artist} - {title}"),
-        (artist, title) => title.or(artist).unwrap_or_default(),
-    }
+    handle.metadata().line()
 }
 
 /// The server's name: as configured, else as this client knows it.

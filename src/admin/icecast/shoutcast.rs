@@ -70,7 +70,7 @@ async fn update(request: HttpRequest, house: Data<House>) -> HttpResponse {
         return refusal;
     }
     if let Some(metadata) = metadata::update(&parameters) {
-        tracing::info!(mount, by = admission::asker(&request), title = metadata.title, "metadata");
+        tracing::info!(mount, by = admission::asker(&request), title = metadata.title.as_deref(), "metadata");
         entry.handle.set_metadata(metadata);
     }
     success("Metadata update successful")
@@ -201,7 +201,7 @@ mod tests {
             let (found, body) = town.get(&format!("/admin.cgi?{query}"));
             assert!(found == status && body.contains(part), "{query}: {found} {body}");
         }
-        let title = || town.registry().find("/stream").expect("a mount").handle.metadata().title;
+        let title = || town.registry().find("/stream").expect("a mount").handle.metadata().title.clone();
         assert_eq!(title().as_deref(), Some("Grüße"));
         assert_eq!(town.get("/admin.cgi?pass=/stream:s3cret&mode=updinfo&song=Y").0, 200);
         assert_eq!(title().as_deref(), Some("Y"));

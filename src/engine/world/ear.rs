@@ -12,6 +12,7 @@ use std::sync::Arc;
 use crate::fanout::account::Account;
 use crate::fanout::recovery::RecoverPolicy;
 use crate::fanout::streamheader::Headers;
+use crate::wire::upstream::{Found, Interleaved, metadata};
 
 /// Mark, number, length of the filling, end mark: the least that a chunk needs to be known by.
 pub(crate) const CHUNK_LEAST: u32 = 14;
@@ -159,6 +160,10 @@ pub(crate) struct Ear {
     pub(crate) slowest: u64,
     /// Numbers of chunks begun, where a test wants them.
     pub(crate) heard: Option<Vec<u64>>,
+    /// Takes out the titles, if it wanted any.
+    pub(crate) icy: Option<Interleaved>,
+    /// The titles it was told, by number.
+    pub(crate) titles: Vec<u64>,
     /// What was wrong, first of all.
     pub(crate) fault: Option<String>,
 }
@@ -184,13 +189,15 @@ impl Ear {
             last_heard: now,
             slowest: 0,
             heard: None,
+            icy: None,
+            titles: Vec::new(),
             fault: None,
         }
     }
 
     /// Whether everything begun has been heard to its end.
     pub(crate) fn whole(&self) -> bool {
-        matches!(self.expect, Expect::Mark)
+        matches!(self.expect, Expect::Mark) && !self.icy.as_ref().is_some_and(Interleaved::mid_block)
     }
 
     fn wrong(&mut self, what: impl FnOnce() -> String) {
@@ -198,8 +205,28 @@ impl Ear {
     }
 
     /// Takes the next bytes.
-    pub(crate) fn hear(&mut self, mut bytes: &[u8], now: u64) {
+    pub(crate) fn hear(&mut self, bytes: &[u8], now: u64) {
         self.last_heard = now;
+        let head = if let Expect::Head { left } = self.expect { left.min(bytes.len()) } else { 0 };
+        let (head, body) = bytes.split_at(head);
+        self.hear_stream(head, now);
+        let Some(mut icy) = self.icy.take() else { return self.hear_stream(body, now) };
+        let mut blocks = Vec::new();
+        icy.take(body, |found| match found {
+            Found::Bytes(bytes) => self.hear_stream(bytes, now),
+            Found::Block(block) => blocks.push(block),
+        });
+        self.icy = Some(icy);
+        for block in blocks {
+            let title = metadata(&block, "StreamTitle");
+            match title.as_deref().and_then(|title| title.parse().ok()) {
+                Some(number) if self.titles.last().is_none_or(|&last| last < number) => self.titles.push(number),
+                _ => self.wrong(|| format!("{title:?} where a title should be, and a newer one")),
+            }
+        }
+    }
+
+    fn hear_stream(&mut self, mut bytes: &[u8], now: u64) {
         while !bytes.is_empty() && self.fault.is_none() {
             let part = match &mut self.expect {
                 Expect::Head { left } => {

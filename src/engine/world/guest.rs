@@ -16,6 +16,8 @@ pub(crate) struct Guest {
     /// Bytes of a response head before the stream.
     pub(crate) head: usize,
     pub(crate) wish: Option<Wish>,
+    /// It wants a block of metadata after so many bytes.
+    pub(crate) icy: Option<u32>,
     /// Reasons for which it may leave.
     pub(crate) may_leave: Vec<Departure>,
     /// It takes everything at once, so it is to get each chunk within the window, and none is to be missing.
@@ -34,6 +36,7 @@ impl Guest {
             record: 0,
             head: 17,
             wish: None,
+            icy: None,
             may_leave: Vec::new(),
             fast: true,
             recorded: false,

@@ -42,6 +42,8 @@ use crate::fanout::recovery::{Limits, RecoverPolicy};
 use crate::fanout::retention::Retention;
 use crate::fanout::streamheader::Headers;
 use crate::units::{Extents, ListenerId, Moment};
+use crate::wire::icy;
+use crate::wire::upstream::Interleaved;
 
 use ear::{Book, Ear};
 pub(crate) use guest::Guest;
@@ -101,6 +103,8 @@ pub(crate) struct Mount {
     headers: Option<(Option<u32>, Arc<Headers>)>,
     post: Arc<Post>,
     toll: Toll,
+    /// Titles so far.
+    titles: u64,
 }
 
 type Act = Box<dyn FnOnce(&mut World)>;
@@ -267,6 +271,7 @@ impl World {
             headers: None,
             post,
             toll: Toll::default(),
+            titles: 0,
         });
         slot
     }
@@ -356,6 +361,13 @@ impl World {
         self.mounts[mount].headers = None;
     }
 
+    /// Something else is being played: the number of the title.
+    pub(crate) fn new_title(&mut self, mount: usize) {
+        let mount = &mut self.mounts[mount];
+        mount.titles += 1;
+        mount.broadcast.title.set(icy::block(&mount.titles.to_string(), None));
+    }
+
     // ---- listeners ----
 
     /// A listener comes; its shard takes it in at once.
@@ -370,6 +382,7 @@ impl World {
         let mount = &mut self.mounts[guest.mount];
         let mut ear = Ear::new(&mount.book, guest.head, self.clock.get());
         ear.heard = guest.recorded.then(Vec::new);
+        ear.icy = guest.icy.map(|interval| Interleaved::new(interval as usize));
         let line = Line::new(&self.clock, guest.buffer, guest.pull, ear);
         line.borrow_mut().record = guest.record;
         let placed = mount.place(guest.wish.as_ref());
@@ -380,6 +393,7 @@ impl World {
             head: vec![b'h'; guest.head].into(),
             wish: guest.wish.clone().map(Box::new),
             placed: None,
+            icy: guest.icy,
             id,
             peer: Peer::Unix,
             user_agent: "world".into(),

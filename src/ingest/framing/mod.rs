@@ -9,13 +9,14 @@
 //!
 //! For well-formed streams headers and units, in their order, are the bytes that came in; a set marked `in_band` is an extra copy.
 //!
-//! Deliberately absent: rewriting, timestamps from within containers, and containers that GStreamer marks well by itself.
+//! Deliberately absent: rewriting (but for links of Ogg that are to be joined), timestamps from within containers, and containers that GStreamer marks well by itself.
 
 mod asf;
 mod ebml;
 mod flac;
 mod flv;
 mod frames;
+mod joint;
 mod ogg;
 mod spool;
 mod ts;
@@ -23,6 +24,8 @@ mod wav;
 
 pub mod kind;
 
+#[cfg(test)]
+mod joint_tests;
 #[cfg(test)]
 mod tests;
 
@@ -111,6 +114,15 @@ impl Framer {
             _ => return None,
         };
         Some(Self { spool: Spool::default(), container })
+    }
+
+    /// The same framer; whether it joins the links of a chained Ogg stream, where that can be done.
+    #[must_use]
+    pub fn joining_links(mut self, join: bool) -> Self {
+        if let Container::Ogg(ogg) = &mut self.container {
+            ogg.joint = join.then(joint::Joint::default);
+        }
+        self
     }
 
     /// Whether a stream that begins with these bytes is what this framer takes apart. Decided within the first unit and

@@ -1,8 +1,10 @@
 //! Ogg: the header pages of all logical streams are the streamheaders, a page is a unit. A listener may start on a page where
 //! a packet begins; if there is video, only where a video keyframe does. (GStreamer's `oggparse` marks no Theora page at all.)
 //!
-//! A new beginning-of-stream page after data is a chained stream: its header pages become a new set.
+//! A new beginning-of-stream page after data is a chained stream: its header pages become a new set, or are joined to the one
+//! before (see `joint`).
 
+use super::joint::Joint;
 use super::spool::{Parse, Stamps};
 use super::{Framed, HEADERS_MOST};
 
@@ -41,6 +43,8 @@ pub(super) struct Ogg {
     /// Header pages, until the first page of data.
     pages: Vec<Box<[u8]>>,
     collecting: bool,
+    /// What joins links, if they are to be joined.
+    pub(super) joint: Option<Joint>,
 }
 
 /// Most logical streams in one physical one.
@@ -64,12 +68,7 @@ impl<'a> Page<'a> {
         let lacing = bytes.get(PAGE_HEADER..body).ok_or(true)?;
         let length = body + lacing.iter().map(|&size| usize::from(size)).sum::<usize>();
         let page = Self { bytes: bytes.get(..length).ok_or(true)?, body };
-        if page.checksum() == [bytes[22], bytes[23], bytes[24], bytes[25]] { Ok(page) } else { Err(false) }
-    }
-
-    fn checksum(&self) -> [u8; 4] {
-        let with_zero = self.bytes[..22].iter().chain(&[0; 4]).chain(&self.bytes[26..]);
-        with_zero.fold(0_u32, |crc, &byte| crc << 8 ^ CRC[usize::from((crc >> 24) as u8 ^ byte)]).to_le_bytes()
+        if checksum(page.bytes) == [bytes[22], bytes[23], bytes[24], bytes[25]] { Ok(page) } else { Err(false) }
     }
 
     fn serial(&self) -> [u8; 4] {
@@ -99,6 +98,12 @@ impl<'a> Page<'a> {
         }
         (!self.lacing().is_empty()).then(|| &self.bytes[self.body..])
     }
+}
+
+/// The checksum of a page.
+pub(super) fn checksum(page: &[u8]) -> [u8; 4] {
+    let with_zero = page[..22].iter().chain(&[0; 4]).chain(&page[26..]);
+    with_zero.fold(0_u32, |crc, &byte| crc << 8 ^ CRC[usize::from((crc >> 24) as u8 ^ byte)]).to_le_bytes()
 }
 
 /// The checksum's table: polynomial 0x04c11db7, not reflected.
@@ -174,7 +179,7 @@ impl Ogg {
     fn page(&mut self, at: usize, page: &Page<'_>, stamps: &mut Stamps, out: &mut Vec<Framed>) {
         if page.has(FIRST) {
             if !self.collecting {
-                *self = Self { collecting: true, ..Self::default() };
+                *self = Self { collecting: true, joint: self.joint.take(), ..Self::default() };
             }
             let (headers, video) = identify(&page.bytes[page.body..]);
             if self.streams.len() < STREAMS_MOST {
@@ -193,7 +198,8 @@ impl Ogg {
         }
         self.give(out); // data ends the headers, whatever was expected
         let keyframe = self.is_start(page);
-        out.push(stamps.unit(at, page.bytes, keyframe));
+        let joined = self.joint.as_mut().map(|joint| joint.data(page.bytes));
+        out.push(stamps.unit(at, joined.as_deref().unwrap_or(page.bytes), keyframe));
     }
 
     fn held(&self) -> usize {
@@ -207,7 +213,10 @@ impl Ogg {
 
     fn give(&mut self, out: &mut Vec<Framed>) {
         if std::mem::take(&mut self.collecting) {
-            out.push(Framed::Headers { parts: std::mem::take(&mut self.pages), in_band: false });
+            let mut parts = std::mem::take(&mut self.pages);
+            // Who has heard the link before goes on without them.
+            let in_band = self.joint.as_mut().is_some_and(|joint| joint.begin(&mut parts));
+            out.push(Framed::Headers { parts, in_band });
         }
     }
 }

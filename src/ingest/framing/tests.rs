@@ -35,7 +35,7 @@ fn flatten(framed: &[Framed]) -> (Vec<u8>, Vec<usize>) {
     (bytes, starts)
 }
 
-fn ogg_page(serial: u32, flags: u8, granule: u64, packets: &[&[u8]], open_end: bool) -> Vec<u8> {
+pub(super) fn ogg_page(serial: u32, flags: u8, granule: u64, packets: &[&[u8]], open_end: bool) -> Vec<u8> {
     let mut lacing = Vec::new();
     for (i, packet) in packets.iter().enumerate() {
         lacing.extend(std::iter::repeat_n(255, packet.len() / 255));
