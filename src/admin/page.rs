@@ -81,7 +81,7 @@ impl Card {
             name: profile.name.clone().unwrap_or_else(|| path.clone()),
             description: profile.description.clone(),
             genre: profile.genre.clone(),
-            url: profile.url.clone().filter(|url| url.starts_with("http://") || url.starts_with("https://")),
+            url: profile.url.filter(|url| url.starts_with("http://") || url.starts_with("https://")),
             bitrate: rate.filter(|_| status.up).map(bitrate),
             up: status.up,
             listeners: handle.listeners(),
