@@ -264,6 +264,42 @@ fn players_show_the_title() {
     assert!(gst.contains("title: Artist - Title"), "{gst}");
 }
 
+/// Stops what it runs when dropped.
+struct Running(std::process::Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn titles_come_with_an_encoder_that_pushes_and_through_a_relay() {
+    let upstream = Server::start(TAGGED);
+    let server = Server::start(&format!(
+        "[push]\npassword = \"word\"\n[[mount]]\npath = \"/relay.mp3\"\nrelay = [\"{}\"]\n\
+         [[mount]]\npath = \"/pushed.ogg\"\nicy_metadata = \"always\"\nicy_metaint = 1024\n",
+        upstream.url("/radio.mp3")
+    ));
+    let to = format!("icecast://source:word@127.0.0.1:{}/pushed.ogg", server.port);
+    let _encoder = Running(
+        Command::new("ffmpeg")
+            .args(["-nostdin", "-v", "error", "-re", "-f", "lavfi", "-i", "sine", "-metadata", "title=Pushed"])
+            .args(["-c:a", "libopus", "-page_duration", "100000", "-content_type", "audio/ogg", "-f", "ogg", &to])
+            .spawn()
+            .expect("ffmpeg"),
+    );
+    for (path, want) in [("/relay.mp3", "StreamTitle='Artist - Title';"), ("/pushed.ogg", "StreamTitle='Pushed';")] {
+        let told = || server.metric("flumen_metadata_updates_total", &[path]) == 1.0;
+        assert!(until(SECOND * 15, told), "{path}; log:\n{}", server.log());
+        assert_eq!(Player::new(&server, path).block(), want);
+    }
+    let mut relay = server.listen("/relay.mp3");
+    assert!(!String::from_utf8_lossy(&relay.read(40_000)).contains("StreamTitle"), "the upstream's blocks are taken out");
+    assert_eq!(relay.head.header("icy-name"), Some("Radio Grüße"), "what the upstream says of itself");
+}
+
 #[test]
 fn a_player_that_asks_for_two_bytes_first_is_one_listener() {
     let mount = TAGGED.split("[[mount]]").nth(1).expect("a mount");
@@ -305,7 +341,7 @@ fn pages_of_other_origins_may_read_what_the_mount_allows() {
         assert_eq!(head.header("access-control-allow-origin"), want, "{path} {origin}");
         assert_eq!(head.header("access-control-expose-headers").is_some_and(|names| names.contains("icy-metaint")), want.is_some());
         let asks = format!("Origin: {origin}\r\nAccess-Control-Request-Headers: icy-metadata\r\nConnection: close\r\n");
-        for (method, path) in [("OPTIONS", path.to_owned()), ("GET", format!("{path}.m3u")), ("POST", path.to_owned())] {
+        for (method, path) in [("OPTIONS", path.to_owned()), ("GET", format!("{path}.m3u")), ("DELETE", path.to_owned())] {
             let answer = server.ask(request(&path, &asks).replacen("GET", method, 1));
             let answer = support::Response::parse(answer.as_bytes()).expect("HTTP");
             assert_eq!(answer.header("access-control-allow-origin"), want, "{method} {path} {origin}");
