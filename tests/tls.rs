@@ -467,6 +467,34 @@ fn who_is_left_when_the_server_stops_is_sent_what_is_queued_and_told_the_end() {
     assert_eq!(server.wait(SECOND * 10), Some(0), "log:\n{}", server.log());
 }
 
+#[test]
+fn encoders_push_over_tls_and_what_they_send_is_heard_byte_for_byte() {
+    let ground = Ground::with(&["localhost"]);
+    let body = support::gst_output(
+        "audiotestsrc num-buffers=400 ! audio/x-raw,rate=44100 ! lamemp3enc target=bitrate bitrate=128 cbr=true ! mpegaudioparse",
+    );
+    fs::write(ground.folder.join("pushed.mp3"), &body).expect("written");
+    let mount = "[push]\npassword = \"s3cret\"\n[[mount]]\npath = \"/live\"\nsync = \"latest\"\nkeep = \"1m\"\nsoft_limit = \"none\"\nhard_limit = \"none\"\n";
+    for framing in [&[] as &[&str], &["-H", "Transfer-Encoding: chunked"], &["-H", "Expect:"]] {
+        let server = ground.spawn("", "", mount);
+        assert!(until(SECOND * 10, || server.try_get("/healthz").is_ok()), "{}", server.log());
+        let mut early = ground.client();
+        early.send("GET /live HTTP/1.1\r\nHost: x\r\n\r\n");
+        std::thread::sleep(SECOND / 2);
+        let pushed = Command::new("curl")
+            .args(["-sS", "-i", "-H", "Content-Type: audio/mpeg", "--cacert", &ground.folder.join("0.pem").to_string_lossy()])
+            .args(framing)
+            .args(["-T", &ground.folder.join("pushed.mp3").to_string_lossy()])
+            .arg(format!("https://source:s3cret@localhost:{}/live", ground.port))
+            .output()
+            .expect("curl");
+        let answer = String::from_utf8_lossy(&pushed.stdout).into_owned() + &String::from_utf8_lossy(&pushed.stderr);
+        assert!(pushed.status.success() && answer.contains("200 OK"), "{framing:?}\n{answer}\n{}", server.log());
+        assert_eq!(early.head().status, 200, "{framing:?}");
+        assert!(early.read(body.len()) == body, "{framing:?}: something else is heard than was pushed");
+    }
+}
+
 // ---- who disturbs ----
 
 #[test]
