@@ -267,6 +267,13 @@ fn sockets_are_opened_and_closed_and_a_taken_one_refuses_it_all() {
     assert!(until(SECOND * 5, || server.metric("flumen_listeners", &["/other.mp3"]) == 1.0));
     raw_listener.read_exact(&mut bytes).expect("who came that way stays");
 
+    // One for encoders that speak SHOUTcast.
+    let shoutcast = free_port();
+    server.rewrite(&listen(&[first]), &format!("[push]\nshoutcast = [\"127.0.0.1:{shoutcast}\"]\n{MP3}{other}{raw_port}"));
+    let answer = reloaded(&server);
+    assert_eq!((&answer["opened"], &answer["settings"]), (&Value::from(vec![format!("127.0.0.1:{shoutcast}")]), &Value::from(vec!["push.shoutcast"])));
+    TcpStream::connect(("127.0.0.1", shoutcast)).expect("somebody accepts");
+
     // A port that is taken.
     let taken = std::net::TcpListener::bind(("127.0.0.1", 0)).expect("a port");
     let port = taken.local_addr().expect("an address").port();
