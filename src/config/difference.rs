@@ -37,11 +37,15 @@ pub fn difference(old: &Config, new: &Config) -> Difference {
         }
         Some((mount.clone(), keys))
     });
+    let mut sections = changed_keys(&sections(old), &sections(new));
+    if old.admin != new.admin && !sections.iter().any(|key| key.starts_with("admin.")) {
+        sections.push("admin.password".to_owned());
+    }
     Difference {
         added: new.mounts.iter().filter(|mount| !before.contains_key(&mount.path)).cloned().collect(),
         removed: old.mounts.iter().map(|mount| &mount.path).filter(|path| !after.contains_key(path)).cloned().collect(),
         changed: changed.collect(),
-        sections: changed_keys(&sections(old), &sections(new)),
+        sections,
     }
 }
 
@@ -106,8 +110,7 @@ mod tests {
         let secret = std::env::temp_dir().join(format!("flumen-difference-{}-secret", std::process::id()));
         std::fs::write(&secret, "s3cretively").expect("written");
         let file = format!("push_password_file = \"{}\"", secret.display());
-        const HASH: &str =
-            "push_password_hash = \"$argon2id$v=19$m=256,t=2,p=1$c29tZXNhbHQ$nf65EOgLrQMR/uIPnA4rEsF5h7TKyQwu9U1bMCHGi/4\"";
+        const HASH: &str = "push_password_hash = \"$argon2id$v=19$m=256,t=2,p=1$c29tZXNhbHQ$nf65EOgLrQMR/uIPnA4rEsF5h7TKyQwu9U1bMCHGi/4\"";
         const RELAY: &str = "relay = [\"http://a/x\"]";
         let on_demand = format!("{RELAY}\nrelay_on_demand = true");
         // What is there before, what is there then, and the keys that are named where they are not the one.
@@ -194,6 +197,8 @@ mod tests {
             ("[log]\naccess = \"/a\"\n", &["log.access"]),
             ("[log]\naccess_format = \"json\"\n", &["log.access_format"]),
             ("[[webhook]]\nurl = \"http://a/\"\n", &["webhook.events", "webhook.url"]),
+            ("[admin]\nuser = \"b\"\n", &["admin.user"]),
+            ("[admin]\npassword = \"s3cretively\"\n", &["admin.password"]),
         ] {
             assert_eq!(difference(&base, &config("server", text)).sections, keys, "{text}");
         }
