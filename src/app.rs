@@ -238,9 +238,7 @@ async fn open_house(config: Config, load: Load, mut signals: Signals, events: Er
         registry.open(settings.clone(), &arbiter.handle()).map_err(io::Error::other)?;
     }
 
-    let tls = config.door.tls.iter().flat_map(|section| &section.listen).map(|address| ListenAddress::Inet(*address));
-    let shoutcast = config.shoutcast.iter().map(|address| ListenAddress::Inet(*address));
-    let all: Vec<_> = house::addresses(&config).into_iter().chain(tls).chain(shoutcast).collect();
+    let all = house::addresses(&config);
     let mut bound = Vec::new();
     for address in &config.door.listen {
         let socket = Bound::http(address, &all).map_err(|cause| StartError::Listen { address: address.to_string(), cause })?;

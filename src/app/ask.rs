@@ -77,6 +77,8 @@ fn post<T: serde::de::DeserializeOwned>(url: &str, path: &str) -> Result<T, AskE
     }
     Err(match serde_json::from_str::<Refusal>(&text) {
         Ok(refusal) => AskError::Refused(refusal.error),
+        // Who is not taken for an operator is told so in a line of text.
+        Err(_) if answer.status().is_client_error() => AskError::Refused(text.lines().next().unwrap_or_default().to_owned()),
         Err(_) => failed(ureq::Error::StatusCode(answer.status().as_u16())),
     })
 }

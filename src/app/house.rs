@@ -32,8 +32,16 @@ use crate::supervisor::{Keeper, Puller, Restart, Start, Stop};
 use crate::units::MountPath;
 
 /// Keys outside of the mounts that hold without a new start. All others need one.
-const LIVE: [&str; 7] =
-    ["server.listen", "server.max_listeners", "server.max_connections", "log.access", "log.access_format", "webhook.url", "webhook.events"];
+const LIVE: [&str; 8] = [
+    "server.listen",
+    "server.max_listeners",
+    "server.max_connections",
+    "log.access",
+    "log.access_format",
+    "push.shoutcast",
+    "webhook.url",
+    "webhook.events",
+];
 
 /// Errors of one configuration that are logged; the answer has all of them.
 const ERRORS_LOGGED: usize = 20;
@@ -44,7 +52,8 @@ pub(super) type Load = Arc<dyn Fn() -> Result<Config, StartError> + Send + Sync>
 /// Every address at which this configuration accepts connections.
 pub(super) fn addresses(config: &Config) -> Vec<ListenAddress> {
     let raw = config.mounts.iter().flat_map(|mount| &mount.tcp).map(|address| ListenAddress::Inet(*address));
-    config.door.listen.iter().cloned().chain(raw).collect()
+    let shoutcast = config.shoutcast.iter().map(|address| ListenAddress::Inet(*address));
+    config.door.listen.iter().cloned().chain(raw).chain(shoutcast).collect()
 }
 
 /// The raw ports, and whose they are.
@@ -189,6 +198,7 @@ impl House {
             door,
             log,
             webhooks: new.webhooks,
+            shoutcast: new.shoutcast,
             origin: new.origin,
             ..self.config.clone()
         };
@@ -260,6 +270,7 @@ impl House {
                 ListenAddress::Inet(port) if raw.contains_key(port) => {
                     Bound::raw(*port, &all, delivery::raw::take(&self.registry, raw[port]))
                 }
+                ListenAddress::Inet(port) if new.shoutcast.contains(port) => Bound::shoutcast(address, &all),
                 address => Bound::http(address, &all),
             };
             bound.map_err(|cause| NotReloaded {

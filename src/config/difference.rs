@@ -37,11 +37,15 @@ pub fn difference(old: &Config, new: &Config) -> Difference {
         }
         Some((mount.clone(), keys))
     });
+    let mut sections = changed_keys(&sections(old), &sections(new));
+    if old.admin != new.admin && !sections.iter().any(|key| key.starts_with("admin.")) {
+        sections.push("admin.password".to_owned());
+    }
     Difference {
         added: new.mounts.iter().filter(|mount| !before.contains_key(&mount.path)).cloned().collect(),
         removed: old.mounts.iter().map(|mount| &mount.path).filter(|path| !after.contains_key(path)).cloned().collect(),
         changed: changed.collect(),
-        sections: changed_keys(&sections(old), &sections(new)),
+        sections,
     }
 }
 
@@ -103,48 +107,63 @@ mod tests {
 
     #[test]
     fn every_key_of_a_mount_is_named_when_it_changes_and_no_other() {
-        let lines = [
-            "pipeline = \"fakesrc\"",
-            "content_type = \"audio/ogg\"",
-            "name = \"N\"",
-            "description = \"D\"",
-            "genre = \"G\"",
-            "url = \"http://example.org/\"",
-            "public = true",
-            "hidden = true",
-            "tcp = [\"127.0.0.1:9000\"]",
-            "sync = \"latest\"",
-            "burst = \"1s\"",
-            "burst_max = \"1MiB\"",
-            "keep = \"11s\"",
-            "ring_max = \"32MiB\"",
-            "soft_limit = \"11s\"",
-            "hard_limit = \"31s\"",
-            "recover = \"none\"",
-            "resend_streamheader = false",
-            "idle_timeout = \"61s\"",
-            "coalesce = \"100ms\"",
-            "send_buffer = \"64KiB\"",
-            "dscp = 46",
-            "max_listeners = 7",
-            "max_listener_duration = \"1h\"",
-            "on_source_end = \"close\"",
-            "allow_query = true",
-            "half_close = \"keep\"",
+        let secret = std::env::temp_dir().join(format!("flumen-difference-{}-secret", std::process::id()));
+        std::fs::write(&secret, "s3cretively").expect("written");
+        let file = format!("push_password_file = \"{}\"", secret.display());
+        const HASH: &str = "push_password_hash = \"$argon2id$v=19$m=256,t=2,p=1$c29tZXNhbHQ$nf65EOgLrQMR/uIPnA4rEsF5h7TKyQwu9U1bMCHGi/4\"";
+        const RELAY: &str = "relay = [\"http://a/x\"]";
+        let on_demand = format!("{RELAY}\nrelay_on_demand = true");
+        // What is there before, what is there then, and the keys that are named where they are not the one.
+        let steps = [
+            ("", "pipeline = \"fakesrc\"", "pipeline source_timeout takeover"),
+            ("", RELAY, "relay relay_on_demand source_timeout takeover"),
+            (RELAY, &on_demand, "relay_on_demand"),
+            ("", "push_password = \"s3cretively\"", SECRET),
+            ("", &file, SECRET),
+            ("", HASH, SECRET),
+            ("", "source_timeout = \"11s\"", ""),
+            ("", "takeover = true", ""),
+            ("", "content_type = \"audio/ogg\"", ""),
+            ("", "name = \"N\"", ""),
+            ("", "description = \"D\"", ""),
+            ("", "genre = \"G\"", ""),
+            ("", "url = \"http://example.org/\"", ""),
+            ("", "public = true", ""),
+            ("", "hidden = true", ""),
+            ("", "tcp = [\"127.0.0.1:9000\"]", ""),
+            ("", "sync = \"latest\"", ""),
+            ("", "burst = \"1s\"", ""),
+            ("", "burst_max = \"1MiB\"", ""),
+            ("", "keep = \"11s\"", ""),
+            ("", "ring_max = \"32MiB\"", ""),
+            ("", "soft_limit = \"11s\"", ""),
+            ("", "hard_limit = \"31s\"", ""),
+            ("", "recover = \"none\"", ""),
+            ("", "resend_streamheader = false", ""),
+            ("", "idle_timeout = \"61s\"", ""),
+            ("", "coalesce = \"100ms\"", ""),
+            ("", "send_buffer = \"64KiB\"", ""),
+            ("", "dscp = 46", ""),
+            ("", "max_listeners = 7", ""),
+            ("", "max_listener_duration = \"1h\"", ""),
+            ("", "on_source_end = \"close\"", ""),
+            ("", "allow_query = true", ""),
+            ("", "half_close = \"keep\"", ""),
         ];
-        let base = config("mount", "[[mount]]\npath = \"/a\"\n[[mount]]\npath = \"/b\"\n");
+        let with = |lines: &str| config("mount", &format!("[[mount]]\npath = \"/a\"\n{lines}\n[[mount]]\npath = \"/b\"\n"));
         let mut walked = Vec::new();
-        for line in lines {
-            let key = line.split(' ').next().expect("a key");
+        for (before, after, named) in steps {
+            let key = after.lines().last().and_then(|line| line.split(' ').next()).expect("a key");
             walked.push(key);
-            let other = config("mount", &format!("[[mount]]\npath = \"/a\"\n{line}\n[[mount]]\npath = \"/b\"\n"));
-            for (old, new) in [(&base, &other), (&other, &base)] {
+            let (before, then) = (with(before), with(after));
+            for (old, new) in [(&before, &then), (&then, &before)] {
                 let found = difference(old, new);
                 let changed: Vec<_> = found.changed.iter().map(|(mount, keys)| (mount.path.as_str(), keys.join(" "))).collect();
-                assert_eq!(changed, [("/a", key.to_owned())], "{line}");
-                assert_eq!(Difference { changed: Vec::new(), ..found }, Difference::default(), "{line}");
+                assert!(found.added.is_empty() && found.removed.is_empty(), "{after}");
+                assert_eq!(changed, [("/a", if named.is_empty() { key } else { named }.to_owned())], "{after}");
             }
         }
+        std::fs::remove_file(secret).expect("removed");
         let mut known = known(|reader| drop(mount::read(reader, nowhere(), &|_| Ok(()))));
         known.sort_unstable();
         walked.sort_unstable();
@@ -178,6 +197,8 @@ mod tests {
             ("[log]\naccess = \"/a\"\n", &["log.access"]),
             ("[log]\naccess_format = \"json\"\n", &["log.access_format"]),
             ("[[webhook]]\nurl = \"http://a/\"\n", &["webhook.events", "webhook.url"]),
+            ("[admin]\nuser = \"b\"\n", &["admin.user"]),
+            ("[admin]\npassword = \"s3cretively\"\n", &["admin.password"]),
         ] {
             assert_eq!(difference(&base, &config("server", text)).sections, keys, "{text}");
         }
