@@ -100,7 +100,7 @@ fn top(root: &Element<'_>, to: &mut Sections) {
                 to.shoutcast(port.unwrap_or(8000), element.text());
             }
             "master-server" => {
-                to.leave(&element, "a server is not mirrored as a whole: write a [[mount]] with relay for each of its mounts")
+                to.leave(&element, "a server is not mirrored as a whole: write a [[mount]] with relay for each of its mounts");
             }
             "master-server-port"
             | "master-update-interval"

@@ -250,7 +250,7 @@ pub(super) fn source_timeout(element: &Element<'_>, section: &mut Section, left_
 pub(super) fn queue(element: &Element<'_>, section: &mut Section, left_out: &mut Vec<String>) {
     match element.number(1..=HISTORY_MOST) {
         Some(bytes) => {
-            section.set("hard_limit", quoted(&exact(ByteCount(bytes))), "see soft_limit and recover: who is behind need not be lost")
+            section.set("hard_limit", quoted(&exact(ByteCount(bytes))), "see soft_limit and recover: who is behind need not be lost");
         }
         None => left_out.push(format!("{}: it is no number of bytes", element.place())),
     }
