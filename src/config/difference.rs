@@ -37,11 +37,17 @@ pub fn difference(old: &Config, new: &Config) -> Difference {
         }
         Some((mount.clone(), keys))
     });
+    let mut sections = changed_keys(&sections(old), &sections(new));
+    // What opens doors is not described.
+    if old.admin.password != new.admin.password {
+        sections.push("admin.password".to_owned());
+        sections.sort();
+    }
     Difference {
         added: new.mounts.iter().filter(|mount| !before.contains_key(&mount.path)).cloned().collect(),
         removed: old.mounts.iter().map(|mount| &mount.path).filter(|path| !after.contains_key(path)).cloned().collect(),
         changed: changed.collect(),
-        sections: changed_keys(&sections(old), &sections(new)),
+        sections,
     }
 }
 
@@ -178,6 +184,12 @@ mod tests {
             ("[log]\naccess = \"/a\"\n", &["log.access"]),
             ("[log]\naccess_format = \"json\"\n", &["log.access_format"]),
             ("[[webhook]]\nurl = \"http://a/\"\n", &["webhook.events", "webhook.url"]),
+            ("[[directory]]\nurl = \"http://a/\"\nserver = \"http://b\"\n", &["directory.server", "directory.url"]),
+            ("[admin]\nuser = \"x\"\n", &["admin.user"]),
+            ("[admin]\npassword = \"s3cret\"\n", &["admin.password"]),
+            ("[admin]\ncontact = \"x\"\n", &["admin.contact"]),
+            ("[admin]\nlocation = \"x\"\n", &["admin.location"]),
+            ("[admin]\nhostname = \"x\"\n", &["admin.hostname"]),
         ] {
             assert_eq!(difference(&base, &config("server", text)).sections, keys, "{text}");
         }
