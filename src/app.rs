@@ -284,6 +284,7 @@ async fn open_house(config: Config, load: Load, mut signals: Signals, events: Er
         events: Some(events),
     });
     let written = Data::from(Arc::clone(&journal));
+    let viewed = looked_at.clone().into_inner();
     let last = delivery::http::routes(&desk);
     let shoutcast_mount = config.shoutcast_mount.as_ref().map(ToString::to_string);
     let push = ingest::push::Desk::new(Arc::clone(&registry), config.door.header_timeout, shoutcast_mount);
@@ -307,6 +308,7 @@ async fn open_house(config: Config, load: Load, mut signals: Signals, events: Er
         keepers: HashMap::new(),
         pullers: HashMap::new(),
         reload,
+        looked_at: viewed,
     };
     house.config.mounts.clone().iter().for_each(|mount| house.keep(mount));
     let announced = house.config.directories.clone();

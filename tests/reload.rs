@@ -303,6 +303,22 @@ fn what_needs_a_restart_is_said_every_time() {
 }
 
 #[test]
+fn a_new_password_holds_at_once_and_the_old_one_no_more() {
+    let config = |password: &str, location: &str| format!("[admin]\npassword = \"{password}\"\nlocation = \"{location}\"\n{MP3}");
+    let server = Server::start(&config("first-one", "Earth"));
+    // `admin:first-one` and `admin:second-one`.
+    let [first, second] = ["YWRtaW46Zmlyc3Qtb25l", "YWRtaW46c2Vjb25kLW9uZQ=="];
+    let ask = |credentials: &str| server.ask(format!("GET /admin/stats HTTP/1.0\r\nAuthorization: Basic {credentials}\r\n\r\n"));
+    assert!(ask(first).contains(" 200 ") && ask(second).contains(" 401 "));
+    server.rewrite("", &config("second-one", "Moon"));
+    let answer = reloaded(&server);
+    assert_eq!(answer["settings"], Value::from(vec!["admin.location", "admin.password"]), "{answer}");
+    assert!(ask(first).contains(" 401 "));
+    let told = ask(second);
+    assert!(told.contains(" 200 ") && told.contains("<location>Moon</location>"), "{told}");
+}
+
+#[test]
 fn a_storm_of_signals_is_one_reload_or_some() {
     let mut server = Server::start(MP3);
     let mut listener = server.listen("/radio.mp3");

@@ -42,9 +42,10 @@ pub(super) enum Standing {
 /// # Errors
 /// When credentials are given and not taken; a right pair would have been.
 pub(super) async fn standing(request: &HttpRequest, house: &House) -> Result<Standing, Denied> {
-    match (credentials(request)?, &house.settings.password) {
+    let settings = house.settings();
+    match (credentials(request)?, &settings.password) {
         (Some(given), Some(password)) => {
-            house.keys.check(peer(request), &given, &[(&house.settings.user, password)]).await?;
+            house.keys.check(peer(request), &given, &[(&settings.user, password)]).await?;
             Ok(unless_from_elsewhere(request, Standing::Operator))
         }
         _ => Ok(local(request).map_or_else(Standing::Stranger, |()| Standing::Operator)),
@@ -58,10 +59,11 @@ pub(super) async fn standing(request: &HttpRequest, house: &House) -> Result<Sta
 pub(super) async fn standing_at(request: &HttpRequest, house: &House, source: Option<(&str, &Password)>) -> Result<Standing, Denied> {
     match (credentials(request)?, source) {
         (Some(given), Some(source)) => {
-            let admin = house.settings.password.as_ref().map(|password| (house.settings.user.as_str(), password));
+            let settings = house.settings();
+            let admin = settings.password.as_ref().map(|password| (settings.user.as_str(), password));
             let accepted: Vec<_> = admin.into_iter().chain([source]).collect();
             house.keys.check(peer(request), &given, &accepted).await?;
-            let standing = if given.user == house.settings.user { Standing::Operator } else { Standing::Source };
+            let standing = if given.user == settings.user { Standing::Operator } else { Standing::Source };
             Ok(unless_from_elsewhere(request, standing))
         }
         _ => standing(request, house).await,
@@ -104,7 +106,7 @@ pub(super) fn challenge(answer: &mut HttpResponse) {
 
 /// The status for somebody who may not do something: 401 where a password would help, and was not given.
 pub(super) fn status_for_strangers(request: &HttpRequest, house: &House) -> StatusCode {
-    let would_help = house.settings.password.is_some() && !request.headers().contains_key(header::AUTHORIZATION);
+    let would_help = house.settings().password.is_some() && !request.headers().contains_key(header::AUTHORIZATION);
     if would_help && !is_from_elsewhere(request) { StatusCode::UNAUTHORIZED } else { StatusCode::FORBIDDEN }
 }
 

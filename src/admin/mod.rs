@@ -29,7 +29,7 @@ mod throttle;
 #[cfg(test)]
 mod testing;
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::SystemTime;
 
 use actix_web::web::ServiceConfig;
@@ -80,7 +80,7 @@ pub struct House {
     pub started_at: SystemTime,
     /// Where an operator's orders go.
     pub orders: tokio::sync::mpsc::Sender<operate::Order>,
-    settings: Settings,
+    settings: RwLock<Arc<Settings>>,
     door: Arc<DoorCounters>,
     keys: keys::Keys,
 }
@@ -98,7 +98,18 @@ impl House {
         door: Arc<DoorCounters>,
         orders: tokio::sync::mpsc::Sender<operate::Order>,
     ) -> Self {
+        let settings = RwLock::new(Arc::new(settings));
         Self { registry, started_at: SystemTime::now(), orders, settings, door, keys: keys::Keys::default() }
+    }
+
+    /// From now on these settings hold: for the next request, and not for those being answered.
+    pub fn settle(&self, settings: Settings) {
+        *self.settings.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(settings);
+    }
+
+    /// The settings that hold now.
+    fn settings(&self) -> Arc<Settings> {
+        Arc::clone(&self.settings.read().unwrap_or_else(PoisonError::into_inner))
     }
 }
 

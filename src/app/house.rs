@@ -17,6 +17,7 @@ use actix_rt::task::JoinHandle;
 use tokio::sync::oneshot;
 
 use super::StartError;
+use crate::admin;
 use crate::admin::operate::{ChangedMount, Draining, Fault, NotReloaded, Order, Reloaded, SourceAct, SourceError};
 use crate::config::{self, Config, ConfigErrors};
 use crate::delivery;
@@ -32,7 +33,7 @@ use crate::supervisor::{Keeper, Puller, Restart, Start, Stop};
 use crate::units::MountPath;
 
 /// Keys outside of the mounts that hold without a new start. All others need one.
-const LIVE: [&str; 8] = [
+const LIVE: [&str; 13] = [
     "server.listen",
     "server.max_listeners",
     "server.max_connections",
@@ -41,6 +42,11 @@ const LIVE: [&str; 8] = [
     "push.shoutcast",
     "webhook.url",
     "webhook.events",
+    "admin.user",
+    "admin.password",
+    "admin.contact",
+    "admin.location",
+    "admin.hostname",
 ];
 
 /// Errors of one configuration that are logged; the answer has all of them.
@@ -73,6 +79,8 @@ pub(super) struct House {
     pub(super) keepers: HashMap<MountPath, Addr<Keeper>>,
     pub(super) pullers: HashMap<MountPath, Addr<Puller>>,
     pub(super) reload: Arc<ReloadState>,
+    /// What operators and panels look at.
+    pub(super) looked_at: Arc<admin::House>,
 }
 
 impl House {
@@ -185,6 +193,9 @@ impl House {
         self.move_sockets(&new, bound, &mut done);
         self.registry.places().set_most(Some(new.max_listeners));
         self.door.set_max_connections(new.door.max_connections);
+        // Where SHOUTcast encoders go needs a new start.
+        let admin = admin::Settings { shoutcast_mount: self.config.admin.shoutcast_mount.clone(), ..new.admin };
+        self.looked_at.settle(admin.clone());
         if let Err(error) = self.registry.witnesses().webhooks.settle(&new.webhooks) {
             done.warnings.push(format!("a webhook cannot be told of anything: {error}"));
         }
@@ -199,6 +210,7 @@ impl House {
             log,
             webhooks: new.webhooks,
             shoutcast: new.shoutcast,
+            admin,
             origin: new.origin,
             ..self.config.clone()
         };

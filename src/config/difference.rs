@@ -38,8 +38,10 @@ pub fn difference(old: &Config, new: &Config) -> Difference {
         Some((mount.clone(), keys))
     });
     let mut sections = changed_keys(&sections(old), &sections(new));
-    if old.admin != new.admin && !sections.iter().any(|key| key.starts_with("admin.")) {
+    // What opens doors is not described.
+    if old.admin.password != new.admin.password {
         sections.push("admin.password".to_owned());
+        sections.sort();
     }
     Difference {
         added: new.mounts.iter().filter(|mount| !before.contains_key(&mount.path)).cloned().collect(),
@@ -197,8 +199,12 @@ mod tests {
             ("[log]\naccess = \"/a\"\n", &["log.access"]),
             ("[log]\naccess_format = \"json\"\n", &["log.access_format"]),
             ("[[webhook]]\nurl = \"http://a/\"\n", &["webhook.events", "webhook.url"]),
-            ("[admin]\nuser = \"b\"\n", &["admin.user"]),
-            ("[admin]\npassword = \"s3cretively\"\n", &["admin.password"]),
+            ("[[directory]]\nurl = \"http://a/\"\nserver = \"http://b\"\n", &["directory.server", "directory.url"]),
+            ("[admin]\nuser = \"x\"\n", &["admin.user"]),
+            ("[admin]\npassword = \"s3cret\"\n", &["admin.password"]),
+            ("[admin]\ncontact = \"x\"\n", &["admin.contact"]),
+            ("[admin]\nlocation = \"x\"\n", &["admin.location"]),
+            ("[admin]\nhostname = \"x\"\n", &["admin.hostname"]),
         ] {
             assert_eq!(difference(&base, &config("server", text)).sections, keys, "{text}");
         }

@@ -210,8 +210,10 @@ fn paths(paths: &Element<'_>, to: &mut Sections) {
 fn logging(logging: &Element<'_>, to: &mut Sections) {
     for element in logging.children() {
         match element.name() {
-            "accesslog" if element.children().next().is_none() => to.log.text("access", element.text()),
-            "accesslog" => to.log.text("access", element.child("name").map_or("stdout", |name| name.text())),
+            "accesslog" => {
+                let name = element.child("name").map_or_else(|| element.text(), |name| name.text());
+                access_log(&element, name, to);
+            }
             "errorlog" | "loglevel" | "logsize" | "logarchive" | "memorybacklog" => {
                 if element.name() == "errorlog" {
                     to.leave(&element, "the log goes to stderr; FLUMEN_LOG says how much (FLUMEN_LOG=debug)");
@@ -220,6 +222,16 @@ fn logging(logging: &Element<'_>, to: &mut Sections) {
             "playlistlog" => to.leave(&element, "titles are in the log"),
             _ => to.unknown(&element),
         }
+    }
+}
+
+/// Where the access log goes: Icecast's name is below its own folder.
+fn access_log(element: &Element<'_>, name: &str, to: &mut Sections) {
+    match (name, to.log_folder.as_str()) {
+        ("-" | "/dev/stdout" | "/dev/stderr", _) => to.log.text("access", "stdout"),
+        (name, _) if name.starts_with('/') => to.log.text("access", name),
+        ("", _) | (_, "") => to.leave(element, "it has no path"),
+        (name, folder) => to.log.text("access", &format!("{folder}/{name}")),
     }
 }
 

@@ -134,6 +134,7 @@ async fn a_source_that_an_operator_removes_may_write_no_more_and_is_told_so() {
     house.entry.kill_source();
     tokio::time::timeout(PATIENCE, closed).await.expect("told").expect("no panic");
     assert_eq!(deliver(&first), Err(GateError::Closed));
+    house.settle().await; // the way is closed first, and then it is said why
     let status = house.entry.handle.status();
     assert_eq!((status.up, status.fault.as_deref()), (false, Some("removed by an operator")));
     let next = house.source().await;

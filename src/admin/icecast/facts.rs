@@ -61,9 +61,9 @@ pub(super) fn server(house: &House, request: &HttpRequest) -> Facts {
     let sources = all.iter().filter(|entry| entry.handle.status().up).count() as u64;
     // A pipeline or a relay that begins counts as a source that connects.
     let starts: u64 = all.iter().map(|entry| read(&entry.handle.source.restarts) + u64::from(entry.handle.status().up)).sum();
-    let accepted = read(&house.door.accepted);
+    let (settings, accepted) = (house.settings(), read(&house.door.accepted));
     vec![
-        ("admin", house.settings.contact.as_str().into()),
+        ("admin", settings.contact.as_str().into()),
         ("client_connections", accepted.into()),
         ("clients", (read(&house.door.guests) + listeners).into()),
         ("connections", accepted.into()),
@@ -71,7 +71,7 @@ pub(super) fn server(house: &House, request: &HttpRequest) -> Facts {
         ("host", host(house, request).into()),
         ("listener_connections", joins.into()),
         ("listeners", listeners.into()),
-        ("location", house.settings.location.as_str().into()),
+        ("location", settings.location.as_str().into()),
         ("server_id", SERVER.into()),
         ("server_start", icecast_date(house.started_at).into()),
         ("server_start_iso8601", icecast_iso(house.started_at).into()),
@@ -144,7 +144,7 @@ pub(super) fn song(handle: &Handle) -> String {
 
 /// The server's name: as configured, else as this client knows it.
 pub(super) fn host(house: &House, request: &HttpRequest) -> String {
-    house.settings.hostname.clone().unwrap_or_else(|| without_port(&origin::authority(request)).to_owned())
+    house.settings().hostname.clone().unwrap_or_else(|| without_port(&origin::authority(request)).to_owned())
 }
 
 /// The name in `name:8000` and `[::1]:8000`.

@@ -42,18 +42,19 @@ async fn update(request: HttpRequest, house: Data<House>) -> HttpResponse {
     let bad = |why| error(StatusCode::BAD_REQUEST, why);
     let parameters = Parameters::of(request.query_string());
     let Some(pass) = parameters.text("pass") else { return bad("missing pass parameter") };
+    let settings = house.settings();
     let within = pass.split_once(':').filter(|(mount, _)| mount.starts_with('/'));
     let (mount, password) = match (parameters.text("mount"), within) {
         (Some(mount), _) => (mount, pass.as_str()),
         (None, Some((mount, password))) => (mount.to_owned(), password),
         (None, None) => {
-            let usual = house.settings.shoutcast_mount.as_ref().map_or(USUAL_MOUNT, MountPath::as_str);
+            let usual = settings.shoutcast_mount.as_ref().map_or(USUAL_MOUNT, MountPath::as_str);
             (usual.to_owned(), pass.as_str())
         }
     };
     let entry = house.registry.find(&mount);
     let source = entry.as_ref().and_then(metadata::source_of).map(|(_, password)| (USER, password));
-    let accepted: Vec<_> = source.into_iter().chain(house.settings.password.as_ref().map(|password| (USER, password))).collect();
+    let accepted: Vec<_> = source.into_iter().chain(settings.password.as_ref().map(|password| (USER, password))).collect();
     let given = Credentials { user: USER.to_owned(), password: Secret::new(password) };
     if let Err(denied) = admission::check(&request, &house, &given, &accepted).await {
         return admission::refusal(denied);

@@ -16,7 +16,8 @@ const HISTORY_MOST: u64 = 16 << 30;
 /// What the rest needs to know first, wherever it stands: the paths of files, and what holds for all mounts.
 pub(super) fn defaults_first(root: &Element<'_>, to: &mut Sections) {
     let paths = root.child("paths");
-    to.webroot = paths.and_then(|paths| paths.text_of(&["webroot"])).unwrap_or_default().trim_end_matches('/').to_owned();
+    let folder = |name| paths.and_then(|paths| paths.text_of(&[name])).unwrap_or_default().trim_end_matches('/').to_owned();
+    (to.webroot, to.log_folder) = (folder("webroot"), folder("logdir"));
     let certificate = paths.and_then(|paths| paths.text_of(&["ssl-certificate", "tls-certificate"]));
     let context = root.child("security").and_then(|security| security.child("tls-context"));
     let certificate = certificate.or_else(|| context.and_then(|context| context.text_of(&["tls-certificate"])));

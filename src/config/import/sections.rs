@@ -120,6 +120,8 @@ pub(super) struct Sections {
     certificate: Option<(String, String)>,
     /// Where files of mounts lie.
     pub(super) webroot: String,
+    /// Where log files lie.
+    pub(super) log_folder: String,
 }
 
 impl Sections {
@@ -138,6 +140,7 @@ impl Sections {
             shoutcast: Vec::new(),
             certificate: None,
             webroot: String::new(),
+            log_folder: String::new(),
         }
     }
 

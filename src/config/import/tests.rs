@@ -87,7 +87,7 @@ fn a_panels_template_keeps_what_flumen_has_and_lists_the_rest() {
         "shoutcast = [\"0.0.0.0:8011\"]",
         "source_timeout = \"10s\"",
         "trusted_proxies = [\"127.0.0.1\"]",
-        "access = \"access.log\"",
+        "access = \"/var/log/icecast2/access.log\"",
         "certificates = [{ cert = \"/etc/ssl/radio.pem\", key = \"/etc/ssl/radio.pem\" }]",
         "shoutcast_mount = \"/radio.mp3\"",
         "# path = \"/live/*\"",
