@@ -61,6 +61,10 @@ struct Mount {
     public: bool,
     /// Whether the status page leaves it out.
     hidden: bool,
+    /// Who is being played, if anybody has said.
+    artist: Option<String>,
+    /// What is being played; often all that is known, artist included.
+    title: Option<String>,
     /// The media type, once known.
     content_type: Option<String>,
     /// Bits per second of stream time, measured over the history; null while that is too short to tell.
@@ -112,7 +116,7 @@ struct Ring {
 
 impl Mount {
     fn of(handle: &Handle, operator: bool) -> Self {
-        let (status, profile) = (handle.status(), handle.profile());
+        let (status, profile, metadata) = (handle.status(), handle.profile(), handle.metadata());
         let (ring, rate) = handle.broadcast.feed.read(|ring| {
             let held = Ring { chunks: ring.len() as u64, bytes: ring.bytes(), seconds: ring.time().as_secs_f64() };
             (held, ring.bytes_per_second())
@@ -130,6 +134,8 @@ impl Mount {
             url: profile.url.clone(),
             public: profile.public,
             hidden: profile.hidden,
+            artist: metadata.artist.as_deref().map(Into::into),
+            title: metadata.title.as_deref().map(Into::into),
             content_type: status.content_type.as_deref().map(Into::into),
             bitrate_bps: rate.map(|rate| (rate * 8.0) as u64),
             listeners,
@@ -371,6 +377,11 @@ mod tests {
         let paths: Vec<_> = all.as_array().expect("a list").iter().map(|mount| mount["path"].clone()).collect();
         assert_eq!(paths, [json!("/Grüße.ogg"), json!("/a.mp3"), json!("/deep/er/listeners"), json!("/hidden.mp3")]);
         let one = get(&town, "/api/v1/mounts/a.mp3");
+        assert_eq!((&one["artist"], &one["title"]), (&Value::Null, &Value::Null), "nobody has said");
+        let handle = town.registry().find("/a.mp3").expect("a mount").handle;
+        handle.set_metadata(crate::mount::Metadata::new(Some("A\""), Some("T"), None));
+        let one = get(&town, "/api/v1/mounts/a.mp3");
+        assert_eq!((&one["artist"], &one["title"]), (&json!("A\""), &json!("T")));
         assert_eq!((&one["source"]["up"], &one["content_type"], &one["ring"]["chunks"]), (&json!(true), &json!("audio/mpeg"), &json!(20)));
         assert_eq!((&one["bitrate_bps"], &one["source"]["received_bytes"]), (&json!(80_000), &json!(20_000)));
         for (asked, path) in [

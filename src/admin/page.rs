@@ -62,6 +62,8 @@ struct Card {
     path: String,
     name: String,
     description: Option<String>,
+    /// What is being played; empty: nobody has said.
+    playing: String,
     genre: Option<String>,
     /// Only what a link may lead to.
     url: Option<String>,
@@ -80,6 +82,7 @@ impl Card {
         Self {
             name: profile.name.clone().unwrap_or_else(|| path.clone()),
             description: profile.description.clone(),
+            playing: handle.metadata().line(),
             genre: profile.genre.clone(),
             url: profile.url.filter(|url| url.starts_with("http://") || url.starts_with("https://")),
             bitrate: rate.filter(|_| status.up).map(bitrate),
@@ -163,9 +166,21 @@ mod tests {
         town.on_air("/a.mp3", "audio/mpeg");
         town.on_air("/b.webm", "video/webm");
         town.on_air("/hidden.mp3", "audio/mpeg");
+        let playing = crate::mount::Metadata::new(Some("A & B"), Some("<b>T"), None);
+        town.registry().find("/a.mp3").expect("a mount").handle.set_metadata(playing);
         let (status, page) = town.get("/");
         assert_eq!(status, 200);
-        for part in ["<audio", "src=\"/a.mp3\"", "<video", "src=\"/b.webm\"", "/a.mp3.m3u", "/a.mp3.xspf", "/a.mp3.pls", "&#60;b&#62;"] {
+        for part in [
+            "<audio",
+            "src=\"/a.mp3\"",
+            "<video",
+            "src=\"/b.webm\"",
+            "/a.mp3.m3u",
+            "/a.mp3.xspf",
+            "/a.mp3.pls",
+            "&#60;b&#62;",
+            ">A &#38; B - &#60;b&#62;T<",
+        ] {
             assert!(page.contains(part), "{part} is missing");
         }
         for part in ["<b>", "hidden.mp3", "src=\"/c.mp3\"", "href=\"javascript"] {
