@@ -144,7 +144,7 @@ fn a_bad_file_is_answered_with_line_key_value_and_remedy() {
         ),
         ("[[webhook]]\nurl = \"http://a/\"\nevents = []", &["webhook[0].events = []", "leave it out"]),
         ("[sever]\nlisten = []", &[":1: sever = {…}", "did you mean \"server\"?"]),
-        ("[webhook]\nurl = \"a\"", &[":1: webhook", "not supported by this version"]),
+        ("[webhook]\nurl = \"a\"", &[":1: webhook", "where a list of sections belongs", "write [[webhook]]"]),
         ("server = 5", &["server = 5", "write [server]"]),
         ("[mount]\npath = \"/a\"", &[":1: mount", "write [[mount]]"]),
         ("mount = [5]", &["mount[0] = 5", "write [[mount]]"]),

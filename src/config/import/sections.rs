@@ -9,6 +9,7 @@ use super::super::{mount, reports, server};
 use super::Imported;
 use super::elements::Element;
 use crate::access::{Password, Unfit};
+use crate::door::certificate::{self, Files};
 use crate::units::MountPath;
 
 /// A section on its way to its text.
@@ -222,13 +223,20 @@ impl Sections {
         }
         if !tls.is_empty() {
             let mut section = Section::new("[[server.tls]]", &[]);
-            if server::LATER.contains(&"tls") {
-                section.comment_out();
-                section.remark("not supported by this version");
-            }
             section.set("listen", list(&tls), "");
-            if let Some((cert, key)) = &self.certificate {
-                section.set("certificates", format!("[{{ cert = {}, key = {} }}]", quoted(cert), quoted(key)), "");
+            let fault = match &self.certificate {
+                Some((cert, key)) => {
+                    section.set("certificates", format!("[{{ cert = {}, key = {} }}]", quoted(cert), quoted(key)), "");
+                    certificate::check(&Files { cert: cert.into(), key: key.into() })
+                        .err()
+                        .map(|flaw| format!("{}: {}", flaw.path.display(), flaw.problem))
+                }
+                None => Some("there is no certificate".to_owned()),
+            };
+            if let Some(fault) = fault {
+                section.comment_out();
+                section.remark(&format!("its certificate has to be there and fit its key: {}", fault.replace(char::is_control, "?")));
+                self.left_out.push(format!("{}: <listen-socket>: TLS is a comment: {fault}", self.name));
             }
             self.mounts.insert(0, section);
         }

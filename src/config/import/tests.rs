@@ -97,6 +97,7 @@ fn a_panels_template_keeps_what_flumen_has_and_lists_the_rest() {
     let said = result.left_out.join("\n");
     for part in [
         "<relay-password>",
+        "TLS is a comment: /etc/ssl/radio.pem",
         "<fallback-when-full>",
         "<dump-file>",
         "<option>: mount_add",
