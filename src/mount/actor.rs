@@ -64,7 +64,6 @@ impl Mount {
         if was_up && self.handle.settings.on_source_end == OnSourceEnd::Close && !self.handle.broadcast.is_closed() {
             let slot = self.handle.broadcast.slot;
             self.crew.tell_all(|| Command::Drain { slot: Some(slot), why: Departure::SourceEnded });
-            self.handle.forget_metadata();
         }
     }
 }

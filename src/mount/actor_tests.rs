@@ -180,8 +180,11 @@ async fn what_is_being_played_is_forgotten_with_the_history_and_not_before() {
         house.entry.actor.send(SourceEnded { source: None, fault: None }).await.expect("the actor is there");
         let kept = if on_source_end == OnSourceEnd::Wait { title("one") } else { Metadata::default() };
         assert_eq!(playing(), kept, "{on_source_end:?}");
-        house.source().await;
+        let next = house.source().await;
         assert_eq!(playing(), kept, "{on_source_end:?}: it is back at once");
+        deliver(&next).expect("taken");
+        house.settle().await;
+        assert_eq!(playing(), kept, "{on_source_end:?}: and heard");
         house.entry.handle.set_metadata(title("two"));
         house.entry.handle.set_metadata(title("two"));
         assert_eq!(playing(), title("two"));

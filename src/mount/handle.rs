@@ -230,8 +230,9 @@ impl Handle {
             let status = self.status.borrow();
             status.since.filter(|_| !status.up).map(|since| self.clock.now().since(since))
         };
-        if away.is_some_and(|away| away >= STALE_AFTER) {
-            return Arc::default();
+        let closes = self.settings.on_source_end == OnSourceEnd::Close;
+        if away.is_some_and(|away| closes || away >= STALE_AFTER) {
+            return Arc::default(); // but who is being drained is not told that it is over
         }
         Arc::clone(&self.metadata.lock().unwrap_or_else(PoisonError::into_inner))
     }
