@@ -214,7 +214,18 @@ fn filled_in(query: &str) -> String {
 
 #[test]
 fn every_query_finds_something_in_a_prometheus_that_scrapes_a_server_under_load() {
-    let server = Server::start(MP3);
+    let keys = tempdir::Dir(std::env::temp_dir().join(format!("flumen-keys-{}", std::process::id())));
+    std::fs::create_dir_all(&keys.0).expect("a folder");
+    let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).expect("a certificate");
+    let (cert, key) = (keys.0.join("cert.pem"), keys.0.join("key.pem"));
+    std::fs::write(&cert, made.cert.pem()).and_then(|()| std::fs::write(&key, made.signing_key.serialize_pem())).expect("written");
+    let tls = format!(
+        "[[server.tls]]\nlisten = [\"127.0.0.1:{}\"]\ncertificates = [{{ cert = \"{}\", key = \"{}\" }}]\n",
+        free_port(),
+        cert.display(),
+        key.display()
+    );
+    let server = Server::start(&format!("{tls}\n{MP3}"));
     let prometheus = Prometheus::watching(&server);
     let first = "flumen_sent_bytes_total > 0";
     let mut listeners: Vec<_> = (0..5).map(|_| server.listen("/radio.mp3")).collect();
@@ -238,7 +249,7 @@ fn every_query_finds_something_in_a_prometheus_that_scrapes_a_server_under_load(
             assert!(prometheus.found(&filled_in(query)).is_ok(), "{file}: {query}");
         }
     }
-    server.rewrite("", &format!("{MP3}name = \"N\"\n"));
+    server.rewrite("", &format!("{tls}\n{MP3}name = \"N\"\n"));
     assert_eq!(server.tell("reload").0, Some(0));
     let marked = "changes(flumen_config_last_reload_timestamp_seconds[1m]) > 0";
     assert!(until(Duration::from_secs(10), || prometheus.found(marked) == Ok(1)), "a reload is marked");
