@@ -21,11 +21,9 @@ use crate::cli;
 use crate::config::{self, Config, ConfigErrors, Environment, LogFormat};
 use crate::delivery::{self, http::Desk};
 use crate::directory::Kept;
+use crate::door::Door;
 use crate::door::acceptor::DoorCounters;
-use crate::door::bound::Bound;
 use crate::door::certificate::{Flaw, Keyring};
-use crate::door::tls::Port;
-use crate::door::{Door, ListenAddress};
 use crate::engine::crew::{Clock, Crew};
 use crate::engine::inbox::Command;
 use crate::fanout::departure::Departure;
@@ -39,6 +37,7 @@ use crate::webhook::Webhooks;
 mod ask;
 mod house;
 mod service;
+mod sockets;
 mod status;
 
 use house::{House, Load, Reloads};
@@ -238,37 +237,9 @@ async fn open_house(config: Config, load: Load, mut signals: Signals, events: Er
         registry.open(settings.clone(), &arbiter.handle()).map_err(io::Error::other)?;
     }
 
-    let all = house::addresses(&config);
-    let mut bound = Vec::new();
-    for address in &config.door.listen {
-        let socket = Bound::http(address, &all).map_err(|cause| StartError::Listen { address: address.to_string(), cause })?;
-        tracing::info!(%address, "listening");
-        bound.push(socket);
-    }
     let keyring = Arc::new(Keyring::default());
-    for section in &config.door.tls {
-        let port = Port::open(section, &keyring)?;
-        for address in &section.listen {
-            let socket = Bound::https(*address, &all, Arc::clone(&port));
-            let socket = socket.map_err(|cause| StartError::Listen { address: address.to_string(), cause })?;
-            tracing::info!(%address, plain_too = section.auto, "listening for TLS");
-            bound.push(socket);
-        }
-    }
-    for mount in &config.mounts {
-        for address in &mount.tcp {
-            let take = delivery::raw::take(&registry, &mount.path);
-            let socket = Bound::raw(*address, &all, take).map_err(|cause| StartError::Listen { address: address.to_string(), cause })?;
-            tracing::info!(%address, mount = %mount.path, "listening for raw TCP");
-            bound.push(socket);
-        }
-    }
-    for address in &config.shoutcast {
-        let address = ListenAddress::Inet(*address);
-        let socket = Bound::shoutcast(&address, &all).map_err(|cause| StartError::Listen { address: address.to_string(), cause })?;
-        tracing::info!(%address, "listening for SHOUTcast encoders");
-        bound.push(socket);
-    }
+    let bound = sockets::Maker::new(&registry, &keyring).moves(None, &config)?.open;
+    bound.iter().for_each(|bound| tracing::info!(address = %bound.address(), purpose = ?bound.purpose(), "listening"));
     let doormen = Arc::new(DoorCounters::default());
     let desk = Desk { registry: Arc::clone(&registry), patience: config.door.header_timeout };
     let (orders, mut told) = operate::orders();
@@ -309,14 +280,14 @@ async fn open_house(config: Config, load: Load, mut signals: Signals, events: Er
         pullers: HashMap::new(),
         reload,
         looked_at: viewed,
+        keyring: Arc::clone(&keyring),
+        push,
     };
     house.config.mounts.clone().iter().for_each(|mount| house.keep(mount));
     let announced = house.config.directories.clone();
     let directories: Vec<_> = announced.into_iter().map(|settings| Kept::start(settings, Arc::clone(&registry))).collect();
 
-    if !house.config.door.tls.is_empty() {
-        drop(actix_rt::spawn(Arc::clone(&keyring).keep_fresh()));
-    }
+    drop(actix_rt::spawn(Arc::clone(&keyring).keep_fresh()));
 
     let mut reloads = Reloads::new(load);
     service::ready();

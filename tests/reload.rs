@@ -396,5 +396,49 @@ fn who_gives_a_password_to_reload_gives_the_right_one() {
     assert!(code == Some(0) && said == "nothing has changed\n", "{said}");
     server.rewrite("", &format!("{}{MP3}", admin.replace("ively", "iveness")));
     let (code, said) = tell("");
-    assert!(code == Some(0) && said.contains("needs restart   admin.password"), "{said}");
+    assert!(code == Some(0) && said.contains("changed         admin.password"), "{said}");
+    assert_eq!((tell("admin:s3cretively@").0, tell("admin:s3cretiveness@").0), (Some(1), Some(0)), "it holds at once");
+}
+
+#[test]
+fn a_port_learns_tls_and_forgets_it_again_and_who_listens_there_hears_no_difference() {
+    let port = free_port();
+    let server = Server::start(MP3);
+    let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).expect("a certificate");
+    let (cert, key) = (server.dir.join("cert.pem"), server.dir.join("key.pem"));
+    std::fs::write(&cert, made.cert.pem()).expect("written");
+    std::fs::write(&key, made.signing_key.serialize_pem()).expect("written");
+    let curl = |scheme: &str| {
+        let url = format!("{scheme}://127.0.0.1:{port}/healthz");
+        let out = std::process::Command::new("curl").args(["-sk", "--max-time", "5", &url]).output().expect("curl");
+        String::from_utf8_lossy(&out.stdout).into_owned()
+    };
+    let first = server.port;
+    let both = format!("listen = [\"127.0.0.1:{first}\", \"127.0.0.1:{port}\"]");
+    server.rewrite(&both, MP3);
+    reloaded(&server);
+    assert_eq!(curl("http"), "ok\n");
+    let mut plain = TcpStream::connect(("127.0.0.1", port)).expect("connected");
+    plain.write_all(b"GET /radio.mp3 HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("sent");
+    let mut plain = support::Stream::open(plain);
+    plain.read(1000);
+
+    let section = |certificate: &std::path::Path| {
+        format!("[[server.tls]]\nlisten = [\"127.0.0.1:{port}\"]\ncertificates = [{{ cert = {certificate:?}, key = {key:?} }}]\n")
+    };
+    server.rewrite("", &format!("{}{MP3}", section(&cert)));
+    let answer = reloaded(&server);
+    assert_eq!(
+        (&answer["opened"], &answer["closed"], &answer["needs_restart"]),
+        (&Value::Array(vec![]), &Value::Array(vec![]), &Value::Array(vec![]))
+    );
+    assert!(until(SECOND * 5, || curl("https") == "ok\n"));
+    plain.read(30_000);
+    server.rewrite("", &format!("{}{MP3}", section(&server.dir.join("nothing.pem"))));
+    assert_eq!(reload(&server).0, 422);
+    assert_eq!(curl("https"), "ok\n", "it goes on as it was");
+    server.rewrite("", MP3);
+    assert_eq!(reloaded(&server)["closed"], Value::from(vec![format!("127.0.0.1:{port}")]));
+    assert!(until(SECOND * 5, || TcpStream::connect(("127.0.0.1", port)).is_err()));
+    plain.read(30_000);
 }

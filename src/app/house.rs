@@ -8,7 +8,6 @@
 //! - Nothing is applied twice: [`House::apply`] is the only place that changes a running house, and it does not wait for anything.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -17,55 +16,45 @@ use actix_rt::task::JoinHandle;
 use tokio::sync::oneshot;
 
 use super::StartError;
+use super::sockets::{Maker, Moves};
 use crate::admin;
 use crate::admin::operate::{ChangedMount, Draining, Fault, NotReloaded, Order, Reloaded, SourceAct, SourceError};
 use crate::config::{self, Config, ConfigErrors};
-use crate::delivery;
-use crate::door::bound::Bound;
-use crate::door::{self, Door, ListenAddress};
+use crate::door::certificate::Keyring;
+use crate::door::{self, Door};
 use crate::engine::crew::Crew;
 use crate::engine::inbox::Command;
 use crate::fanout::departure::Departure;
+use crate::ingest;
 use crate::ingest::relay;
 use crate::metrics::ReloadState;
 use crate::mount::{self, Registry};
 use crate::supervisor::{Keeper, Puller, Restart, Start, Stop};
 use crate::units::MountPath;
 
-/// Keys outside of the mounts that hold without a new start. All others need one.
-const LIVE: [&str; 13] = [
+/// Keys outside of the mounts that hold without a new start, and whole sections. All others need one.
+const LIVE: [&str; 9] = [
     "server.listen",
+    "server.tls.",
     "server.max_listeners",
     "server.max_connections",
+    "admin.",
     "log.access",
     "log.access_format",
-    "push.shoutcast",
-    "webhook.url",
-    "webhook.events",
-    "admin.user",
-    "admin.password",
-    "admin.contact",
-    "admin.location",
-    "admin.hostname",
+    "push.",
+    "webhook.",
 ];
+
+/// Whether a key holds without a new start.
+fn is_live(key: &str) -> bool {
+    LIVE.iter().any(|live| key == *live || live.ends_with('.') && key.starts_with(live))
+}
 
 /// Errors of one configuration that are logged; the answer has all of them.
 const ERRORS_LOGGED: usize = 20;
 
 /// Reads and checks the configuration.
 pub(super) type Load = Arc<dyn Fn() -> Result<Config, StartError> + Send + Sync>;
-
-/// Every address at which this configuration accepts connections.
-pub(super) fn addresses(config: &Config) -> Vec<ListenAddress> {
-    let raw = config.mounts.iter().flat_map(|mount| &mount.tcp).map(|address| ListenAddress::Inet(*address));
-    let shoutcast = config.shoutcast.iter().map(|address| ListenAddress::Inet(*address));
-    config.door.listen.iter().cloned().chain(raw).chain(shoutcast).collect()
-}
-
-/// The raw ports, and whose they are.
-fn raw_ports(config: &Config) -> impl Iterator<Item = (SocketAddr, &MountPath)> {
-    config.mounts.iter().flat_map(|mount| mount.tcp.iter().map(|address| (*address, &mount.path)))
-}
 
 /// What runs, and what it was told.
 pub(super) struct House {
@@ -81,6 +70,8 @@ pub(super) struct House {
     pub(super) reload: Arc<ReloadState>,
     /// What operators and panels look at.
     pub(super) looked_at: Arc<admin::House>,
+    pub(super) keyring: Arc<Keyring>,
+    pub(super) push: ingest::push::Desk,
 }
 
 impl House {
@@ -167,7 +158,7 @@ impl House {
         let difference = config::difference(&self.config, &new);
         let mut done = Reloaded { warnings: config::warnings(&new), ..Reloaded::default() };
         // What can be refused comes first: sockets, and files.
-        let bound = self.bind(&new)?;
+        let moves = Maker::new(&self.registry, &self.keyring).moves(Some(&self.config), &new).map_err(|error| self.unmoved(&error))?;
         self.open_log(&new)?;
 
         for path in difference.removed {
@@ -190,18 +181,22 @@ impl House {
             }
             done.changed.push(ChangedMount { mount: settings.path.to_string(), keys });
         }
-        self.move_sockets(&new, bound, &mut done);
+        self.move_sockets(moves, &mut done);
+        self.push.settle(new.shoutcast_mount.as_ref());
         self.registry.places().set_most(Some(new.max_listeners));
         self.door.set_max_connections(new.door.max_connections);
-        // Where SHOUTcast encoders go needs a new start.
-        let admin = admin::Settings { shoutcast_mount: self.config.admin.shoutcast_mount.clone(), ..new.admin };
-        self.looked_at.settle(admin.clone());
+        self.looked_at.settle(new.admin.clone());
         if let Err(error) = self.registry.witnesses().webhooks.settle(&new.webhooks) {
             done.warnings.push(format!("a webhook cannot be told of anything: {error}"));
         }
-        (done.settings, done.needs_restart) = difference.sections.into_iter().partition(|key| LIVE.contains(&key.as_str()));
+        (done.settings, done.needs_restart) = difference.sections.into_iter().partition(|key| is_live(key));
         // What needs a new start is what it was, and is said again next time.
-        let door = door::Settings { listen: new.door.listen, max_connections: new.door.max_connections, ..self.config.door.clone() };
+        let door = door::Settings {
+            listen: new.door.listen,
+            tls: new.door.tls,
+            max_connections: new.door.max_connections,
+            ..self.config.door.clone()
+        };
         let log = config::Log { format: self.config.log.format, ..new.log };
         self.config = Config {
             mounts: new.mounts,
@@ -210,7 +205,8 @@ impl House {
             log,
             webhooks: new.webhooks,
             shoutcast: new.shoutcast,
-            admin,
+            shoutcast_mount: new.shoutcast_mount,
+            admin: new.admin,
             origin: new.origin,
             ..self.config.clone()
         };
@@ -255,6 +251,21 @@ impl House {
         }
     }
 
+    /// What is told of sockets that cannot be had.
+    fn unmoved(&self, error: &StartError) -> NotReloaded {
+        let value = if let StartError::Listen { address, .. } = error { address.clone() } else { String::new() };
+        NotReloaded {
+            error: format!("{error}; nothing has changed"),
+            errors: vec![Fault {
+                place: self.config.origin.to_string(),
+                key: "listen".to_owned(),
+                value,
+                problem: error.to_string(),
+                remedy: "name an address that is free; one that overlaps with another that is given up needs a new start".to_owned(),
+            }],
+        }
+    }
+
     /// The access log goes where the new configuration says.
     fn open_log(&self, new: &Config) -> Result<(), NotReloaded> {
         if (&new.log.access, new.log.access_format) == (&self.config.log.access, self.config.log.access_format) {
@@ -272,50 +283,19 @@ impl House {
         })
     }
 
-    /// Binds what only the new configuration has.
-    fn bind(&self, new: &Config) -> Result<Vec<Bound>, NotReloaded> {
-        let (all, before) = (addresses(new), addresses(&self.config));
-        let raw: HashMap<_, _> = raw_ports(new).collect();
-        let missing = all.iter().filter(|address| !before.contains(address));
-        let bound = missing.map(|address| {
-            let bound = match address {
-                ListenAddress::Inet(port) if raw.contains_key(port) => {
-                    Bound::raw(*port, &all, delivery::raw::take(&self.registry, raw[port]))
-                }
-                ListenAddress::Inet(port) if new.shoutcast.contains(port) => Bound::shoutcast(address, &all),
-                address => Bound::http(address, &all),
-            };
-            bound.map_err(|cause| NotReloaded {
-                error: format!("cannot listen on {address}: {cause}; nothing has changed"),
-                errors: vec![Fault {
-                    place: new.origin.to_string(),
-                    key: "listen".to_owned(),
-                    value: address.to_string(),
-                    problem: cause.to_string(),
-                    remedy: "name an address that is free; one that overlaps with another that is given up needs a new start".to_owned(),
-                }],
-            })
-        });
-        bound.collect()
-    }
-
     /// Accepts where the new configuration says, and nowhere else.
-    fn move_sockets(&self, new: &Config, bound: Vec<Bound>, done: &mut Reloaded) {
-        let after = addresses(new);
-        for address in addresses(&self.config).iter().filter(|address| !after.contains(address)) {
+    fn move_sockets(&self, moves: Moves, done: &mut Reloaded) {
+        for address in &moves.close {
             self.door.leave(address);
             done.closed.push(address.to_string());
         }
-        for bound in bound {
-            tracing::info!(address = %bound.address(), "listening");
+        for bound in moves.open {
+            tracing::info!(address = %bound.address(), purpose = ?bound.purpose(), "listening");
             done.opened.push(bound.address().to_string());
             self.door.listen(bound);
         }
-        let before: HashMap<_, _> = raw_ports(&self.config).collect();
-        for (address, path) in raw_ports(new) {
-            if before.get(&address).is_some_and(|was| *was != path) {
-                self.door.redirect(address, delivery::raw::take(&self.registry, path));
-            }
+        for (address, purpose) in moves.repurpose {
+            self.door.repurpose(address, purpose);
         }
     }
 }

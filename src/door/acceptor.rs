@@ -16,7 +16,7 @@ use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
 
 use super::ListenAddress;
-use super::bound::{Accepted, Bound, Purpose, TakeRaw};
+use super::bound::{Accepted, Bound, Purpose};
 use super::tls::{Handshake, Port};
 use crate::engine::broadcast::Peer;
 use crate::engine::crew::Clock;
@@ -128,8 +128,8 @@ pub(super) enum Order {
     Open(Bound),
     /// Accepts here no more; whoever has come already is taken in first.
     Close(ListenAddress),
-    /// Connections to this raw port go elsewhere.
-    Redirect(SocketAddr, TakeRaw),
+    /// Connections to this address become something else.
+    Repurpose(ListenAddress, Purpose),
     /// The most connections of every kind.
     Limit(u64),
 }
@@ -208,10 +208,9 @@ impl Acceptor {
                     }
                 }
             }
-            Order::Redirect(address, take) => {
-                let address = ListenAddress::Inet(address);
+            Order::Repurpose(address, purpose) => {
                 if let Some(bound) = self.bound.iter_mut().find(|bound| *bound.address() == address) {
-                    bound.purpose = Purpose::Raw(take);
+                    bound.purpose = purpose;
                 }
             }
             Order::Limit(most) => self.max_connections = most,

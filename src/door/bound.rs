@@ -56,13 +56,27 @@ impl From<Accepted> for OwnedFd {
 /// What becomes of a raw connection.
 pub type TakeRaw = Box<dyn Fn(Socket, Peer, Moment) + Send>;
 
-pub(super) enum Purpose {
+/// What becomes of the connections to a socket.
+pub enum Purpose {
+    /// HTTP.
     Http,
     /// Encoders that greet as SHOUTcast's do.
     Shoutcast,
     /// HTTP over TLS, or both.
     Https(Arc<Port>),
+    /// The bytes of a stream and nothing else.
     Raw(TakeRaw),
+}
+
+impl fmt::Debug for Purpose {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Http => "Http",
+            Self::Shoutcast => "Shoutcast",
+            Self::Https(_) => "Https",
+            Self::Raw(_) => "Raw",
+        })
+    }
 }
 
 impl Purpose {
@@ -106,31 +120,7 @@ impl Bound {
     /// # Errors
     /// When the address is taken, or not ours.
     pub fn http(address: &ListenAddress, all: &[ListenAddress]) -> io::Result<Self> {
-        Self::bind(address, all, Purpose::Http)
-    }
-
-    /// Binds a socket for encoders that greet as SHOUTcast's do; `all` as for HTTP.
-    ///
-    /// # Errors
-    /// When the address is taken, or not ours.
-    pub fn shoutcast(address: &ListenAddress, all: &[ListenAddress]) -> io::Result<Self> {
-        Self::bind(address, all, Purpose::Shoutcast)
-    }
-
-    /// Binds a socket for HTTP over TLS; `all` as for HTTP.
-    ///
-    /// # Errors
-    /// When the address is taken, or not ours.
-    pub fn https(address: SocketAddr, all: &[ListenAddress], port: Arc<Port>) -> io::Result<Self> {
-        Self::bind(&ListenAddress::Inet(address), all, Purpose::Https(port))
-    }
-
-    /// Binds a socket whose connections get the bytes of a stream and nothing else; `all` as for HTTP.
-    ///
-    /// # Errors
-    /// When the address is taken, or not ours.
-    pub fn raw(address: SocketAddr, all: &[ListenAddress], take: TakeRaw) -> io::Result<Self> {
-        Self::bind(&ListenAddress::Inet(address), all, Purpose::Raw(take))
+        Self::new(address, all, Purpose::Http)
     }
 
     /// Where it was told to listen.
@@ -138,12 +128,21 @@ impl Bound {
         &self.address
     }
 
+    /// What becomes of its connections.
+    pub fn purpose(&self) -> &Purpose {
+        &self.purpose
+    }
+
     /// Where it listens; with port 0 asked for, the port that was given.
     pub fn local_address(&self) -> Option<SocketAddr> {
         self.fd.local_addr().ok()?.as_socket()
     }
 
-    fn bind(address: &ListenAddress, all: &[ListenAddress], purpose: Purpose) -> io::Result<Self> {
+    /// Binds a socket; `all` as for HTTP.
+    ///
+    /// # Errors
+    /// When the address is taken, or not ours.
+    pub fn new(address: &ListenAddress, all: &[ListenAddress], purpose: Purpose) -> io::Result<Self> {
         let (fd, unix) = match address {
             ListenAddress::Inet(address) => {
                 let fd = socket2::Socket::new(Domain::for_address(*address), Type::STREAM, None)?;

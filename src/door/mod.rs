@@ -20,7 +20,7 @@ use std::time::Duration;
 use crate::units::ByteCount;
 
 /// Where connections are accepted.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum ListenAddress {
     /// An internet address. `[::]` takes v4 peers as well.
     Inet(SocketAddr),

@@ -1,7 +1,6 @@
 //! The HTTP service over hulls: workers, and the thread that accepts.
 
 use std::io;
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,7 +21,7 @@ use tokio::sync::mpsc;
 use super::ListenAddress;
 use super::Settings;
 use super::acceptor::{Acceptor, Connection, DoorCounters, Order, WORKER_QUEUE, poll_and_waker};
-use super::bound::{Bound, TakeRaw};
+use super::bound::{Bound, Purpose};
 use super::claim::{Claim, Departing, REFUSED_PATH, Watched};
 use super::hull::{HeadLimits, Hull, Io};
 use super::tls::Vestibule;
@@ -98,9 +97,9 @@ impl Door {
         self.order(Order::Close(address.clone()));
     }
 
-    /// Connections to a raw port go elsewhere from now on.
-    pub fn redirect(&self, address: SocketAddr, take: TakeRaw) {
-        self.order(Order::Redirect(address, take));
+    /// Connections to an address become something else from now on.
+    pub fn repurpose(&self, address: ListenAddress, purpose: Purpose) {
+        self.order(Order::Repurpose(address, purpose));
     }
 
     /// From now on there may be so many connections of every kind.

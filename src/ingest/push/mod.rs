@@ -13,7 +13,7 @@ mod parking;
 mod session;
 mod shoutcast;
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 pub use http::routes;
@@ -22,6 +22,7 @@ pub use shoutcast::greeter;
 use crate::access::Credentials;
 use crate::mount::registry::Entry;
 use crate::mount::{PushSettings, Registry};
+use crate::units::MountPath;
 
 /// What this room needs to know.
 #[derive(Clone, Debug)]
@@ -31,14 +32,23 @@ pub struct Desk {
     /// The longest that a greeting may take.
     pub patience: Duration,
     /// Where SHOUTcast encoders go that name no mount.
-    pub shoutcast_mount: Option<String>,
+    shoutcast_mount: Arc<RwLock<Option<String>>>,
     parking: Arc<parking::Parking>,
 }
 
 impl Desk {
     /// A desk of this house.
     pub fn new(registry: Arc<Registry>, patience: Duration, shoutcast_mount: Option<String>) -> Self {
-        Self { registry, patience, shoutcast_mount, parking: Arc::default() }
+        Self { registry, patience, shoutcast_mount: Arc::new(RwLock::new(shoutcast_mount)), parking: Arc::default() }
+    }
+
+    /// Where SHOUTcast encoders go that name no mount, from now on, at every copy of this desk.
+    pub fn settle(&self, shoutcast_mount: Option<&MountPath>) {
+        *self.shoutcast_mount.write().unwrap_or_else(PoisonError::into_inner) = shoutcast_mount.map(ToString::to_string);
+    }
+
+    fn shoutcast_mount(&self) -> Option<String> {
+        self.shoutcast_mount.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 

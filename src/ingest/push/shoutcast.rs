@@ -61,8 +61,8 @@ async fn greet(desk: &Desk, mut departing: Departing, peer: Peer) -> Result<(), 
         Err(_) => return Err((departing, "it did not greet in time")),
     };
     bytes.advance(knocked.length);
-    let path = knocked.mount.as_deref().or(desk.shoutcast_mount.as_deref());
-    let entry = path.and_then(|path| desk.registry.find(path)).filter(|entry| entry.handle.settings.push.is_some());
+    let path = knocked.mount.clone().or_else(|| desk.shoutcast_mount());
+    let entry = path.and_then(|path| desk.registry.find(&path)).filter(|entry| entry.handle.settings.push.is_some());
     let credentials = Credentials { user: PushSettings::USER.into(), password: Secret::new(&knocked.password) };
     let allowed = match entry.as_ref().and_then(|entry| entry.handle.settings.push.as_ref()) {
         Some(push) => may_publish(push, Some(credentials)).await,

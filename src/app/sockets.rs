@@ -1,0 +1,133 @@
+//! Where connections are accepted, and what becomes of them: at the start, and when the configuration says something else.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::StartError;
+use crate::config::Config;
+use crate::delivery;
+use crate::door::ListenAddress;
+use crate::door::bound::{Bound, Purpose};
+use crate::door::certificate::{Flaw, Keyring};
+use crate::door::tls::{Port, TlsSettings};
+use crate::mount::Registry;
+use crate::units::MountPath;
+
+/// What becomes of connections to an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Use<'a> {
+    Http,
+    Tls(&'a TlsSettings),
+    Raw(&'a MountPath),
+    Shoutcast,
+}
+
+/// Every address of a configuration, and what it is for.
+fn uses(config: &Config) -> Vec<(ListenAddress, Use<'_>)> {
+    let http = config.door.listen.iter().map(|address| (address.clone(), Use::Http));
+    let tls = config.door.tls.iter().flat_map(|section| section.listen.iter().map(move |address| (*address, Use::Tls(section))));
+    let raw = config.mounts.iter().flat_map(|mount| mount.tcp.iter().map(|address| (*address, Use::Raw(&mount.path))));
+    let shoutcast = config.shoutcast.iter().map(|address| (*address, Use::Shoutcast));
+    http.chain(tls.chain(raw).chain(shoutcast).map(|(address, purpose)| (ListenAddress::Inet(address), purpose))).collect()
+}
+
+/// What sockets are made of.
+#[derive(Debug)]
+pub(super) struct Maker<'a> {
+    registry: &'a Arc<Registry>,
+    keyring: &'a Keyring,
+    /// One for each section, whose sockets share what resumes a session.
+    ports: Vec<(&'a TlsSettings, Arc<Port>)>,
+}
+
+/// What is to be done to the sockets of a running server.
+#[derive(Default)]
+pub(super) struct Moves {
+    /// New ones.
+    pub(super) open: Vec<Bound>,
+    /// Those whose connections become something else.
+    pub(super) repurpose: Vec<(ListenAddress, Purpose)>,
+    /// Those that are no more.
+    pub(super) close: Vec<ListenAddress>,
+}
+
+impl<'a> Maker<'a> {
+    pub(super) fn new(registry: &'a Arc<Registry>, keyring: &'a Keyring) -> Self {
+        Self { registry, keyring, ports: Vec::new() }
+    }
+
+    fn purpose(&mut self, wanted: Use<'a>) -> Result<Purpose, Flaw> {
+        Ok(match wanted {
+            Use::Http => Purpose::Http,
+            Use::Shoutcast => Purpose::Shoutcast,
+            Use::Raw(path) => Purpose::Raw(delivery::raw::take(self.registry, path)),
+            Use::Tls(section) => {
+                if let Some((_, port)) = self.ports.iter().find(|(known, _)| *known == section) {
+                    return Ok(Purpose::Https(Arc::clone(port)));
+                }
+                let port = Port::open(section, self.keyring)?;
+                self.ports.push((section, Arc::clone(&port)));
+                Purpose::Https(port)
+            }
+        })
+    }
+
+    /// Makes and binds what `new` has and `old` has not; with no `old`, all of it.
+    ///
+    /// # Errors
+    /// When an address cannot be had, or a certificate cannot be used. Then nothing has changed.
+    pub(super) fn moves(&mut self, old: Option<&Config>, new: &'a Config) -> Result<Moves, StartError> {
+        let (after, mut moves) = (uses(new), Moves::default());
+        let before: HashMap<_, _> = old.map(uses).unwrap_or_default().into_iter().collect();
+        let all: Vec<_> = after.iter().map(|(address, _)| address.clone()).collect();
+        for (address, wanted) in &after {
+            match before.get(address) {
+                Some(present) if present == wanted => {}
+                Some(_) => moves.repurpose.push((address.clone(), self.purpose(*wanted)?)),
+                None => {
+                    let bound = Bound::new(address, &all, self.purpose(*wanted)?);
+                    moves.open.push(bound.map_err(|cause| StartError::Listen { address: address.to_string(), cause })?);
+                }
+            }
+        }
+        moves.close = before.into_keys().filter(|address| !all.contains(address)).collect();
+        moves.close.sort_by_key(ToString::to_string);
+        Ok(moves)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Environment, Source, load};
+    use crate::engine::crew::{Clock, Crew};
+
+    fn config(text: &str) -> Config {
+        let path = std::env::temp_dir().join(format!("flumen-sockets-{}.toml", std::process::id()));
+        std::fs::write(&path, text).expect("written");
+        load(&Source::File(path), &Environment::from([("PATH", "")]), &|_| Ok(())).unwrap_or_else(|errors| panic!("{errors}"))
+    }
+
+    #[test]
+    fn what_is_as_it_was_is_left_alone_and_an_address_may_become_something_else() {
+        let crew = Crew::start(1, Clock::default()).expect("a shard");
+        let (registry, keyring) = (Arc::new(Registry::new(Arc::clone(&crew), 10)), Keyring::default());
+        let old = config(
+            "[server]\nlisten = [\"127.0.0.1:39001\", \"127.0.0.1:39002\"]\n[push]\nshoutcast = [\"127.0.0.1:39003\"]\n\
+             [[mount]]\npath = \"/a\"\ntcp = [\"127.0.0.1:39004\"]\n",
+        );
+        // One stays, one becomes raw, one raw port is another mount's, one is given up, none is new.
+        let new = config(
+            "[server]\nlisten = [\"127.0.0.1:39001\"]\n[push]\nshoutcast = []\n[[mount]]\npath = \"/a\"\ntcp = [\"127.0.0.1:39002\"]\n\
+             [[mount]]\npath = \"/b\"\ntcp = [\"127.0.0.1:39004\"]\n",
+        );
+        let moves = Maker::new(&registry, &keyring).moves(Some(&old), &new).expect("nothing is bound");
+        let shown = |addresses: Vec<String>| addresses.join(" ");
+        assert!(moves.open.is_empty());
+        assert_eq!(shown(moves.repurpose.iter().map(|(address, _)| address.to_string()).collect()), "127.0.0.1:39002 127.0.0.1:39004");
+        assert_eq!(shown(moves.close.iter().map(ToString::to_string).collect()), "127.0.0.1:39003");
+        let none = Maker::new(&registry, &keyring).moves(Some(&new), &new).expect("nothing is bound");
+        assert!(none.open.is_empty() && none.repurpose.is_empty() && none.close.is_empty());
+        crew.stop();
+    }
+}
