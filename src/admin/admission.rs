@@ -145,8 +145,10 @@ fn unless_from_elsewhere(request: &HttpRequest, standing: Standing) -> Standing 
 
 /// Whether a browser says that another origin's page makes it ask.
 fn is_from_elsewhere(request: &HttpRequest) -> bool {
+    // What comes to us in the clear may have come to a proxy by TLS; what comes by TLS has done so all the way.
+    let in_the_clear = request.conn_data::<Claim>().is_none_or(|claim| claim.scheme() == "http");
     let ours = |address: &str| {
-        let rest = address.strip_prefix("http://").or_else(|| address.strip_prefix("https://"));
+        let rest = address.strip_prefix("https://").or_else(|| address.strip_prefix("http://").filter(|_| in_the_clear));
         rest.and_then(|rest| rest.split('/').next()) == Some(host(request))
     };
     match text_of(request, "sec-fetch-site") {
