@@ -130,8 +130,8 @@ fn the_next_upstream_is_tried_when_the_preferred_one_fails() {
     assert!(until(SECOND * 10, || server.try_get("/healthz").is_ok()));
     let mut listener = server.listen_with("GET /relay HTTP/1.0\r\n\r\n");
     assert!(listener.read(body.len()) == body);
-    let log = server.log();
-    assert!(log.contains("Connection refused") && log.contains("it answers 404"), "{log}");
+    let told = |what: &str| until(SECOND * 5, || server.log().contains(what));
+    assert!(told("Connection refused") && told("it answers 404"), "{}", server.log());
 }
 
 #[test]

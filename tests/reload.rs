@@ -123,7 +123,8 @@ fn a_bad_configuration_changes_nothing_and_says_why() {
     assert!(code == Some(1) && said.contains("mount[0].colour") && said.contains("5 parsecs"), "{code:?} {said}");
     assert_eq!(server.metric("flumen_config_last_reload_successful", &[]), 0.0);
     assert_eq!(server.metric("flumen_config_last_reload_timestamp_seconds", &[]), before);
-    assert!(server.log().contains("5 parsecs") && server.log().contains("nothing has changed"), "{}", server.log());
+    let told = |what: &str| until(Duration::from_secs(5), || server.log().contains(what));
+    assert!(told("5 parsecs") && told("nothing has changed"), "{}", server.log());
     assert_eq!(server.get("/new").status, 404);
     assert!(!listener.read(10_000).is_empty());
     std::fs::remove_file(server.dir.join("flumen.toml")).expect("removed");
