@@ -1,22 +1,15 @@
 //! Passwords asked for: compared so that neither guessing nor asking often costs anybody else anything.
 //!
-//! - A password that is written as it is, is compared at once. A hashed one takes its time on a thread for that, one at a time; and
-//!   once it was right, its digest (with a key of this process) is remembered, so that a panel that asks each second costs nothing.
+//! - A password that is written as it is, is compared at once, a hashed one by the door's [`Passwords`].
 //! - Wrong ones are counted by address (`throttle`).
 
-use std::collections::HashSet;
-use std::hash::{BuildHasher, RandomState};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::throttle::{Throttle, suspect};
-use crate::access::{Credentials, Password, Secret};
+use crate::access::{Credentials, Password};
+use crate::door::passwords::{Busy, Passwords};
 use crate::engine::broadcast::Peer;
-
-/// Right passwords that are remembered: one for each that the configuration has, with some room.
-const KNOWN_MOST: usize = 256;
-/// The longest that somebody waits for a hashed password to be compared.
-const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Why credentials are not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,16 +22,17 @@ pub(super) enum Denied {
     Busy,
 }
 
-type Digest = [u64; 2];
+impl From<Busy> for Denied {
+    fn from(_: Busy) -> Self {
+        Self::Busy
+    }
+}
 
 /// What is remembered of passwords that were asked for.
 #[derive(Debug, Default)]
 pub(super) struct Keys {
-    digests: [RandomState; 2],
-    known: Mutex<HashSet<Digest>>,
+    passwords: Passwords,
     throttle: Mutex<Throttle>,
-    /// Held by whoever has a hash computed.
-    slow: tokio::sync::Mutex<()>,
 }
 
 impl Keys {
@@ -51,12 +45,18 @@ impl Keys {
         self.may_try(who)?;
         let fitting = accepted.iter().filter(|(user, _)| *user == given.user).map(|(_, password)| *password);
         let (hashed, plain): (Vec<_>, Vec<_>) = fitting.partition(|password| password.is_hashed());
-        let mut right = plain.iter().any(|password| password.verify(given.password.reveal())) || self.knows(&hashed, &given.password);
-        if !right && !hashed.is_empty() {
-            let _turn = tokio::time::timeout(PATIENCE, self.slow.lock()).await.map_err(|_| Denied::Busy)?;
-            self.may_try(who)?; // whoever asks for many at once has been told of the first by now
-            right = self.knows(&hashed, &given.password) || self.compare(&hashed, &given.password).await?;
+        let right = plain.iter().any(|password| password.verify(given.password.reveal())) || self.passwords.knows(&hashed, &given.password);
+        if right || hashed.is_empty() {
+            return self.judged(who, right);
         }
+        let turn = self.passwords.turn().await?; // held until a strike is noted
+        self.may_try(who)?; // whoever asks for many at once has been told of the first by now
+        let right = turn.compare(&hashed, &given.password).await?;
+        self.judged(who, right)
+    }
+
+    /// Takes note of what came of it.
+    fn judged(&self, who: std::net::IpAddr, right: bool) -> Result<(), Denied> {
         let mut throttle = self.throttle.lock().unwrap_or_else(PoisonError::into_inner);
         if right {
             throttle.forgive(who);
@@ -70,36 +70,12 @@ impl Keys {
         let throttle = self.throttle.lock().unwrap_or_else(PoisonError::into_inner);
         throttle.wait(who, Instant::now()).map_or(Ok(()), |wait| Err(Denied::Wait(wait)))
     }
-
-    fn knows(&self, hashed: &[&Password], given: &Secret) -> bool {
-        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        hashed.iter().any(|password| known.contains(&self.digest(password, given)))
-    }
-
-    async fn compare(&self, hashed: &[&Password], given: &Secret) -> Result<bool, Denied> {
-        let (passwords, secret): (Vec<Password>, _) = (hashed.iter().map(|password| (*password).clone()).collect(), given.clone());
-        let found = actix_web::web::block(move || passwords.iter().position(|password| password.verify(secret.reveal()))).await;
-        let Some(index) = found.map_err(|_| Denied::Busy)? else { return Ok(false) };
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.len() >= KNOWN_MOST {
-            known.clear(); // each is one comparison away
-        }
-        known.insert(self.digest(hashed[index], given));
-        Ok(true)
-    }
-
-    /// Of a hash and what fits it. Nobody outside of this process can compute it, or find another text with the same.
-    fn digest(&self, password: &Password, given: &Secret) -> Digest {
-        let hash = match password {
-            Password::Plain(secret) | Password::Bcrypt(secret) | Password::Argon2(secret) => secret.reveal(),
-        };
-        [0, 1].map(|i| self.digests[i].hash_one((hash, given.reveal())))
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::access::Secret;
 
     fn credentials(user: &str, password: &str) -> Credentials {
         Credentials { user: user.into(), password: Secret::new(password) }
@@ -128,7 +104,7 @@ mod tests {
         ] {
             assert_eq!(keys.check(peer(1), &credentials(user, password), &accepted).await, want, "{user} {password}");
         }
-        assert_eq!(keys.known.lock().expect("no panic").len(), 1, "of the right one only");
+        assert_eq!(keys.passwords.remembered(), 1, "of the right one only");
         let other = Password::hashed(ANOTHER).expect("a hash");
         let found = keys.check(peer(1), &credentials("admin", "right"), &[("admin", &other)]).await;
         assert_eq!(found, Err(Denied::Wrong), "a changed password ends what is remembered of the old one");

@@ -18,6 +18,7 @@ use super::answers::{json, text};
 use super::api::{Problem, full, no_mount, problem};
 use super::{House, admission};
 use crate::door::claim::Claim;
+use crate::door::origin::user_agent;
 
 /// Orders that may wait; one more is refused.
 const ORDERS_MOST: usize = 64;
@@ -154,13 +155,12 @@ fn only_post(path: &str, route: Route) -> Resource {
 /// Writes down who did what, and what came of it.
 pub(super) fn audit(request: &HttpRequest, act: &str, mount: &str, outcome: &str) {
     let peer = request.conn_data::<Claim>().map(|claim| claim.peer().to_string());
-    let agent = request.headers().get(header::USER_AGENT).and_then(|value| value.to_str().ok()).unwrap_or_default();
     tracing::info!(
         target: "flumen::audit",
         act,
         mount,
         peer = peer.as_deref().unwrap_or("unknown"),
-        agent = &agent[..agent.len().min(200)],
+        agent = &*user_agent(request),
         outcome,
         "an operator acts"
     );

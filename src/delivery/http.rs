@@ -8,10 +8,10 @@ use actix_web::web::{self, Data, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse};
 
 use super::probes::{Player, Probes};
-use super::{admit, headers, tame_agent};
+use super::{admit, headers};
 use crate::door::answers::{SERVER, plain, plain_builder, unavailable, unframed};
 use crate::door::claim::{Claim, REFUSED_PATH, Ticket};
-use crate::door::origin::{self, decoded_path};
+use crate::door::origin::{self, decoded_path, user_agent};
 use crate::fanout::departure::Refusal;
 use crate::fanout::placement::Wish;
 use crate::mount::Registry;
@@ -155,8 +155,7 @@ async fn listen(request: &HttpRequest, desk: &Desk, probes: &Probes, entry: &Ent
     if request.method() == Method::HEAD {
         return unframed(response.body(Nothing));
     }
-    let agent = request.headers().get(header::USER_AGENT).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let user_agent = tame_agent(agent);
+    let user_agent = user_agent(request);
     let player = Player::new(handle.broadcast.slot, claim.peer(), &user_agent);
     probes.replace(&player, registry.crew()).await;
     let (permit, seat) = match admit(registry, entry) {

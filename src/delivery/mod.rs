@@ -30,11 +30,3 @@ fn admit(registry: &Registry, mount: &Entry) -> Result<(Permit<Socket>, Seat), R
     let permit = registry.crew().reserve().ok_or_else(|| refuse(Refusal::Full))?;
     Ok((permit, seat))
 }
-
-/// The longest user agent that is kept; more is cut.
-const USER_AGENT_MOST: usize = 200;
-
-/// A user agent as it may appear in a log line: short, and without control characters.
-fn tame_agent(agent: &str) -> Box<str> {
-    agent.chars().filter(|c| !c.is_control()).take(USER_AGENT_MOST).collect()
-}

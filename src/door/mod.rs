@@ -7,6 +7,7 @@ pub mod certificate;
 pub mod claim;
 mod hull;
 pub mod origin;
+pub mod passwords;
 mod service;
 pub mod tls;
 

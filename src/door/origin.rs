@@ -42,6 +42,15 @@ pub fn asks_for_via(request: &HttpRequest) -> bool {
 /// Tells this process from every other.
 static NUMBER: LazyLock<u64> = LazyLock::new(|| fastrand::u64(..));
 
+/// The longest user agent that is kept; more is cut.
+const USER_AGENT_MOST: usize = 200;
+
+/// What a client says it is, as it may appear in a log line: short, and without control characters.
+pub fn user_agent(request: &HttpRequest) -> Box<str> {
+    let agent = request.headers().get(header::USER_AGENT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    agent.chars().filter(|c| !c.is_control()).take(USER_AGENT_MOST).collect()
+}
+
 /// A path with its percent signs resolved; `None` if that is not text, or hides what a path must not hold.
 pub fn decoded_path(path: &str) -> Option<String> {
     let decoded = percent_encoding::percent_decode_str(path).decode_utf8().ok()?;

@@ -16,7 +16,8 @@ use super::{Desk, may_publish, turned_away};
 use crate::access;
 use crate::door::answers::{plain, plain_builder, unavailable, unframed};
 use crate::door::claim::Claim;
-use crate::door::origin::decoded_path;
+use crate::door::origin::{decoded_path, user_agent};
+use crate::door::passwords::Busy;
 use crate::engine::broadcast::Peer;
 use crate::ingest::profile::profile;
 use crate::ingest::pump::Pump;
@@ -28,8 +29,6 @@ use crate::wire::head::Body;
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 /// The methods of encoders.
 const METHODS: [&str; 3] = ["PUT", "POST", "SOURCE"];
-/// The longest user agent that is kept.
-const USER_AGENT_MOST: usize = 200;
 
 /// Takes every encoder whose path nobody else has claimed. To be mounted after them.
 pub fn routes(desk: &Desk) -> impl Fn(&mut ServiceConfig) + Clone + Send + 'static {
@@ -59,8 +58,10 @@ async fn publish(request: HttpRequest, desk: Data<Desk>) -> HttpResponse {
     if push.password.is_none() {
         return refuse(StatusCode::FORBIDDEN, "no password for encoders is configured: set [push] password");
     }
-    if !may_publish(&push, field("authorization").and_then(access::basic)).await {
-        return unauthorized(&entry, claim, field("authorization").is_some());
+    match may_publish(&desk.passwords, &push, field("authorization").and_then(access::basic)).await {
+        Ok(true) => {}
+        Ok(false) => return unauthorized(&entry, claim, field("authorization").is_some()),
+        Err(Busy) => return unavailable("too many passwords are being checked"),
     }
     if desk.registry.draining() {
         return unavailable("the server is about to stop and takes nobody in any more");
@@ -69,15 +70,15 @@ async fn publish(request: HttpRequest, desk: Data<Desk>) -> HttpResponse {
     if following.body == Body::None {
         return plain(StatusCode::OK, "welcome: send the stream in the body of a request");
     }
-    let agent: String = field("user-agent").unwrap_or_default().chars().filter(|c| !c.is_control()).take(USER_AGENT_MOST).collect();
-    let publisher = Publisher { peer: claim.peer(), user_agent: agent.as_str().into(), since: SystemTime::now() };
+    let agent = user_agent(&request);
+    let publisher = Publisher { peer: claim.peer(), user_agent: agent.clone(), since: SystemTime::now() };
     let claimed = field("content-type").map(str::to_owned);
-    let likeness = (from(claim.peer()), agent.clone(), claimed.clone());
+    let likeness = (from(claim.peer()), agent, claimed.clone());
     let stream = match desk.parking.resume(&entry.handle.settings.path, &likeness) {
         Some(parked) => (parked.pump, parked.press),
         None => match entry.handle.publishers.claim(publisher, push.takeover) {
             Ok(press) => {
-                tracing::info!(mount = %path, peer = %claim.peer(), agent, method = %request.method(), "encoder connected");
+                tracing::info!(mount = %path, peer = %claim.peer(), agent = &*likeness.1, method = %request.method(), "encoder connected");
                 entry.handle.set_said(Said { profile: profile(field), through: Vec::new() });
                 (Pump::new(entry.actor.clone(), &entry.handle, claimed.as_deref()), press)
             }
@@ -121,7 +122,7 @@ fn takes_no_push(request: &HttpRequest) -> HttpResponse {
     let why = if *request.method() == Method::POST {
         "a mount can be listened to: GET or HEAD\n"
     } else {
-        "this mount is filled by its pipeline, and can be listened to (GET or HEAD); a mount without pipeline takes encoders\n"
+        "this mount is filled by its pipeline or relay, and can be listened to (GET or HEAD); one with neither takes encoders\n"
     };
     plain_builder(StatusCode::METHOD_NOT_ALLOWED).insert_header((header::ALLOW, "GET, HEAD, OPTIONS")).body(why)
 }

@@ -20,6 +20,7 @@ pub use http::routes;
 pub use shoutcast::greeter;
 
 use crate::access::Credentials;
+use crate::door::passwords::{Busy, Passwords};
 use crate::mount::registry::Entry;
 use crate::mount::{PushSettings, Registry};
 use crate::units::MountPath;
@@ -34,12 +35,19 @@ pub struct Desk {
     /// Where SHOUTcast encoders go that name no mount.
     shoutcast_mount: Arc<RwLock<Option<String>>>,
     parking: Arc<parking::Parking>,
+    passwords: Arc<Passwords>,
 }
 
 impl Desk {
     /// A desk of this house.
     pub fn new(registry: Arc<Registry>, patience: Duration, shoutcast_mount: Option<String>) -> Self {
-        Self { registry, patience, shoutcast_mount: Arc::new(RwLock::new(shoutcast_mount)), parking: Arc::default() }
+        Self {
+            registry,
+            patience,
+            shoutcast_mount: Arc::new(RwLock::new(shoutcast_mount)),
+            parking: Arc::default(),
+            passwords: Arc::default(),
+        }
     }
 
     /// Where SHOUTcast encoders go that name no mount, from now on, at every copy of this desk.
@@ -55,19 +63,19 @@ impl Desk {
 /// How long somebody with a wrong password waits for the answer: who guesses is slow.
 const WRONG_PASSWORD_WAIT: Duration = Duration::from_secs(1);
 
-/// Whether these are the credentials of the mount's encoder. A wrong password costs a moment.
-async fn may_publish(push: &PushSettings, credentials: Option<Credentials>) -> bool {
-    let (Some(password), Some(credentials)) = (push.password.clone(), credentials) else { return false };
+/// Whether these are the credentials of the mount's encoder. A wrong password costs a moment. (Addresses are not counted: encoders
+/// share them, and one that is set up wrong must not lock out the others.)
+///
+/// # Errors
+/// When too many passwords are being compared.
+async fn may_publish(passwords: &Passwords, push: &PushSettings, credentials: Option<Credentials>) -> Result<bool, Busy> {
+    let (Some(password), Some(credentials)) = (&push.password, credentials) else { return Ok(false) };
     let named = credentials.user == PushSettings::USER || credentials.user.is_empty();
-    let right = if password.is_hashed() {
-        actix_rt::task::spawn_blocking(move || password.verify(credentials.password.reveal())).await.unwrap_or(false)
-    } else {
-        password.verify(credentials.password.reveal())
-    };
-    if !(named && right) {
+    let right = named && passwords.fits(password, &credentials.password).await?;
+    if !right {
         tokio::time::sleep(WRONG_PASSWORD_WAIT).await;
     }
-    named && right
+    Ok(right)
 }
 
 /// Says that an encoder was not let in.

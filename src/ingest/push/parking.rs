@@ -15,7 +15,7 @@ use crate::units::MountPath;
 const PARKED_MOST: Duration = Duration::from_secs(2);
 
 /// By what an encoder is known again: from where, what it says it is, and what it calls its stream.
-pub(super) type Likeness = (String, String, Option<String>);
+pub(super) type Likeness = (String, Box<str>, Option<String>);
 
 /// A stream that goes on with the next request.
 #[derive(Debug)]

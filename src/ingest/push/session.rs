@@ -12,7 +12,7 @@ use crate::door::Io;
 use crate::door::acceptor::Guest;
 use crate::fanout::stats::add;
 use crate::ingest::framed::Framing;
-use crate::ingest::pump::{Pump, PumpError};
+use crate::ingest::pump::Pump;
 use crate::mount::publishers::Press;
 use crate::mount::registry::Entry;
 use crate::units::format_duration;
@@ -95,10 +95,7 @@ impl Session {
         let mut parts: Vec<&[u8]> = Vec::new();
         let framed = self.framing.take(bytes, |part| parts.push(part));
         for part in parts {
-            self.pump.push(part, || self.press.arrive()).await.map_err(|error| match error {
-                PumpError::Gate(_) => Arc::from("another source has taken over"),
-                PumpError::Mount(_) => Arc::from(error.to_string()),
-            })?;
+            self.pump.push(part, || self.press.arrive()).await.map_err(|error| Arc::from(error.to_string()))?;
         }
         framed.map_err(|error| error.to_string().into())
     }
