@@ -25,7 +25,7 @@ use crate::units::MountPath;
 #[derive(Debug, thiserror::Error)]
 pub enum PumpError {
     /// The mount is gone, or another source has taken this one's place.
-    #[error(transparent)]
+    #[error("the mount is closed, or another source has taken over")]
     Gate(#[from] GateError),
     /// The mount's actor is not there.
     #[error("the mount does not answer")]
@@ -151,5 +151,60 @@ impl Pump {
             let _ = outlet.hand_over_patiently().await; // closed: nobody wants the rest
         }
         self.mount.do_send(SourceEnded { source: Some(outlet.gate().source()), fault });
+    }
+}
+
+/// A pump that is let go without an end (its connection was lost between two requests, its relay is not wanted any more) is an
+/// end all the same: the mount must not wait for a source that nobody has.
+impl Drop for Pump {
+    fn drop(&mut self) {
+        if let Some(outlet) = self.outlet.take() {
+            self.mount.do_send(SourceEnded { source: Some(outlet.gate().source()), fault: Some("its sender went away".into()) });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use actix::prelude::*;
+
+    use super::*;
+    use crate::engine::crew::{Clock, Crew};
+    use crate::mount::Registry;
+    use crate::mount::testing::settings;
+
+    /// What was sent before it has been seen to.
+    #[derive(Message)]
+    #[rtype(result = "()")]
+    struct Seen;
+
+    impl Handler<Seen> for Mount {
+        type Result = ();
+        fn handle(&mut self, _: Seen, _: &mut Self::Context) {}
+    }
+
+    #[actix::test]
+    async fn a_pump_that_is_let_go_leaves_no_mount_up_without_a_source() {
+        let crew = Crew::start(1, Clock::default()).expect("a shard");
+        let registry = Registry::new(Arc::clone(&crew), 10);
+        let entry = registry.open(settings("/a"), &actix_rt::Arbiter::new().handle()).expect("opened");
+        for (finished, fault) in [(true, None), (false, Some("its sender went away"))] {
+            let [mut first, mut second] = [(); 2].map(|()| Pump::new(entry.actor.clone(), &entry.handle, Some("text/plain")));
+            for pump in [&mut first, &mut second] {
+                pump.push(b"bytes that nobody knows", || ()).await.expect("taken");
+            }
+            drop(first);
+            entry.actor.send(Seen).await.expect("the actor is there");
+            assert!(entry.handle.status().up, "the end of one that was replaced is not the end of the other");
+            if finished {
+                second.finish(None, || ()).await;
+            } else {
+                drop(second);
+            }
+            entry.actor.send(Seen).await.expect("the actor is there");
+            let status = entry.handle.status();
+            assert_eq!((status.up, status.fault.as_deref()), (false, fault));
+        }
+        crew.stop();
     }
 }

@@ -22,7 +22,7 @@ use tokio::time::timeout;
 use super::framed::Framing;
 use super::pipeline::Ended;
 use super::profile::profile;
-use super::pump::{Pump, PumpError};
+use super::pump::Pump;
 use crate::door::origin::via;
 use crate::mount::registry::Entry;
 use crate::mount::{Metadata, Said, Settings};
@@ -201,10 +201,7 @@ impl Sifter {
             }),
         });
         for part in parts {
-            pump.push(part, || ()).await.map_err(|error| match error {
-                PumpError::Gate(_) => Arc::from("another source has taken over"),
-                PumpError::Mount(_) => Arc::from(error.to_string()),
-            })?;
+            pump.push(part, || ()).await.map_err(|error| Arc::from(error.to_string()))?;
         }
         if let Some(block) = blocks.last() {
             entry.handle.set_metadata(title(block));
