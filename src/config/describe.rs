@@ -169,7 +169,9 @@ fn describe_memory(out: &mut String, config: &Config, costs: Costs) {
         vec![["mount", "history (ring_max)", "pinned by stragglers", "on its way in", "at most", "(largest chunk)"].map(str::to_owned)];
     let mut user = 0u64;
     for mount in &config.mounts {
-        let (ring, bound) = (mount.ring_max.0, mount.memory_bound().saturating_add(HELD_MOST as u64));
+        // Each source has a framer, and one that relieves another is a second.
+        let framers = 1 + u64::from(mount.push.as_ref().is_some_and(|push| push.takeover));
+        let (ring, bound) = (mount.ring_max.0, mount.memory_bound().saturating_add(framers * HELD_MOST as u64));
         let pinned = mount.rules.memory_max - ring;
         let cells = [ring, pinned, bound - mount.rules.memory_max, bound, mount.chunk_max()].map(|bytes| ByteCount(bytes).to_string());
         let [ring, pinned, inbound, bound_text, chunk] = cells;

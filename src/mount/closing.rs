@@ -38,10 +38,15 @@ impl Closing {
     }
 }
 
-/// Tells every shard, however long that takes.
+/// Tells every shard, each as soon as its inbox has room; one that has none for so long is dead.
 pub(super) async fn tell(crew: &Crew, command: impl Fn() -> Command<Socket>) {
+    let end = Instant::now() + FORGET_MOST;
     for hand in crew.hands() {
         while !hand.inbox.tell(command()) {
+            if Instant::now() >= end {
+                tracing::error!("a sending thread takes no orders");
+                break;
+            }
             sleep(LOOK).await;
         }
     }
