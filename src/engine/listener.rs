@@ -163,6 +163,9 @@ impl<W> Listener<W> {
         // Whether its socket has room, the first send will tell.
         (self.blocked, self.listed, self.queued, self.newly_full, self.overdraft) = (false, false, false, false, 0);
         (self.about.joined, self.about.joined_at) = (now, SystemTime::now());
+        if let Some(icy) = &mut self.icy {
+            icy.go_elsewhere();
+        }
     }
 
     /// Gives it a send buffer of at least so many bytes, if what it has is well below: the stream may have been unknown, or

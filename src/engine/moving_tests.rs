@@ -19,6 +19,8 @@ use crate::fanout::departure::Departure;
 use crate::fanout::stats::read;
 use crate::fanout::streamheader::Headers;
 use crate::units::{ListenerId, Moment};
+use crate::wire::icy;
+use crate::wire::upstream::{Found, Interleaved};
 
 /// A connection that takes so many bytes.
 #[derive(Clone)]
@@ -120,6 +122,10 @@ impl Stage {
     }
 
     fn join(&mut self, room: usize) -> Tape {
+        self.join_with(room, None)
+    }
+
+    fn join_with(&mut self, room: usize, interval: Option<u32>) -> Tape {
         let tape = Tape::with_room(room);
         self.listeners += 1;
         let arrival = Arrival {
@@ -128,7 +134,7 @@ impl Stage {
             head: Box::default(),
             wish: None,
             placed: None,
-            icy: None,
+            icy: interval,
             id: ListenerId(self.listeners),
             peer: Peer::Unix,
             user_agent: "".into(),
@@ -200,6 +206,30 @@ fn what_is_half_sent_is_finished_and_then_the_other_mount_begins_with_its_stream
     assert!(stage.inbox.tell(Command::Clear { why: Departure::ShuttingDown }));
     stage.turn();
     assert_eq!((stage.seats(), counted(&to).2), ([0, 0, 0], 0));
+}
+
+#[test]
+fn who_moves_is_told_what_is_played_there_though_its_number_be_the_same_or_it_be_nothing() {
+    for (there, want) in [(Some("B"), "StreamTitle='B';"), (None, "StreamTitle='';")] {
+        let mut stage = Stage::with_places(None);
+        let (from, to) = (Arc::clone(&stage.from), Arc::clone(&stage.to));
+        from.title.set(icy::block("A", None));
+        if let Some(there) = there {
+            to.title.set(icy::block(there, None));
+        }
+        stage.push(&from, "01234567", &Headers::none());
+        stage.push(&to, "89ab", &Headers::none());
+        let tape = stage.join_with(ALL, Some(4));
+        assert_eq!(stage.move_some(0, ALL).moved, 1);
+        stage.push(&to, "cdef", &Headers::none());
+        stage.turn();
+        let (mut stream, mut titles) = (Vec::new(), Vec::new());
+        Interleaved::new(4).take(&tape.heard.borrow(), |found| match found {
+            Found::Bytes(bytes) => stream.extend_from_slice(bytes),
+            Found::Block(block) => titles.push(String::from_utf8_lossy(&block).trim_end_matches('\0').to_owned()),
+        });
+        assert_eq!((stream.as_slice(), titles), (&b"0123456789abcdef"[..], vec!["StreamTitle='A';".to_owned(), want.to_owned()]));
+    }
 }
 
 #[test]

@@ -19,16 +19,25 @@ pub const TEXT_MOST: usize = 255 * UNIT;
 /// Bytes between two blocks at the most. What comes above is no interval that anybody has sent.
 pub const INTERVAL_MOST: u32 = 1 << 24;
 const UNIT: usize = 16;
+/// The number of a title of another mount: whatever is played here is news.
+const ELSEWHERE: u64 = u64::MAX;
 /// Nothing has changed.
 const NOTHING: &[u8] = &[0];
 
 /// What is being played, as it goes over the wire, and its number: a mount's titles are numbered from one.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 pub struct Block {
-    /// Tells it from the titles before it. Zero: nothing has ever been said.
+    /// Tells it from the titles before it. Zero: nothing has ever been said; told only to who comes from another mount.
     pub number: u64,
-    /// Length byte, text, zeros; never empty, but in the block with number zero, which nobody is sent.
+    /// Length byte, text, zeros; never empty.
     pub bytes: Box<[u8]>,
+}
+
+impl Default for Block {
+    /// Nothing is being played.
+    fn default() -> Self {
+        Self { number: 0, bytes: block("", None) }
+    }
 }
 
 /// The bytes of a block: `StreamTitle='…';StreamUrl='…';`, the address only where there is one and room for it. A title that is
@@ -105,6 +114,14 @@ impl Interleave {
         debug_assert!(self.wants(block.number) && !block.bytes.is_empty(), "a block that is no news, or in the middle of one");
         self.told = block.number;
         self.due = Some(block);
+    }
+
+    /// The listener goes on with another mount, whose titles have numbers of their own. A block that has begun is finished.
+    pub fn go_elsewhere(&mut self) {
+        self.told = ELSEWHERE;
+        if self.sent == 0 {
+            self.due = None;
+        }
     }
 
     /// Whether a block is half sent: then there is something to send, whatever the stream has.
