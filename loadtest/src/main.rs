@@ -2,6 +2,7 @@
 //!
 //! Exit codes: 0 everything good, 1 something was lost, corrupt or refused, or the run failed, 64 bad usage.
 
+mod ask;
 mod check;
 mod cli;
 mod clock;

@@ -10,7 +10,6 @@
 //! - A stop (INT, TERM) ends it in order and leaves a folder to go on from.
 //! - Nothing is sent but to the targets, the feeds that were named, and the loopback ports of a flumen of its own.
 
-mod ask;
 mod faults;
 mod feeder;
 mod house;

@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::ask::Door;
+use crate::ask::Door;
 use super::settings::Settings;
 use super::store::Store;
 use super::verdict::Reason;

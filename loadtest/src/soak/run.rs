@@ -15,7 +15,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, anyhow};
 
-use super::ask::Door;
+use crate::ask::Door;
 use super::feeder::Feeder;
 use super::house::House;
 use super::invariants::{Books, Seen, check};

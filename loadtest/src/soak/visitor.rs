@@ -12,7 +12,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 use serde::Deserialize;
 
-use super::ask::{Answer, Door};
+use crate::ask::{Answer, Door};
 use super::house;
 use super::verdict::Reason;
 use crate::clock::Nanos;

@@ -3,7 +3,7 @@
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 
-use super::ask::Door;
+use crate::ask::Door;
 use super::scrape::Scrape;
 use crate::probe::{Probe, Pulse, Weight};
 

@@ -11,7 +11,7 @@ use crate::clock::Nanos;
 use crate::http::Version;
 use crate::roster::Roster;
 use crate::schedule::Mix;
-use crate::soak::ask::Door;
+use crate::ask::Door;
 use crate::soak::faults::Faults;
 use crate::soak::feeder::Feeder;
 use crate::soak::scrape::Scrape;
