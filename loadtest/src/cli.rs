@@ -13,6 +13,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 pub(crate) use compare::{CompareArgs, ComparePlan, PeerName, Preset, loopback};
 pub(crate) use stand_ins::{FloorArgs, HostArgs, Sink};
 
+use crate::ask::Door;
+use crate::asker::Question;
 use crate::check::{Format, Start};
 use crate::http::Version;
 use crate::line::Tls;
@@ -22,12 +24,15 @@ use crate::push::Mount;
 use crate::record;
 use crate::schedule::Mix;
 use crate::swarm::Plan;
-use crate::target::Target;
+use crate::target::{Protocol, Target};
 use crate::units::{ByteRate, PerSecond, Share, Slow, bytes, duration};
 
 mod soak;
 
 pub(crate) use soak::{SoakArgs, Start as SoakStart};
+
+/// Pages asked for beside the listening; each has a thread.
+const QUESTIONS_MAX: usize = 8;
 
 /// Load and integrity tests for flumen and other stream servers.
 #[derive(Debug, Parser)]
@@ -139,6 +144,12 @@ pub(crate) struct ListenArgs {
     /// Chooses who churns
     #[arg(long, default_value_t = 1)]
     pub(crate) seed: u64,
+    /// Ask for this page all through the steady window, and say how long it took; may be given several times
+    #[arg(long, value_name = "http://HOST:PORT/PATH")]
+    ask: Vec<String>,
+    /// Time between two requests for a page
+    #[arg(long, default_value = "1s", value_parser = duration)]
+    pub(crate) ask_every: Duration,
 }
 
 #[derive(Debug, Args)]
@@ -255,6 +266,7 @@ impl ListenArgs {
     pub(crate) fn plan(&self, open_files: u64) -> anyhow::Result<Plan> {
         ensure!(self.read_every >= Duration::from_millis(20), "--read-every: at least 20ms");
         ensure!(self.interval >= Duration::from_millis(100), "--interval: at least 100ms");
+        ensure!(self.ask_every >= Duration::from_millis(10), "--ask-every: at least 10ms");
         let slow_share = self.slow.map_or(0.0, |slow| slow.share.0);
         ensure!(slow_share + self.stalled.0 <= 1.0, "--slow and --stalled: more than all listeners");
         let plan = self.swarm.plan(open_files)?;
@@ -270,6 +282,20 @@ impl ListenArgs {
             slow_buffer: self.slow_buffer.map(|size| size as usize),
             ..plan
         })
+    }
+}
+
+impl ListenArgs {
+    /// What is asked for meanwhile; resolved once, as everything that is sent to.
+    pub(crate) fn questions(&self) -> anyhow::Result<Vec<Question>> {
+        ensure!(self.ask.len() <= QUESTIONS_MAX, "--ask: {QUESTIONS_MAX} at most");
+        let question = |typed: &String| match Target::resolve(typed)? {
+            Target { protocol: Protocol::Http { host, path }, address, secure: false, .. } => {
+                Ok(Question { typed: typed.clone(), door: Door { address, host }, path })
+            }
+            _ => bail!("--ask: `{typed}` is no http:// address"),
+        };
+        self.ask.iter().map(question).collect()
     }
 }
 
@@ -334,6 +360,20 @@ mod tests {
             listen("http://127.0.0.1:8000/live -n 10000 --slow 5%@2KiB/s --stalled 5% --source-addresses 8 --http 1.0").expect("fine");
         assert_eq!((plan.listeners, plan.sources, plan.version), (10_000, 8, Version::Http10));
         assert_eq!(plan.mix.stalled, Share(0.05));
+    }
+
+    #[test]
+    fn pages_are_asked_for_in_the_clear_and_over_http_only() {
+        let questions =
+            |line: &str| match Cli::try_parse_from(["loadtest", "listen", "http://127.0.0.1/"].into_iter().chain(line.split(' '))) {
+                Ok(Cli { command: Command::Listen(args) }) => args.questions(),
+                other => panic!("{other:?}"),
+            };
+        let asked = questions("--ask http://127.0.0.1:8000/metrics --ask http://127.0.0.1:8000/x?y=1").expect("fine");
+        assert_eq!(asked.iter().map(|question| question.path.as_str()).collect::<Vec<_>>(), ["/metrics", "/x?y=1"]);
+        for wrong in ["--ask tcp://127.0.0.1:1", "--ask https://127.0.0.1/", "--ask metrics"] {
+            assert!(questions(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

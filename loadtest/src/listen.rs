@@ -8,6 +8,7 @@
 use std::thread;
 use std::time::Duration;
 
+use crate::asker::{Askers, Question};
 use crate::cli::ListenArgs;
 use crate::clock::Nanos;
 use crate::history::{self, History};
@@ -38,7 +39,7 @@ struct Run<'a> {
     course: History<Moment>,
 }
 
-pub(crate) fn run(args: &ListenArgs, plan: Plan) -> anyhow::Result<bool> {
+pub(crate) fn run(args: &ListenArgs, questions: &[Question], plan: Plan) -> anyhow::Result<bool> {
     let output = args.swarm.output();
     let server = args.swarm.pid.map(Probe::of);
     let before = server.as_ref().map(Probe::weight).transpose()?;
@@ -68,6 +69,7 @@ pub(crate) fn run(args: &ListenArgs, plan: Plan) -> anyhow::Result<bool> {
     run.swarm.begin_steady();
     let pulse = run.pulse();
     let own_pulse = own.pulse()?;
+    let askers = Askers::begin(questions, args.ask_every);
     let churn = args.churn.map(|churn| (churn.0, Dice(args.seed)));
     run.until("steady", Nanos::now().after(duration), churn)?;
     let own_cpu_percent = own_pulse.until(&own.pulse()?).cpu_percent;
@@ -75,13 +77,14 @@ pub(crate) fn run(args: &ListenArgs, plan: Plan) -> anyhow::Result<bool> {
     let weight = run.weight();
     let listening = run.swarm.ledger.listening;
     let steady = run.swarm.finish();
+    let asked = askers.end();
 
     run.swarm.leave_all();
     if run.server.is_some() {
         thread::sleep(FAREWELL);
     }
     let outcome = Outcome { starved: steady.starved, ..Outcome::of(&run.swarm.ledger) };
-    let good = outcome.good(args.swarm.allow_refused);
+    let good = outcome.good(args.swarm.allow_refused) && asked.iter().all(|asked| asked.failed.is_empty());
     let server = match (effort, before, weight) {
         (Some(effort), Some(before), Some(steady)) => Some(Server {
             us_per_listener_second: (run.listener_seconds > 0.0)
@@ -106,6 +109,7 @@ pub(crate) fn run(args: &ListenArgs, plan: Plan) -> anyhow::Result<bool> {
         stall_coarse: None,
         latency: None,
         bytes_per_s_per_listener: None,
+        asked,
         server,
         own_cpu_percent: Some(own_cpu_percent),
         verdict: report::verdict(good),

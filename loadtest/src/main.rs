@@ -3,6 +3,7 @@
 //! Exit codes: 0 everything good, 1 something was lost, corrupt or refused, or the run failed, 64 bad usage.
 
 mod ask;
+mod asker;
 mod check;
 mod cli;
 mod clock;
@@ -55,8 +56,8 @@ fn main() -> ExitCode {
         Err(e) => return complain(1, &e.into()),
     };
     let result = match cli.command {
-        Command::Listen(args) => match args.plan(open_files) {
-            Ok(plan) => listen::run(&args, plan),
+        Command::Listen(args) => match args.questions().and_then(|questions| Ok((questions, args.plan(open_files)?))) {
+            Ok((questions, plan)) => listen::run(&args, &questions, plan),
             Err(e) => return complain(USAGE, &e),
         },
         Command::Storm(args) => match args.plan(open_files) {

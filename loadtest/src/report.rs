@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
+use crate::asker::Asked;
 use crate::ledger::Ledger;
 use crate::output::Spoken;
 use crate::probe::{Effort, Weight};
@@ -118,6 +119,9 @@ pub(crate) struct Listen {
     pub(crate) stall_coarse: Option<Quantiles>,
     pub(crate) latency: Option<Quantiles>,
     pub(crate) bytes_per_s_per_listener: Option<Spread>,
+    /// Pages asked for within the steady window.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) asked: Vec<Asked>,
     pub(crate) server: Option<Server>,
     /// The CPU this tool used itself in the steady window, in percent of one core.
     pub(crate) own_cpu_percent: Option<f64>,
@@ -170,6 +174,13 @@ impl Spoken for Listen {
         }
         if let Some(Spread { min, mean, max }) = self.bytes_per_s_per_listener {
             row("bytes/s per listener", format!("min {min:.0}  mean {mean:.0}  max {max:.0}"));
+        }
+        for Asked { url, times, longest_bytes, failed } in &self.asked {
+            let times = times.as_ref().map_or("no answer".to_owned(), quantile_text);
+            row("asked", format!("{url}: {times}, {longest_bytes} bytes"));
+            for (why, n) in failed {
+                row("  failed", format!("{n} × {why}"));
+            }
         }
         if let Some(server) = &self.server {
             server_rows(server, &mut row);

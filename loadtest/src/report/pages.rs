@@ -117,6 +117,7 @@ mod tests {
             stall_coarse: None,
             latency: None,
             bytes_per_s_per_listener: None,
+            asked: Vec::new(),
             server: None,
             own_cpu_percent: None,
             verdict: "failed",

@@ -10,10 +10,10 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::ask::Door;
 use super::settings::Settings;
 use super::store::Store;
 use super::verdict::Reason;
+use crate::ask::Door;
 use crate::clock::Nanos;
 
 /// Its log takes at most twice this much disk: the newest, and what came before.

@@ -15,7 +15,6 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, anyhow};
 
-use crate::ask::Door;
 use super::feeder::Feeder;
 use super::house::House;
 use super::invariants::{Books, Seen, check};
@@ -25,6 +24,7 @@ use super::store::{State, Store};
 use super::verdict::Reason;
 use super::visitor::{Visitor, Visits};
 use super::watcher::{Look, Watcher, look};
+use crate::ask::Door;
 use crate::check::Book;
 use crate::cli::SoakStart;
 use crate::clock::Nanos;

@@ -12,9 +12,9 @@ use std::time::Duration;
 use rustix::process::Signal;
 use serde::Deserialize;
 
-use crate::ask::{Answer, Door};
 use super::house;
 use super::verdict::Reason;
+use crate::ask::{Answer, Door};
 use crate::clock::Nanos;
 use crate::roster::Roster;
 use crate::schedule::Dice;

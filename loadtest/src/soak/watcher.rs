@@ -3,8 +3,8 @@
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 
-use crate::ask::Door;
 use super::scrape::Scrape;
+use crate::ask::Door;
 use crate::probe::{Probe, Pulse, Weight};
 
 /// One look. Whatever could not be had is absent; of the metrics it is said why.

@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 
+use crate::ask::Door;
 use crate::check::{Book, Start};
 use crate::clock::Nanos;
 use crate::http::Version;
 use crate::roster::Roster;
 use crate::schedule::Mix;
-use crate::ask::Door;
 use crate::soak::faults::Faults;
 use crate::soak::feeder::Feeder;
 use crate::soak::scrape::Scrape;
