@@ -102,7 +102,8 @@ mod tests {
         let peer = thread::spawn(move || {
             for answer in ["HTTP/1.1 200 OK\r\n\r\nfour", "HTTP/1.1 503 Full\r\n\r\n", "HTTP/1.1 200 OK\r\n\r\nsix..."] {
                 let (mut socket, _) = server.accept().expect("accepts");
-                socket.read(&mut [0; 1024]).expect("a request");
+                let asked = socket.read(&mut [0; 1024]).expect("a request");
+                assert!(asked > 0, "closed without a request");
                 socket.write_all(answer.as_bytes()).expect("answers");
             }
         });
