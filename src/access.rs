@@ -1,9 +1,11 @@
-//! Secrets, passwords, and the credentials that a request brings. Pure: who asks for what, others know.
+//! Secrets, passwords, networks, and the credentials that a request brings. Pure: who asks for what, others know.
 //!
 //! - A [`Secret`] does not print, whoever formats what it is in.
 //! - Passwords are compared in a time that does not tell how much of them was right.
 //!
 //! Deliberately absent: who may do what, and how often somebody may try.
+
+pub mod network;
 
 use std::fmt;
 
