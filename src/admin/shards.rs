@@ -85,14 +85,14 @@ pub(super) struct Moved {
     pub(super) stayed: usize,
 }
 
-/// Lets a mount's listeners go on with another, each on its shard; a few at a time, for each of them gets a burst there.
-pub(super) async fn move_listeners(crew: &Crew, here: &Handle, there: &Handle) -> Result<Moved, Silent> {
+/// Lets a mount's listeners (or one of them) go on with another, each on its shard; a few at a time, for each of them gets a burst there.
+pub(super) async fn move_listeners(crew: &Crew, here: &Handle, there: &Handle, only: Option<ListenerId>) -> Result<Moved, Silent> {
     let mut all = Moved::default();
     for (index, hand) in crew.hands().iter().enumerate() {
         let mut next = Some(0);
         while let Some(from) = next {
             let (slot, to, places) = (here.broadcast.slot, Arc::clone(&there.broadcast), Arc::clone(&there.places));
-            let answer = ask(hand, |reply| Command::Move { slot, to, places, from, most: MOVED_AT_ONCE, reply });
+            let answer = ask(hand, |reply| Command::Move { slot, only, to, places, from, most: MOVED_AT_ONCE, reply });
             let part = timeout(PATIENCE, answer).await.ok().and_then(Result::ok).ok_or(Silent(index))?;
             all.moved += part.moved;
             all.stayed += part.stayed;

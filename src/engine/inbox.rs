@@ -78,8 +78,16 @@ pub enum Command<W> {
     Settle { broadcast: Arc<Broadcast> },
     /// A mount is closed: who is still here leaves at once. Answered when nothing here knows its number any more.
     Forget { slot: usize, why: Departure, reply: Reply<()> },
-    /// A part of a mount's listeners, from a place in the shard's table on, goes on listening to another mount.
-    Move { slot: usize, to: Arc<Broadcast>, places: Arc<Places>, from: usize, most: usize, reply: Reply<MovePart> },
+    /// A part of a mount's listeners, from a place in the shard's table on, goes on listening to another mount; `only`: nobody else.
+    Move {
+        slot: usize,
+        only: Option<ListenerId>,
+        to: Arc<Broadcast>,
+        places: Arc<Places>,
+        from: usize,
+        most: usize,
+        reply: Reply<MovePart>,
+    },
     /// The thread ends.
     Quit,
 }

@@ -159,7 +159,7 @@ impl Stage {
         let slot = Arc::clone(&answer);
         let reply = Reply::new(move |part| *slot.lock().expect("no panic") = Some(part));
         let (to, places) = (Arc::clone(&self.to), Arc::clone(&self.there));
-        assert!(self.inbox.tell(Command::Move { slot: self.from.slot, to, places, from, most, reply }));
+        assert!(self.inbox.tell(Command::Move { slot: self.from.slot, only: None, to, places, from, most, reply }));
         self.turn();
         let part = answer.lock().expect("no panic").take();
         part.expect("answered in the same turn")

@@ -349,7 +349,7 @@ async fn move_clients(house: &House, entry: &Entry, parameters: &Parameters, for
     if here != there {
         return bad(&format!("a player of {here} cannot go on with {there}"));
     }
-    let moved = match shards::move_listeners(house.registry.crew(), &entry.handle, &to.handle).await {
+    let moved = match shards::move_listeners(house.registry.crew(), &entry.handle, &to.handle, None).await {
         Ok(moved) => moved,
         Err(silent) => return error(StatusCode::SERVICE_UNAVAILABLE, &silent.to_string()),
     };

@@ -75,9 +75,10 @@ impl<W: Wire> Audience<W> {
         }
     }
 
-    /// Gives up a part of its listeners, from a place in the table on, to another mount that has places for them.
+    /// Gives up a part of its listeners, from a place in the table on, to another mount that has places for them; `only`: nobody else.
     pub(in crate::engine) fn give_up(
         &mut self,
+        only: Option<ListenerId>,
         from: usize,
         most: usize,
         places: &Arc<Places>,
@@ -92,6 +93,9 @@ impl<W: Wire> Audience<W> {
             }
             let Some(listener) = &mut self.table[index] else { continue };
             looked += 1;
+            if only.is_some_and(|only| only != listener.id()) {
+                continue;
+            }
             let Some(obituary) = listener.depart(places, now) else {
                 part.stayed += 1;
                 continue;
