@@ -14,9 +14,14 @@ use std::time::Duration;
 use actix_rt::Arbiter;
 use actix_web::web::{Data, ServiceConfig};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
 use tracing_appender::non_blocking::{ErrorCounter, WorkerGuard};
+use tracing_subscriber::Layer;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::admin::{self, operate};
+use crate::chronicle::{self, Line, Lines};
 use crate::cli;
 use crate::config::{self, Config, ConfigErrors, Environment, LogFormat};
 use crate::delivery::{self, http::Desk};
@@ -39,6 +44,7 @@ mod house;
 mod service;
 mod sockets;
 mod status;
+mod tail;
 
 use house::{House, Load, Reloads};
 
@@ -163,8 +169,8 @@ fn print(text: &str) -> Result<(), StartError> {
     }
 }
 
-/// Log lines go to stderr, by way of a thread of their own.
-fn start_log(format: LogFormat) -> (WorkerGuard, ErrorCounter) {
+/// Log lines go to stderr, by way of a thread of their own, and to those who watch.
+fn start_log(format: LogFormat, lines: Lines) -> (WorkerGuard, ErrorCounter) {
     let (writer, guard) =
         tracing_appender::non_blocking::NonBlockingBuilder::default().buffered_lines_limit(LOG_LINES_MOST).lossy(true).finish(io::stderr());
     let dropped = writer.error_counter();
@@ -173,17 +179,14 @@ fn start_log(format: LogFormat) -> (WorkerGuard, ErrorCounter) {
         .with_env_var("FLUMEN_LOG")
         .with_default_directive(tracing::Level::INFO.into())
         .from_env_lossy();
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer).with_ansi(terminal);
     let json = match format {
         LogFormat::Json => true,
         LogFormat::Text => false,
         LogFormat::Auto => !terminal,
     };
-    if json {
-        builder.json().flatten_event(true).init();
-    } else {
-        builder.init();
-    }
+    let written = tracing_subscriber::fmt::layer().with_writer(writer).with_ansi(terminal);
+    let written = if json { written.json().flatten_event(true).boxed() } else { written.boxed() };
+    tracing_subscriber::registry().with(written.and_then(tail::Tail(lines)).with_filter(filter)).init();
     (guard, dropped)
 }
 
@@ -209,20 +212,26 @@ fn serve(load: Load) -> Result<(), StartError> {
             loaded = actix_rt::task::spawn_blocking(move || first()) => loaded.map_err(io::Error::other)??,
             () = signals.stop() => return Ok(()),
         };
-        let (_log, dropped) = start_log(config.log.format);
+        let (lines, said) = Lines::new();
+        let (_log, dropped) = start_log(config.log.format, lines);
         raise_descriptor_limit();
         tracing::info!(version = env!("CARGO_PKG_VERSION"), configuration = %config.origin, mounts = config.mounts.len(), "flumen starts");
         for warning in config::warnings(&config) {
             tracing::warn!("{warning}");
         }
-        open_house(config, load, signals, dropped).await
+        open_house(config, load, signals, (dropped, said)).await
     });
     // Dropped, it would wait without a bound for every thread in which an element blocks. They end with the process.
     std::mem::forget(system);
     served
 }
 
-async fn open_house(config: Config, load: Load, mut signals: Signals, events: ErrorCounter) -> Result<(), StartError> {
+async fn open_house(
+    config: Config,
+    load: Load,
+    mut signals: Signals,
+    (events, said): (ErrorCounter, mpsc::Receiver<Line>),
+) -> Result<(), StartError> {
     let access = access_log(&config.log);
     let journal = Journal::start(&access).map_err(|cause| StartError::AccessLog { path: config.log.access.clone(), cause })?;
     let webhooks = Arc::new(Webhooks::default());
@@ -252,7 +261,7 @@ async fn open_house(config: Config, load: Load, mut signals: Signals, events: Er
         keyring: Arc::clone(&keyring),
         started_at,
         reload: Arc::clone(&reload),
-        events: Some(events),
+        events: Some(events.clone()),
     });
     let written = Data::from(Arc::clone(&journal));
     let viewed = looked_at.clone().into_inner();
@@ -288,6 +297,13 @@ async fn open_house(config: Config, load: Load, mut signals: Signals, events: Er
     let directories: Vec<_> = announced.into_iter().map(|settings| Kept::start(settings, Arc::clone(&registry))).collect();
 
     drop(actix_rt::spawn(Arc::clone(&keyring).keep_fresh()));
+    let watched = chronicle::Watched {
+        registry: Arc::clone(&registry),
+        keyring: Arc::clone(&keyring),
+        events_dropped: Box::new(move || events.dropped_lines() as u64),
+        lines: said,
+    };
+    drop(actix_rt::spawn(chronicle::watch(Arc::clone(&house.looked_at.chronicle), watched)));
 
     let mut reloads = Reloads::new(load);
     service::ready();

@@ -11,7 +11,7 @@
 //! | 8 | [`app`] the wiring · [`cli`] |
 //! | 7 | [`config`] file and environment to every room's checked settings |
 //! | 6 | [`admin`] and [`metrics`] look at the house · [`directory`] tells of it · [`supervisor`] keeps it alive |
-//! | 5 | [`ingest`] in · [`delivery`] out |
+//! | 5 | [`ingest`] in · [`delivery`] out · [`chronicle`] what happens, and what needs attention |
 //! | 4 | [`mount`] the actors · [`door`] sockets before they have a purpose |
 //! | 3 | [`engine`] threads, epoll, descriptors |
 //! | 2 | [`fanout`] PURE: ring, cursor, placement, recovery, streamheaders |
@@ -21,6 +21,7 @@
 pub mod access;
 pub mod admin;
 pub mod app;
+pub mod chronicle;
 pub mod cli;
 pub mod config;
 pub mod delivery;

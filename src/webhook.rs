@@ -32,7 +32,7 @@ const LONGEST_WAIT: Duration = Duration::from_secs(30);
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 /// Kinds of events, in the words of the configuration.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
     /// Somebody listens.
     ListenerJoined,
@@ -42,15 +42,24 @@ pub enum Kind {
     SourceUp,
     /// A source has gone.
     SourceDown,
+    /// A mount or the server is nearly full.
+    LimitNear,
+    /// A certificate has few days left, or none.
+    CertificateExpiring,
+    /// A source comes and goes.
+    SourceFlapping,
 }
 
 impl Kind {
     /// All kinds, with their words.
-    pub const WORDS: [(&'static str, Self); 4] = [
+    pub const WORDS: [(&'static str, Self); 7] = [
         ("listener_joined", Self::ListenerJoined),
         ("listener_left", Self::ListenerLeft),
         ("source_up", Self::SourceUp),
         ("source_down", Self::SourceDown),
+        ("limit_near", Self::LimitNear),
+        ("certificate_expiring", Self::CertificateExpiring),
+        ("source_flapping", Self::SourceFlapping),
     ];
 
     /// The word.
@@ -66,12 +75,15 @@ pub struct Event {
     event: &'static str,
     /// When, in seconds since 1970.
     time: f64,
-    /// Where.
+    /// Where; empty: it is about the server.
     mount: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     listener: Option<ListenerEvent>,
     #[serde(skip_serializing_if = "Option::is_none")]
     source: Option<SourceEvent>,
+    /// In a sentence, where the rest does not say it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    message: Option<String>,
     #[serde(skip)]
     kind: Option<Kind>,
 }
@@ -111,7 +123,7 @@ impl Event {
     fn new(kind: Kind, mount: &str) -> Self {
         let time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
         let time = (time * 1e3).round() / 1e3;
-        Self { event: kind.label(), time, mount: mount.to_owned(), listener: None, source: None, kind: Some(kind) }
+        Self { event: kind.label(), time, mount: mount.to_owned(), listener: None, source: None, message: None, kind: Some(kind) }
     }
 
     /// Something about a listener.
@@ -122,6 +134,11 @@ impl Event {
     /// Something about a source.
     pub fn of_source(kind: Kind, mount: &str, source: SourceEvent) -> Self {
         Self { source: Some(source), ..Self::new(kind, mount) }
+    }
+
+    /// Something that needs attention, in a sentence; an empty mount: it is about the server.
+    pub fn of_advice(kind: Kind, mount: &str, message: &str) -> Self {
+        Self { message: Some(message.to_owned()), ..Self::new(kind, mount) }
     }
 }
 

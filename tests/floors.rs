@@ -10,7 +10,7 @@ const FLOORS: &[&[&str]] = &[
     &["fanout"],
     &["engine"],
     &["mount", "door"],
-    &["ingest", "delivery", "recorder"],
+    &["ingest", "delivery", "recorder", "chronicle"],
     &["admin", "directory", "metrics", "supervisor"],
     &["config"],
     &["cli"],

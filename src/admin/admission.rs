@@ -15,6 +15,7 @@ use actix_web::{HttpRequest, HttpResponse};
 
 use super::House;
 use super::answers::text;
+use super::api::problem;
 use super::keys::Denied;
 use crate::access::{Credentials, Password, basic};
 use crate::door::claim::Claim;
@@ -67,6 +68,23 @@ pub(super) async fn standing_at(request: &HttpRequest, house: &House, source: Op
             Ok(unless_from_elsewhere(request, standing))
         }
         _ => standing(request, house).await,
+    }
+}
+
+/// Lets operators pass, and nobody else.
+///
+/// # Errors
+/// What the others are told.
+pub(super) async fn operator(request: &HttpRequest, house: &House) -> Result<(), HttpResponse> {
+    match standing(request, house).await {
+        Ok(Standing::Operator) => Ok(()),
+        Ok(Standing::Stranger(why)) => {
+            let mut answer = problem(status_for_strangers(request, house), why);
+            challenge(&mut answer);
+            Err(answer)
+        }
+        Ok(Standing::Source) => Err(problem(StatusCode::FORBIDDEN, "this is for operators")),
+        Err(denied) => Err(refusal(denied)),
     }
 }
 

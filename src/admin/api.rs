@@ -1,7 +1,7 @@
 //! The API: mounts and listeners as JSON, and the listener's way out.
 //!
 //! `{path}` is a mount's path without its first slash; its other slashes may be written as they are or as `%2F`, and must be
-//! where a mount's path itself ends in `/listeners`. The description at `/api/v1/openapi.json` is made from what is below.
+//! where a mount's path itself ends as an address of its parts does (`/listeners`, `/source`, `/metadata`). The description at `/api/v1/openapi.json` is made from what is below.
 
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -14,7 +14,7 @@ use utoipa::{OpenApi, ToSchema};
 use super::admission::Standing;
 use super::answers::{json, readable, text};
 use super::dates::rfc3339;
-use super::{House, admission, operate, shards};
+use super::{House, acts, admission, live, operate, shards};
 use crate::engine::broadcast::ListenerView;
 use crate::fanout::stats::read;
 use crate::mount::Handle;
@@ -35,7 +35,21 @@ pub(super) fn routes(config: &mut ServiceConfig) {
 #[derive(OpenApi)]
 #[openapi(
     info(title = "flumen", description = "A live streaming server: its mounts and their listeners."),
-    paths(mounts, mount, listeners, kick, operate::reload, operate::drain, operate::source)
+    paths(
+        mounts,
+        mount,
+        listeners,
+        kick,
+        operate::reload,
+        operate::drain,
+        operate::source,
+        acts::metadata,
+        acts::kill,
+        acts::relocate,
+        acts::relocate_one,
+        live::events,
+        live::health,
+    )
 )]
 struct Description;
 
@@ -325,15 +339,8 @@ pub fn listed(views: Vec<ListenerView>, operator: bool) -> HttpResponse {
     )
 )]
 async fn kick(request: HttpRequest, path: Path<(String, String)>, house: Data<House>) -> HttpResponse {
-    match admission::standing(&request, &house).await {
-        Ok(Standing::Operator) => {}
-        Ok(Standing::Stranger(why)) => {
-            let mut answer = problem(admission::status_for_strangers(&request, &house), why);
-            admission::challenge(&mut answer);
-            return answer;
-        }
-        Ok(Standing::Source) => return problem(StatusCode::FORBIDDEN, "this is for operators"),
-        Err(denied) => return admission::refusal(denied),
+    if let Err(answer) = admission::operator(&request, &house).await {
+        return answer;
     }
     let (path, id) = path.into_inner();
     let Some(entry) = find(&house, &path) else { return no_mount(&path) };
@@ -472,13 +479,35 @@ mod tests {
         assert_eq!((status, body.as_str()), (404, r#"{"error":"there is no mount \"/no.mp3\""}"#));
     }
 
+    /// Every address of the API that a file of this room serves, written as the description writes it; but for the description's own.
+    fn routed() -> std::collections::BTreeSet<String> {
+        let room = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/admin");
+        let files = std::fs::read_dir(room).expect("the room").map(|entry| entry.expect("an entry").path());
+        let texts = files.filter(|path| path.is_file()).map(|path| std::fs::read_to_string(path).expect("a source file"));
+        let mut found = std::collections::BTreeSet::new();
+        for text in texts {
+            let Some((_, routes)) = text.split_once("fn routes(config: &mut ServiceConfig) {") else { continue };
+            let routes = routes.split("\n}\n").next().unwrap_or_default();
+            for path in routes.split('"').filter(|part| part.starts_with("/api/v1/") && !part.ends_with("openapi.json")) {
+                // `{path:.+}` is `{path}` there.
+                let mut parts = path.split('{');
+                let first = parts.next().unwrap_or_default().to_owned();
+                found.insert(parts.fold(first, |path, part| {
+                    let (name, rest) = part.split_once('}').expect("a name ends");
+                    format!("{path}{{{}}}{rest}", name.split(':').next().unwrap_or_default())
+                }));
+            }
+        }
+        found
+    }
+
     /// By hand: `FLUMEN_OPENAPI_TO=/tmp/o.json cargo test openapi && openapi-spec-validator /tmp/o.json`
     #[test]
     fn the_openapi_description_names_every_path_and_every_field() {
         let town = Town::with(&[]);
         let description = get(&town, "/api/v1/openapi.json");
-        let paths: Vec<_> = description["paths"].as_object().expect("paths").keys().cloned().collect();
-        assert_eq!(paths.len(), 7, "{paths:?}");
+        let described: std::collections::BTreeSet<_> = description["paths"].as_object().expect("paths").keys().cloned().collect();
+        assert_eq!(described, routed(), "what is served, and what is described");
         let listener = &description["components"]["schemas"]["Listener"];
         assert_eq!(listener["required"].as_array().expect("fields").len(), 9);
         if let Some(path) = std::env::var_os("FLUMEN_OPENAPI_TO") {

@@ -6,6 +6,8 @@
 //!   panel ─── /admin/… ──────────▶ icecast   ├─▶ registry, handles (atomics, one short look at a ring)
 //!   script ── /api/v1/… ─────────▶ api ──────┤
 //!   operator ─ POST /api/v1/… ───▶ operate ──┼─▶ orders, carried out by whoever wires the house
+//!        ″                     ──▶ acts ─────┤   (what one mount can be told at once)
+//!   watcher ── /console, …/events ▶ live ────┤─▶ chronicle
 //!   probe  ── /healthz, /readyz ─▶ health    ┘─▶ shards: asked in bounded parts, answered within a deadline
 //! ```
 //! - Nothing here is on a stream's way: a question costs a shard a small part of a turn, however often it is asked.
@@ -14,13 +16,16 @@
 //!
 //! Deliberately absent: metrics (a sibling), playlists and streams (`delivery`), configuration.
 
+mod acts;
 mod admission;
 mod answers;
 mod api;
+mod console;
 mod dates;
 mod health;
 mod icecast;
 mod keys;
+mod live;
 pub mod operate;
 mod page;
 mod shards;
@@ -35,6 +40,7 @@ use std::time::SystemTime;
 use actix_web::web::ServiceConfig;
 
 use crate::access::Password;
+use crate::chronicle::Chronicle;
 use crate::door::acceptor::DoorCounters;
 use crate::mount::Registry;
 use crate::units::MountPath;
@@ -80,6 +86,8 @@ pub struct House {
     pub started_at: SystemTime,
     /// Where an operator's orders go.
     pub orders: tokio::sync::mpsc::Sender<operate::Order>,
+    /// What happens, for those who watch.
+    pub chronicle: Arc<Chronicle>,
     settings: RwLock<Arc<Settings>>,
     door: Arc<DoorCounters>,
     keys: keys::Keys,
@@ -99,7 +107,7 @@ impl House {
         orders: tokio::sync::mpsc::Sender<operate::Order>,
     ) -> Self {
         let settings = RwLock::new(Arc::new(settings));
-        Self { registry, started_at: SystemTime::now(), orders, settings, door, keys: keys::Keys::default() }
+        Self { registry, started_at: SystemTime::now(), orders, chronicle: Arc::default(), settings, door, keys: keys::Keys::default() }
     }
 
     /// From now on these settings hold: for the next request, and not for those being answered.
@@ -119,8 +127,11 @@ pub const SERVER: &str = concat!("flumen ", env!("CARGO_PKG_VERSION"));
 /// Mounts the routes of this room. They need a `web::Data<House>`.
 pub fn routes(config: &mut ServiceConfig) {
     page::routes(config);
+    console::routes(config);
+    live::routes(config);
     icecast::routes(config);
     operate::routes(config); // before what takes every path below a mount's
+    acts::routes(config);
     api::routes(config);
     health::routes(config);
 }

@@ -13,7 +13,6 @@ use serde::Serialize;
 use tokio::sync::{mpsc, oneshot};
 use utoipa::ToSchema;
 
-use super::admission::Standing;
 use super::answers::{json, text};
 use super::api::{Problem, full, no_mount, problem};
 use super::{House, admission};
@@ -166,6 +165,18 @@ pub(super) fn audit(request: &HttpRequest, act: &str, mount: &str, outcome: &str
     );
 }
 
+/// Lets operators pass, and nobody else; who tries is in the log.
+///
+/// # Errors
+/// What the others are told.
+pub(super) async fn permitted(request: &HttpRequest, house: &House, act: &str, mount: &str) -> Result<(), HttpResponse> {
+    let standing = admission::operator(request, house).await;
+    if standing.is_err() {
+        audit(request, act, mount, "not allowed");
+    }
+    standing
+}
+
 /// Gives an order, if that is allowed, and waits for what comes of it.
 async fn carry_out<T>(
     request: &HttpRequest,
@@ -174,20 +185,7 @@ async fn carry_out<T>(
     order: impl FnOnce(oneshot::Sender<T>) -> Order,
 ) -> Result<T, HttpResponse> {
     let (act, mount) = what;
-    match admission::standing(request, house).await {
-        Ok(Standing::Operator) => {}
-        Ok(Standing::Stranger(why)) => {
-            audit(request, act, mount, "not allowed");
-            let mut answer = problem(admission::status_for_strangers(request, house), why);
-            admission::challenge(&mut answer);
-            return Err(answer);
-        }
-        Ok(Standing::Source) => return Err(problem(StatusCode::FORBIDDEN, "this is for operators")),
-        Err(denied) => {
-            audit(request, act, mount, "not allowed");
-            return Err(admission::refusal(denied));
-        }
-    }
+    permitted(request, house, act, mount).await?;
     let unavailable = |why| {
         audit(request, act, mount, why);
         problem(StatusCode::SERVICE_UNAVAILABLE, why)

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use actix_web::web::Data;
 
 use super::{House, Settings as AdminSettings, routes};
+use crate::chronicle::Chronicle;
 use crate::door::acceptor::DoorCounters;
 use crate::door::bound::Bound;
 use crate::door::{Door, ListenAddress};
@@ -42,6 +43,7 @@ pub(super) struct Town {
     /// Where the door is.
     pub(super) address: SocketAddr,
     registry: Arc<Registry>,
+    chronicle: Arc<Chronicle>,
     stop: Option<tokio::sync::oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
     runtime: tokio::runtime::Runtime,
@@ -71,6 +73,7 @@ impl Town {
                 drop(told); // nobody here carries out anything
                 let counters = Arc::new(DoorCounters::default());
                 let house = Data::new(House::new(admin, Arc::clone(&registry), Arc::clone(&counters), orders));
+                let chronicle = Arc::clone(&house.chronicle);
                 let address = ListenAddress::Inet(([127, 0, 0, 1], 0).into());
                 let bound = Bound::http(&address, &[]).expect("a port");
                 let local = bound.local_address().expect("an address");
@@ -87,19 +90,23 @@ impl Town {
                 };
                 let nobody = || -> crate::door::Greet { std::rc::Rc::new(|departing, _| drop(departing)) };
                 let door = Door::open(&door_settings, vec![bound], counters, clock, Box::new(|| 0), configure, nobody).expect("a door");
-                tell.send((local, registry)).expect("the test waits");
+                tell.send((local, registry, chronicle)).expect("the test waits");
                 let _ = stopped.await;
                 drop(door);
                 arbiter.stop();
             });
         });
-        let (address, registry) = told.recv().expect("a town");
+        let (address, registry, chronicle) = told.recv().expect("a town");
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-        Self { address, registry, stop: Some(stop), thread: Some(thread), runtime }
+        Self { address, registry, chronicle, stop: Some(stop), thread: Some(thread), runtime }
     }
 
     pub(super) fn registry(&self) -> &Registry {
         &self.registry
+    }
+
+    pub(super) fn chronicle(&self) -> &Chronicle {
+        &self.chronicle
     }
 
     /// Sends a request as it is, reads to the end; returns status, head and body.

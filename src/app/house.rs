@@ -19,6 +19,7 @@ use super::StartError;
 use super::sockets::{Maker, Moves};
 use crate::admin;
 use crate::admin::operate::{ChangedMount, Draining, Fault, NotReloaded, Order, Reloaded, SourceAct, SourceError};
+use crate::chronicle::{Event, Kind};
 use crate::config::{self, Config, ConfigErrors};
 use crate::door::certificate::Keyring;
 use crate::door::{self, Door};
@@ -134,6 +135,7 @@ impl House {
     pub(super) fn reloaded(&mut self, loaded: Result<Config, StartError>) -> Result<Reloaded, NotReloaded> {
         let outcome = loaded.map_err(|error| refused(&error)).and_then(|config| self.apply(config));
         self.reload.note(outcome.is_ok(), SystemTime::now());
+        self.chronicle(&outcome);
         match &outcome {
             Ok(done) => {
                 let changed: Vec<_> = done.changed.iter().map(|change| format!("{} ({})", change.mount, change.keys.join(", "))).collect();
@@ -151,6 +153,24 @@ impl House {
             }
         }
         outcome
+    }
+
+    /// Tells those who watch what has come of a reload.
+    fn chronicle(&self, outcome: &Result<Reloaded, NotReloaded>) {
+        let chronicle = &self.looked_at.chronicle;
+        chronicle.note_reload(outcome.is_ok());
+        chronicle.tell(&match outcome {
+            Ok(done) => {
+                let mounts = done.added.len() + done.removed.len() + done.changed.len();
+                let says = format!("the configuration was read: {mounts} mounts and {} other keys changed", done.settings.len());
+                Event::now(Kind::Reload, None, says).with("successful", true)
+            }
+            Err(refused) => {
+                let says = refused.error.lines().next().unwrap_or_default();
+                Event::now(Kind::Reload, None, format!("the configuration is wrong, and nothing has changed: {says}"))
+                    .with("successful", false)
+            }
+        });
     }
 
     /// Makes the house what this configuration says, or leaves it as it is.

@@ -43,7 +43,21 @@ struct Ring {
     seconds: f64,
 }
 
-/// Asks the server at `url` and draws a table: mounts, listeners, history, health.
+#[derive(Debug, Default, Deserialize)]
+struct Health {
+    advice: Vec<Advice>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Advice {
+    severity: String,
+    mount: Option<String>,
+    subject: Option<String>,
+    says: String,
+    remedy: String,
+}
+
+/// Asks the server at `url` and draws a table: mounts, listeners, history; and what needs attention, where operators ask.
 ///
 /// # Errors
 /// When it does not answer.
@@ -57,10 +71,14 @@ pub(super) fn table(url: &str) -> Result<String, StatusError> {
     let text = answer.body_mut().with_config().limit(ANSWER_MOST).read_to_string().map_err(failed)?;
     let mounts: Vec<Mount> = serde_json::from_str(&text).map_err(|error| failed(ureq::Error::Other(Box::new(error))))?;
     let ready = agent.get(format!("{url}/readyz")).call().map_err(failed)?.status().is_success();
-    Ok(draw(&mounts, ready))
+    // Who is no operator is not told; an older server has nothing to tell.
+    let mut answer = agent.get(format!("{url}/api/v1/health")).call().map_err(failed)?;
+    let text = answer.body_mut().with_config().limit(ANSWER_MOST).read_to_string().map_err(failed)?;
+    let health = if answer.status().is_success() { serde_json::from_str(&text).unwrap_or_default() } else { Health::default() };
+    Ok(draw(&mounts, ready, &health))
 }
 
-fn draw(mounts: &[Mount], ready: bool) -> String {
+fn draw(mounts: &[Mount], ready: bool, health: &Health) -> String {
     let mut rows = vec![["MOUNT", "SOURCE", "TYPE", "KBIT/S", "LISTENERS", "PEAK", "LAG", "HISTORY", "RESTARTS"].map(str::to_owned)];
     for mount in mounts {
         let source = match (&mount.source, mount.source.up) {
@@ -91,6 +109,10 @@ fn draw(mounts: &[Mount], ready: bool) -> String {
     }
     let listeners: u64 = mounts.iter().map(|mount| mount.listeners).sum();
     let _ = writeln!(table, "\n{listeners} listeners on {} mounts; {}", mounts.len(), if ready { "ready" } else { "not ready" });
+    for Advice { severity, mount, subject, says, remedy } in &health.advice {
+        let about = mount.as_deref().or(subject.as_deref()).unwrap_or("server");
+        let _ = writeln!(table, "\n{severity}: {about}: {says}\n    {remedy}");
+    }
     table
 }
 
@@ -105,8 +127,13 @@ mod tests {
              "source":{"up":true,"lacking":false,"restarts":0,"fault":null},"ring":{"seconds":10.04}},
             {"path":"/b.ogg","content_type":null,"bitrate_bps":null,"listeners":0,"listeners_peak":0,"lag_seconds_max":0.0,
              "source":{"up":false,"lacking":true,"restarts":7,"fault":"no signal"},"ring":{"seconds":0.0}}]"#;
-        let table = draw(&serde_json::from_str::<Vec<Mount>>(json).expect("mounts"), false);
+        let mounts: Vec<Mount> = serde_json::from_str(json).expect("mounts");
+        let table = draw(&mounts, false, &Health::default());
         assert!(table.contains("/a.mp3  up               audio/mpeg  128     3          5     0.3s  10.0s    0\n"), "{table}");
         assert!(table.contains("down: no signal") && table.ends_with("3 listeners on 2 mounts; not ready\n"), "{table}");
+        let health = r#"{"status":"critical","advice":[{"about":"source_missing","severity":"critical","mount":"/b.ogg","subject":null,
+            "says":"there is no source: no signal","remedy":"mend it"}]}"#;
+        let table = draw(&mounts, false, &serde_json::from_str(health).expect("health"));
+        assert!(table.ends_with("\ncritical: /b.ogg: there is no source: no signal\n    mend it\n"), "{table}");
     }
 }

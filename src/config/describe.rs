@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use super::{Config, LogFormat, mount, reports};
+use crate::chronicle::{WATCHERS_BYTES, WATCHERS_MOST};
 use crate::door::tls::{self, TlsSettings};
 use crate::engine::socket::SEND_BUFFER_MOST;
 use crate::engine::tls as session;
@@ -195,12 +196,13 @@ fn describe_memory(out: &mut String, config: &Config, costs: Costs) {
     let (listeners, guests) = worst_mix(config, listener, guest);
     let [of_listeners, of_guests] = [listeners.saturating_mul(listener), guests.saturating_mul(guest)];
     let kernel = kernel_bytes(config, costs.socket_buffer_max);
-    let total = user.saturating_add(of_listeners).saturating_add(of_guests);
+    let total = user.saturating_add(of_listeners).saturating_add(of_guests).saturating_add(WATCHERS_BYTES);
     let _ = writeln!(
         out,
         "#\n# mounts                            {} (on its way in: {} of that in a framer, for types that have one)\
          \n# listeners    {listeners:>9} × {:>8} {} (max_listeners is {}; this is the mix of connections that takes most)\
          \n# guests       {guests:>9} × {:>8} {} (connections that do not listen, or not yet; besides, the answer each is being sent)\
+         \n# watchers                          {} (consoles and others who follow /api/v1/events, {WATCHERS_MOST} at most)\
          \n# total, user memory                {} (and what the program and its pipelines take by themselves)\
          \n# kernel, queued in sockets         {} (listeners × 2 × send_buffer, of which the kernel grants {} by net.core.wmem_max;\
          \n#                                   \"auto\" counts with its most, {}, and takes 2 × bit rate × (coalesce + 0.5s))",
@@ -211,6 +213,7 @@ fn describe_memory(out: &mut String, config: &Config, costs: Costs) {
         config.max_listeners,
         ByteCount(guest).to_string(),
         ByteCount(of_guests),
+        ByteCount(WATCHERS_BYTES),
         ByteCount(total),
         ByteCount(kernel),
         ByteCount(costs.socket_buffer_max),

@@ -251,8 +251,9 @@ pub(super) fn path(node: &Node) -> Parsed<MountPath> {
 
 /// Whose a path is that no mount can have.
 pub(super) fn collision(path: &str) -> Option<&'static str> {
-    const PAGES: [&str; 10] = [
+    const PAGES: [&str; 11] = [
         "/metrics",
+        "/player",
         "/healthz",
         "/readyz",
         "/status-json.xsl",
@@ -263,13 +264,13 @@ pub(super) fn collision(path: &str) -> Option<&'static str> {
         "/currentsong",
         "/stats",
     ];
-    const TREES: [&str; 2] = ["/api", "/admin"];
+    const TREES: [&str; 3] = ["/api", "/admin", "/console"];
     const PLAYLISTS: [&str; 3] = [".m3u", ".pls", ".xspf"];
     let below = |tree: &&str| path.strip_prefix(*tree).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
     if PAGES.contains(&path) {
         Some("a page of flumen's own")
     } else if TREES.iter().any(below) {
-        Some("flumen's own pages below /api and /admin")
+        Some("flumen's own pages below /api, /admin and /console")
     } else if PLAYLISTS.iter().any(|ending| path.ends_with(ending)) {
         Some("the playlists that every mount has (.m3u, .pls, .xspf)")
     } else {
@@ -289,6 +290,9 @@ mod tests {
             "/readyz",
             "/status-json.xsl",
             "/admin.cgi",
+            "/console",
+            "/console/console.js",
+            "/player",
             "/stats",
             "/api",
             "/api/v1/mounts",
@@ -299,7 +303,7 @@ mod tests {
         ] {
             assert!(collision(taken).is_some(), "{taken}");
         }
-        for free in ["/radio.mp3", "/metrics.ogg", "/apis", "/administration", "/live/api", "/radio.m3u8"] {
+        for free in ["/radio.mp3", "/metrics.ogg", "/apis", "/administration", "/live/api", "/radio.m3u8", "/consoles", "/player.mp3"] {
             assert!(collision(free).is_none(), "{free}");
         }
     }

@@ -397,7 +397,7 @@ fn the_worst_case_of_memory_is_said() {
     let bounds = bounds + 2 * (10 << 20); // what framers hold
     // Nothing keeps a place for listeners: those who do not listen may take every connection, each with four heads of 8 KiB.
     let guests = 1500 * (8192 + 4 * 8192);
-    let total = bounds + guests;
+    let total = bounds + guests + crate::chronicle::WATCHERS_BYTES;
     for (what, bytes) in [
         ("/a", 28 << 20),
         ("/a", 2 << 20), // the largest chunk

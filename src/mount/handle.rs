@@ -162,8 +162,8 @@ impl Handle {
         (self.chunk_max.load(Ordering::Relaxed), self.memory_bound.load(Ordering::Relaxed))
     }
 
-    /// The source that may write.
-    pub(super) fn writer(&self) -> u64 {
+    /// The number of the source that may write; another source has another.
+    pub fn writer(&self) -> u64 {
         self.writer.load(Ordering::Acquire)
     }
 
