@@ -5,21 +5,28 @@
 
 use std::time::Duration;
 
-use actix_web::HttpResponse;
 use actix_web::http::{StatusCode, header};
-use actix_web::web::{Data, ServiceConfig};
+use actix_web::web::{Data, Query, ServiceConfig};
+use actix_web::{HttpRequest, HttpResponse};
 use askama::Template;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use serde::Deserialize;
 
 use super::answers::{answer, readable, text};
 use super::{House, SERVER};
+use crate::door::origin;
 use crate::mount::Handle;
 
 /// Nothing is loaded from elsewhere, and nothing but what the page itself says is run.
 const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src 'self' data:; \
                       media-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'";
 
+/// The same, in whoever's page it is.
+const EMBEDDED: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src 'self' data:; \
+                        media-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors *";
+
 pub(super) fn routes(config: &mut ServiceConfig) {
-    config.service(readable("/", page));
+    config.service(readable("/", page)).service(readable("/player", player));
 }
 
 /// What a browser can do with a stream.
@@ -47,6 +54,19 @@ impl Player {
     }
 }
 
+/// A player for one mount, to be shown within other pages.
+#[derive(Template)]
+#[template(path = "player.html")]
+struct Embedded {
+    card: Card,
+}
+
+/// Which mount a player is for.
+#[derive(Deserialize)]
+struct Wanted {
+    mount: String,
+}
+
 #[derive(Template)]
 #[template(path = "status.html")]
 struct Page {
@@ -72,12 +92,16 @@ struct Card {
     up: bool,
     listeners: u64,
     player: Player,
+    /// What a page has to say to show the player.
+    embed: String,
 }
 
 impl Card {
-    fn of(handle: &Handle) -> Self {
+    fn of(handle: &Handle, request: &HttpRequest) -> Self {
         let (status, profile) = (handle.status(), handle.profile());
         let path = handle.settings.path.to_string();
+        let player = utf8_percent_encode(&path, NON_ALPHANUMERIC);
+        let player = format!("{}?mount={player}", origin::url(request, "/player"));
         let rate = handle.broadcast.feed.read(|ring| ring.bytes_per_second());
         Self {
             name: profile.name.clone().unwrap_or_else(|| path.clone()),
@@ -90,6 +114,7 @@ impl Card {
             listeners: handle.listeners(),
             player: Player::of(status.content_type.as_deref()),
             content_type: status.content_type.as_deref().map(Into::into),
+            embed: format!("<iframe src=\"{player}\" width=\"360\" height=\"150\" allow=\"autoplay\"></iframe>"),
             path,
         }
     }
@@ -112,9 +137,9 @@ fn roughly(span: Duration) -> String {
     }
 }
 
-async fn page(house: Data<House>) -> HttpResponse {
+async fn page(request: HttpRequest, house: Data<House>) -> HttpResponse {
     let shown = house.registry.all().into_iter().filter(|entry| !entry.handle.settings.profile.hidden);
-    let cards: Vec<_> = shown.map(|entry| Card::of(&entry.handle)).collect();
+    let cards: Vec<_> = shown.map(|entry| Card::of(&entry.handle, &request)).collect();
     let page = Page {
         on_air: cards.iter().filter(|card| card.up).count(),
         listeners: cards.iter().map(|card| card.listeners).sum(),
@@ -122,10 +147,25 @@ async fn page(house: Data<House>) -> HttpResponse {
         server: SERVER,
         cards,
     };
+    rendered(&page, POLICY)
+}
+
+/// The player of one mount. A hidden one has a player too: who embeds it knows its path.
+async fn player(request: HttpRequest, house: Data<House>) -> HttpResponse {
+    let Ok(wanted) = Query::<Wanted>::from_query(request.query_string()) else {
+        return text(StatusCode::BAD_REQUEST, "say which mount is to be played: /player?mount=/radio.mp3");
+    };
+    match house.registry.find(&wanted.mount) {
+        Some(entry) => rendered(&Embedded { card: Card::of(&entry.handle, &request) }, EMBEDDED),
+        None => text(StatusCode::NOT_FOUND, &format!("there is no mount {:?}", wanted.mount)),
+    }
+}
+
+fn rendered(page: &impl Template, policy: &'static str) -> HttpResponse {
     match page.render() {
         Ok(body) => {
             let mut answer = answer(StatusCode::OK, "text/html; charset=utf-8", body);
-            answer.headers_mut().insert(header::CONTENT_SECURITY_POLICY, header::HeaderValue::from_static(POLICY));
+            answer.headers_mut().insert(header::CONTENT_SECURITY_POLICY, header::HeaderValue::from_static(policy));
             answer
         }
         Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, &format!("the page cannot be written: {error}")),
@@ -186,5 +226,18 @@ mod tests {
         for part in ["<b>", "hidden.mp3", "src=\"/c.mp3\"", "href=\"javascript"] {
             assert!(!page.contains(part), "{part} must not be there");
         }
+        assert!(page.contains(&format!("http://{}/player?mount=%2Fa%2Emp3", town.address)), "what to embed");
+    }
+
+    #[test]
+    fn a_player_is_for_other_pages_and_says_which_mount_it_needs() {
+        let town = Town::with(&["/a.mp3", "/b.webm"]);
+        town.on_air("/a.mp3", "audio/mpeg");
+        town.on_air("/b.webm", "video/webm");
+        let (status, head, body) = town.ask("GET", "/player?mount=%2Fa.mp3", "");
+        assert!(status == 200 && head.contains("frame-ancestors *") && !head.contains("x-frame-options"), "{head}");
+        assert!(body.contains("<audio") && body.contains("The &#34;A&#34; &#38; &#60;b&#62;") && !body.contains("<b>T"), "{body}");
+        assert!(town.get("/player?mount=/b.webm").1.contains("<video"));
+        assert_eq!((town.get("/player").0, town.get("/player?mount=/no").0), (400, 404));
     }
 }

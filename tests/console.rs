@@ -1,0 +1,197 @@
+//! The console and the public page in a real browser: what an operator finds there, and what the buttons do.
+
+#[path = "support/chromium.rs"]
+mod chromium;
+mod support;
+
+use std::time::{Duration, SystemTime};
+
+use chromium::Chromium;
+use support::{Server, until};
+
+const DESKTOP: (u32, u32) = (1280, 900);
+const PHONE: (u32, u32) = (390, 844);
+
+const TONE: &str = "audiotestsrc is-live=true samplesperbuffer=1152 ! audio/x-raw,rate=44100 ! lamemp3enc target=bitrate bitrate=128 cbr=true ! mpegaudioparse";
+
+/// A certificate for five more days; where it and its key lie.
+fn short_lived(dir: &std::path::Path) -> (String, String) {
+    let mut parameters = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).expect("a name");
+    parameters.not_after = (SystemTime::now() + Duration::from_secs(5 * 86_400 + 3600)).into();
+    let key = rcgen::KeyPair::generate().expect("a key");
+    let cert = parameters.self_signed(&key).expect("a certificate");
+    let (at, key_at) = (dir.join("short.pem"), dir.join("short.key"));
+    std::fs::write(&at, cert.pem()).expect("written");
+    std::fs::write(&key_at, key.serialize_pem()).expect("written");
+    (at.display().to_string(), key_at.display().to_string())
+}
+
+#[test]
+fn an_operator_finds_every_trouble_on_the_console() {
+    let dir = std::env::temp_dir().join(format!("flumen-console-{}", std::process::id()));
+    std::fs::create_dir_all(&dir).expect("a directory");
+    let (cert, key) = short_lived(&dir);
+    let mounts = format!(
+        r#"
+[[server.tls]]
+listen = ["127.0.0.1:{tls}"]
+certificates = [{{ cert = "{cert}", key = "{key}" }}]
+[[mount]]
+path = "/full.mp3"
+pipeline = "{TONE}"
+max_listeners = 10
+[[mount]]
+path = "/flaps.mp3"
+pipeline = "audiotestsrc is-live=true num-buffers=20 samplesperbuffer=1152 ! lamemp3enc target=bitrate bitrate=128 cbr=true ! mpegaudioparse"
+[[mount]]
+path = "/slow.raw"
+content_type = "application/octet-stream"
+pipeline = "audiotestsrc is-live=true ! audio/x-raw,format=S16LE,rate=96000,channels=2"
+soft_limit = "2s"
+hard_limit = "120s"
+recover = "none"
+ring_max = "128MiB"
+[[mount]]
+path = "/dead.mp3"
+pipeline = "filesrc location=/nowhere/at-all.mp3 ! mpegaudioparse"
+"#,
+        tls = support::free_port(),
+    );
+    let server = Server::spawn("", &mounts, &[]);
+    assert!(until(Duration::from_secs(20), || server.try_get("/healthz").is_ok_and(|answer| answer.status == 200)), "{}", server.log());
+    let _listeners: Vec<_> = (0..9).map(|_| server.listen("/full.mp3")).collect();
+    let _sleeper = server.listen("/slow.raw"); // it reads the head, and nothing more
+    server.rewrite("", &format!("{mounts}\nburst = \"5 bananas\"\n"));
+
+    let mut browser = Chromium::start(&dir);
+    browser.screen(DESKTOP, false);
+    browser.open(&server.url("/console"));
+    browser.until("document.querySelector('#link').textContent === 'live'");
+    browser.click("#reload");
+    browser.until("document.querySelector('#reload-result.bad')?.textContent.includes('bananas')");
+    let printed = browser.value("document.querySelector('#reload-result').textContent");
+    assert!(printed.as_str().is_some_and(|text| text.contains("flumen.toml:") && text.contains("burst")), "as it is printed: {printed}");
+
+    for (about, where_) in [
+        ("limit_near", "/full.mp3"),
+        ("source_flapping", "/flaps.mp3"),
+        ("listener_lagging", "/slow.raw"),
+        ("source_missing", "/dead.mp3"),
+        ("certificate_expiring", "short.pem"),
+        ("reload_failed", "configuration"),
+    ] {
+        browser.until(&format!(
+            "[...document.querySelectorAll('#advice li[data-about={about}]')].some(li => li.innerText.includes({where_:?}))"
+        ));
+    }
+    let words = browser.value("document.querySelector('#advice').innerText");
+    for part in ["9 of 10 places", "fell", "behind", "expires in 5 days", "raise max_listeners", "there is no source"] {
+        assert!(words.as_str().is_some_and(|words| words.contains(part)), "{part}: {words}");
+    }
+    assert_eq!(browser.value("document.querySelector('#all-well')"), serde_json::Value::Null);
+    // The same for whoever has a terminal only.
+    let (code, status) = server.tell("status");
+    assert!(
+        code == Some(0) && status.contains("/flaps.mp3: the source comes and goes") && status.contains("expires in 5 days"),
+        "{status}"
+    );
+
+    // From the words to the one listener that lags, on a phone as well.
+    browser.click("#advice li[data-about=listener_lagging] a");
+    browser.until("document.querySelector('#listener-rows tr.slow') && !document.querySelector('#mount').hidden");
+    browser.until("document.querySelector('#mount-charts svg path.s2').getAttribute('d').length > 20");
+    for (name, screen, dark) in
+        [("desktop-light", DESKTOP, false), ("desktop-dark", DESKTOP, true), ("phone-light", PHONE, false), ("phone-dark", PHONE, true)]
+    {
+        browser.screen(screen, dark);
+        std::thread::sleep(Duration::from_millis(1200)); // a second of numbers
+        let wide = browser.value("document.documentElement.scrollWidth");
+        assert!(wide.as_u64().is_some_and(|wide| wide <= screen.0.into()), "{name}: nothing is to be scrolled sideways: {wide}");
+        let ground = browser.value("getComputedStyle(document.body).backgroundColor");
+        assert_eq!(ground, if dark { "rgb(14, 20, 24)" } else { "rgb(244, 246, 247)" }, "{name}");
+        browser.picture(&format!("console-{name}"));
+    }
+    drop(browser);
+    let _ = std::fs::remove_dir_all(&dir);
+}
+
+#[test]
+fn what_the_buttons_do_is_done_and_what_strangers_write_stays_text() {
+    let server = Server::start(&format!(
+        "[[mount]]\npath = \"/a.mp3\"\nname = \"<b>A</b>\"\npipeline = \"{TONE}\"\n[[mount]]\npath = \"/b.mp3\"\npipeline = \"{TONE}\"\n"
+    ));
+    let agent = "<img src=x onerror=document.title='caught'>";
+    let listen = |agent: &str| server.listen_with(&format!("GET /a.mp3 HTTP/1.1\r\nHost: localhost\r\nUser-Agent: {agent}\r\n\r\n"));
+    let (mut kicked, _moved, _stays) = (listen(agent), listen("moves/1"), listen("stays/1"));
+    let mut browser = Chromium::start(&server.dir);
+    browser.screen(DESKTOP, false);
+    browser.open(&server.url("/console#mount=%2Fa.mp3"));
+    browser.until("document.querySelectorAll('#listener-rows tr').length === 3");
+    let find = |text: &str| {
+        format!(
+            "const f = document.querySelector('#listener-filter'); f.value = {text:?}; f.dispatchEvent(new Event('input')); document.querySelectorAll('#listener-rows tr').length"
+        )
+    };
+    assert_eq!(browser.value(&format!("(() => {{ {} }})()", find("onerror").replace("; document", "; return document"))), 1);
+    assert!(browser.value("document.querySelector('#listener-rows').innerText").as_str().is_some_and(|text| text.contains("<img")));
+    browser.click("#listener-rows tr .grave");
+    browser.until("document.querySelector('#ask').open");
+    assert_eq!(browser.value("document.activeElement.id"), "ask-no", "what undoes nothing is at hand first");
+    browser.click("#ask-yes");
+    browser.until("document.querySelector('#listener-result').textContent.includes('removed')");
+    assert!(kicked.ends_within(Duration::from_secs(5)));
+
+    browser.value(&format!("(() => {{ {} }})()", find("moves/1")));
+    browser.click("#listener-rows tr button:not(.grave)");
+    browser.until("document.querySelector('#ask').open && document.querySelector('#ask-choice').value === '/b.mp3'");
+    browser.click("#ask-yes");
+    browser.until("document.querySelector('#listener-result').textContent.includes('1 moved to /b.mp3')");
+
+    browser.value("document.querySelector('#metadata [name=title]').value = '<script>document.title=\"caught\"</script> & co'");
+    browser.click("#metadata button");
+    browser.until("document.querySelector('#metadata-result').textContent === 'set'");
+    browser.until("document.querySelector('#mount-facts').textContent.includes('<script>')");
+    browser.until("[...document.querySelectorAll('#event-list li[data-event=title]')].some(li => li.textContent.includes('& co'))");
+    browser.click("[data-act=restart]");
+    browser.until("document.querySelector('#source-result').textContent === 'restart: done'");
+    browser.until("document.querySelector('#event-list li[data-event=source_restart], #event-list li[data-event=source_takeover], #event-list li[data-event=source_up]')");
+    browser.until("[...document.querySelectorAll('#log-list li')].some(li => li.textContent.includes('an operator acts'))");
+    browser.until("document.querySelector('#departures').textContent.includes('kicked')");
+    assert_eq!(browser.value("document.querySelectorAll('main img, main script, main b b').length"), 0);
+    assert!(browser.value("document.title").as_str().is_some_and(|title| !title.contains("caught")));
+
+    // Without a mouse: the first stop is the way past the bar, and each stop is to be seen.
+    browser.value("document.activeElement.blur(); window.scrollTo(0, 0); document.querySelector('.skip').focus()");
+    browser.key("Tab", 9);
+    assert_eq!(browser.value("document.activeElement.getAttribute('href')"), "#health");
+    assert_ne!(browser.value("getComputedStyle(document.activeElement).outlineStyle"), "none");
+    for word in ["metadata", "remove listener 1", "move listener 2", "source restart"] {
+        assert!(until(Duration::from_secs(5), || server.log().contains(word)), "{word} is in the log: {}", server.log());
+    }
+}
+
+#[test]
+fn the_public_page_and_the_embedded_player_play_and_follow_what_is_played() {
+    let server = Server::start(&format!("[[mount]]\npath = \"/a.mp3\"\nname = \"Radio A\"\nburst = \"2s\"\npipeline = \"{TONE}\"\n"));
+    let mut browser = Chromium::start(&server.dir);
+    for (name, address) in [("page", "/"), ("player", "/player?mount=%2Fa.mp3")] {
+        browser.screen(DESKTOP, false);
+        browser.open(&server.url(address));
+        browser.value("document.querySelector('audio').play()");
+        browser.until("document.querySelector('audio').currentTime > 1");
+        let title = format!("Title of the {name}");
+        let answer =
+            server.request("POST", &format!("/api/v1/mounts/a.mp3/metadata?title={}", title.replace(' ', "+"))).expect("an answer");
+        assert_eq!(answer.status, 204);
+        browser.until(&format!("document.body.innerText.includes({title:?})"));
+        browser.until("document.body.innerText.includes('1 listening')");
+        for (kind, screen, dark) in [("desktop", DESKTOP, false), ("phone", PHONE, true)] {
+            browser.screen(screen, dark);
+            let wide = browser.value("document.documentElement.scrollWidth");
+            assert!(wide.as_u64().is_some_and(|wide| wide <= screen.0.into()), "{name} {kind}: {wide}");
+            browser.picture(&format!("public-{name}-{kind}"));
+        }
+        browser.open("about:blank#");
+        assert!(until(Duration::from_secs(10), || server.metric("flumen_listeners", &[]) == 0.0), "who leaves the page leaves the stream");
+    }
+}
