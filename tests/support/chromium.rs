@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 /// The longest that the browser may take for one order.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-pub struct Chromium {
+pub(crate) struct Chromium {
     child: Child,
     orders: File,
     answers: Receiver<Value>,
@@ -23,7 +23,7 @@ pub struct Chromium {
 
 impl Chromium {
     /// Starts with a profile of its own below `dir`, and one empty page.
-    pub fn start(dir: &Path) -> Self {
+    pub(crate) fn start(dir: &Path) -> Self {
         let (orders, answers) = (dir.join("orders"), dir.join("answers"));
         let made = Command::new("mkfifo").args([&orders, &answers]).status().expect("mkfifo");
         assert!(made.success());
@@ -55,7 +55,7 @@ impl Chromium {
     }
 
     /// One order, and what came of it.
-    pub fn order(&mut self, method: &str, parameters: Value) -> Value {
+    pub(crate) fn order(&mut self, method: &str, parameters: Value) -> Value {
         self.next += 1;
         let mut order = json!({ "id": self.next, "method": method, "params": parameters });
         if let Some(session) = &self.session {
@@ -74,13 +74,13 @@ impl Chromium {
     }
 
     /// The page becomes what is at this address.
-    pub fn open(&mut self, url: &str) {
+    pub(crate) fn open(&mut self, url: &str) {
         self.order("Page.navigate", json!({ "url": url }));
         self.until("document.readyState === 'complete' && true");
     }
 
     /// The value of an expression in the page.
-    pub fn value(&mut self, expression: &str) -> Value {
+    pub(crate) fn value(&mut self, expression: &str) -> Value {
         let parameters = json!({ "expression": expression, "returnByValue": true, "awaitPromise": true });
         let answer = self.order("Runtime.evaluate", parameters);
         assert!(answer.get("exceptionDetails").is_none(), "{expression}: {answer}");
@@ -88,7 +88,7 @@ impl Chromium {
     }
 
     /// Waits until an expression is true in the page.
-    pub fn until(&mut self, expression: &str) {
+    pub(crate) fn until(&mut self, expression: &str) {
         let end = Instant::now() + PATIENCE;
         while self.value(&format!("Boolean({expression})")) != true {
             if Instant::now() >= end {
@@ -100,20 +100,20 @@ impl Chromium {
     }
 
     /// Presses a button, or whatever else is there.
-    pub fn click(&mut self, selector: &str) {
+    pub(crate) fn click(&mut self, selector: &str) {
         self.until(&format!("document.querySelector({selector:?})"));
         self.value(&format!("document.querySelector({selector:?}).click()"));
     }
 
     /// Presses a key.
-    pub fn key(&mut self, key: &str, code: u32) {
+    pub(crate) fn key(&mut self, key: &str, code: u32) {
         for kind in ["rawKeyDown", "keyUp"] {
             self.order("Input.dispatchKeyEvent", json!({ "type": kind, "key": key, "code": key, "windowsVirtualKeyCode": code }));
         }
     }
 
     /// A screen of this size, by day or by night.
-    pub fn screen(&mut self, (width, height): (u32, u32), dark: bool) {
+    pub(crate) fn screen(&mut self, (width, height): (u32, u32), dark: bool) {
         let mobile = width < 600;
         self.order(
             "Emulation.setDeviceMetricsOverride",
@@ -126,7 +126,7 @@ impl Chromium {
     }
 
     /// Keeps a picture of the whole page as `$FLUMEN_SCREENSHOTS/NAME.png`, for whoever wants to see it.
-    pub fn picture(&mut self, name: &str) {
+    pub(crate) fn picture(&mut self, name: &str) {
         let Some(dir) = std::env::var_os("FLUMEN_SCREENSHOTS").map(PathBuf::from) else { return };
         let picture = self.order("Page.captureScreenshot", json!({ "captureBeyondViewport": true }));
         let picture = base64::engine::general_purpose::STANDARD.decode(picture["data"].as_str().expect("a picture")).expect("base64");
