@@ -16,7 +16,7 @@
 //! | 3 | [`engine`] threads, epoll, descriptors |
 //! | 2 | [`fanout`] PURE: ring, cursor, placement, recovery, streamheaders |
 //! | 1 | [`wire`] PURE: bytes of request heads and playlists · [`access`] PURE: secrets and passwords · [`journal`] the access log · [`webhook`] |
-//! | 0 | [`units`] PURE |
+//! | 0 | [`units`] PURE · [`handover`] PURE: what one process hands to the next |
 
 pub mod access;
 pub mod admin;
@@ -29,6 +29,7 @@ pub mod directory;
 pub mod door;
 pub mod engine;
 pub mod fanout;
+pub mod handover;
 pub mod ingest;
 pub mod journal;
 pub mod metrics;

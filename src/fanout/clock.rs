@@ -86,6 +86,11 @@ impl StreamClock {
         !still && (near || reordered)
     }
 
+    /// Goes on from this stream time; the next stamp is tied to its arrival.
+    pub fn resume(&mut self, time: u64, now: Moment) {
+        *self = Self { now: time, before: time, arrived: Some(now), advanced: now, ..Self::default() };
+    }
+
     /// Stamps start anew (another source, a flush): the next one is tied to its arrival.
     pub fn break_here(&mut self) {
         self.offset = None;

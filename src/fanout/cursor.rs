@@ -13,6 +13,8 @@
 //!
 //! A cursor knows neither clock nor socket.
 
+mod passing;
+
 use std::io::IoSlice;
 use std::sync::Arc;
 

@@ -58,6 +58,13 @@ impl Departure {
     }
 }
 
+impl Departure {
+    /// The reason with this word.
+    pub fn of_word(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|reason| reason.label() == word)
+    }
+}
+
 /// Why somebody was turned away before joining.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Refusal {

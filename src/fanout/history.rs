@@ -48,6 +48,11 @@ impl History {
         self.clock.break_here();
     }
 
+    /// Goes on with a history that another process has begun, whose newest chunk has this stream time.
+    pub fn resume(&mut self, time: u64, now: Moment) {
+        self.clock.resume(time, now);
+    }
+
     /// Another source begins: its stamps have nothing to do with those before.
     pub fn new_source(&mut self) {
         self.clock.break_here();

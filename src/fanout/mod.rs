@@ -16,6 +16,7 @@ pub mod clock;
 pub mod cursor;
 pub mod departure;
 pub mod history;
+pub mod passing;
 pub mod placement;
 pub mod recovery;
 pub mod retention;

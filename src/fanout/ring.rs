@@ -99,6 +99,26 @@ impl Ring {
         seq
     }
 
+    /// An empty history that goes on where another process's begins: at this place, after so many bytes.
+    pub fn resumed(oldest: Seq, before: u64, flushed: Seq, begun: Seq) -> Self {
+        Self { oldest, bytes_end: before, flushed, begun, epoch: oldest, ..Self::default() }
+    }
+
+    /// All that is held, each with its stream time in nanoseconds.
+    pub fn timed(&self) -> impl Iterator<Item = (&Arc<Chunk>, u64)> {
+        self.entries.iter().map(|entry| (&entry.chunk, entry.time))
+    }
+
+    /// Payload bytes that came before the oldest chunk held.
+    pub fn bytes_before(&self) -> u64 {
+        self.bytes_at(self.oldest)
+    }
+
+    /// Stream time of the newest chunk, in nanoseconds.
+    pub fn newest_time(&self) -> Option<u64> {
+        self.entries.back().map(|entry| entry.time)
+    }
+
     fn append(&mut self, entry: Entry) {
         if self.entries.back().is_none_or(|last| !Arc::ptr_eq(last.chunk.headers(), entry.chunk.headers())) {
             self.epoch = self.next();

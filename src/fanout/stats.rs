@@ -3,6 +3,8 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use crate::handover;
+
 /// Adds to a counter that only one reader ever needs in full: no order with anything else is promised.
 pub fn add(counter: &AtomicU64, amount: u64) {
     counter.fetch_add(amount, Ordering::Relaxed);
@@ -54,6 +56,20 @@ impl<const N: usize> Histogram<N> {
             self.counts.iter().zip(&other.counts).chain([(&self.beyond, &other.beyond), (&self.sum_micros, &other.sum_micros)])
         {
             add(mine, read(theirs));
+        }
+    }
+
+    /// As plain data.
+    pub fn pack(&self) -> handover::Histogram {
+        let counts = self.counts.iter().map(read).collect();
+        handover::Histogram { counts, beyond: read(&self.beyond), sum_micros: read(&self.sum_micros) }
+    }
+
+    /// Takes over what one held in another process; nothing, if that had other bounds.
+    pub fn absorb_packed(&self, packed: &handover::Histogram) {
+        if packed.counts.len() == N {
+            let theirs = packed.counts.iter().chain([&packed.beyond, &packed.sum_micros]);
+            self.counts.iter().chain([&self.beyond, &self.sum_micros]).zip(theirs).for_each(|(mine, &theirs)| add(mine, theirs));
         }
     }
 

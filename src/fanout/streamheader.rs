@@ -50,6 +50,11 @@ impl Headers {
         &self.joined
     }
 
+    /// Where each part ends, and whether the set is in band.
+    pub(super) fn layout(&self) -> (&[usize], bool) {
+        (&self.ends, self.in_band)
+    }
+
     /// Whether there is nothing to send.
     pub fn is_empty(&self) -> bool {
         self.joined.is_empty()

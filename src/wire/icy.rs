@@ -14,6 +14,8 @@
 
 use std::sync::Arc;
 
+use crate::handover;
+
 /// The longest text of one block: the byte before it counts in units of 16.
 pub const TEXT_MOST: usize = 255 * UNIT;
 /// Bytes between two blocks at the most. What comes above is no interval that anybody has sent.
@@ -102,6 +104,28 @@ impl Interleave {
     pub fn new(interval: u32) -> Self {
         let interval = interval.clamp(1, INTERVAL_MOST);
         Self { interval, until: interval, sent: 0, told: 0, due: None }
+    }
+
+    /// As plain data, but for the title that is due: its place among the others is for whoever keeps them.
+    pub fn pack(&self) -> (handover::Icy, Option<&Arc<Block>>) {
+        let &Self { interval, until, sent, told, ref due } = self;
+        (handover::Icy { interval, until, sent, told, due: None }, due.as_ref())
+    }
+
+    /// From plain data and the title that is due.
+    ///
+    /// # Errors
+    /// When no listener stands there.
+    pub fn unpack(packed: &handover::Icy, due: Option<Arc<Block>>) -> Result<Self, handover::Rubbish> {
+        let &handover::Icy { interval, until, sent, told, .. } = packed;
+        let icy = Self { interval, until, sent, told, due };
+        let stands = (1..=INTERVAL_MOST).contains(&interval) && until <= interval && (sent == 0 || until == 0);
+        let within = (sent as usize) < icy.next_block().len();
+        if stands && within {
+            Ok(icy)
+        } else {
+            Err(handover::Rubbish::new(format!("{until} of {interval} bytes before a title, {sent} of it sent")))
+        }
     }
 
     /// Whether a title with this number is news, and may still be put into the next block.
