@@ -27,6 +27,11 @@ impl Places {
         self.peak.load(Ordering::Relaxed)
     }
 
+    /// So many were taken at once in the process before this.
+    pub fn note_peak(&self, peak: u64) {
+        self.peak.fetch_max(peak, Ordering::Relaxed);
+    }
+
     /// How many there are.
     pub fn most(&self) -> u64 {
         self.most.load(Ordering::Relaxed)
@@ -72,6 +77,15 @@ impl Seat {
 }
 
 impl Seat {
+    /// A place for somebody who has one already, in the process before this: whatever the limits are.
+    pub fn keep(server: &Arc<Places>, mount: &Arc<Places>) -> Self {
+        for places in [server, mount] {
+            let before = places.taken.fetch_add(1, Ordering::AcqRel);
+            places.peak.fetch_max(before + 1, Ordering::Relaxed);
+        }
+        Self { server: Arc::clone(server), mount: Arc::clone(mount) }
+    }
+
     /// Exchanges the place in the mount for one in another, if that has one. Returns whether it had.
     pub fn change(&mut self, mount: &Arc<Places>) -> bool {
         let taken = mount.take();

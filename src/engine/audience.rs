@@ -8,6 +8,7 @@
 //! - Memory that listeners in the middle of a chunk keep from being freed is bounded: beyond it the furthest behind go.
 
 mod judging;
+mod passing;
 mod rotation;
 mod seating;
 mod weaving;

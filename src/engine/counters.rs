@@ -7,6 +7,7 @@ use super::broadcast::Obituary;
 use crate::fanout::departure::Departure;
 use crate::fanout::recovery::RecoverPolicy;
 use crate::fanout::stats::{FIRST_BYTE_BOUNDS, Histogram, LAG_BOUNDS, SESSION_BOUNDS, TURN_BOUNDS, add, read};
+use crate::handover;
 
 /// The listeners' side of one mount.
 #[derive(Debug)]
@@ -54,6 +55,29 @@ impl MountCounters {
         read(&self.joins).saturating_sub(left)
     }
 
+    /// As plain data, into what else is counted of the mount.
+    pub fn pack(&self, into: &mut handover::Counters) {
+        into.joins = read(&self.joins);
+        into.departures = Departure::ALL.into_iter().map(|why| (why.label().to_owned(), read(&self.departures[why.index()]))).collect();
+        into.recoveries =
+            RecoverPolicy::ALL.into_iter().map(|policy| (policy.label().to_owned(), read(&self.recoveries[policy.index()]))).collect();
+        (into.dropped_chunks, into.sent_bytes) = (read(&self.dropped_chunks), read(&self.sent_bytes));
+        (into.lag, into.first_byte, into.session) = (self.lag.pack(), self.first_byte.pack(), self.session.pack());
+    }
+
+    /// Goes on counting where another process stopped.
+    pub fn absorb(&self, packed: &handover::Counters) {
+        add(&self.joins, packed.joins);
+        let of = |words: &handover::Words, word: &str| words.get(word).copied().unwrap_or(0);
+        Departure::ALL.into_iter().for_each(|why| add(&self.departures[why.index()], of(&packed.departures, why.label())));
+        RecoverPolicy::ALL.into_iter().for_each(|policy| add(&self.recoveries[policy.index()], of(&packed.recoveries, policy.label())));
+        add(&self.dropped_chunks, packed.dropped_chunks);
+        add(&self.sent_bytes, packed.sent_bytes);
+        self.lag.absorb_packed(&packed.lag);
+        self.first_byte.absorb_packed(&packed.first_byte);
+        self.session.absorb_packed(&packed.session);
+    }
+
     /// Somebody joined and has left already: its mount was closed while it was on the way.
     pub(super) fn came_and_went(&self, gone: &Obituary) {
         add(&self.joins, 1);
@@ -92,6 +116,19 @@ pub struct ShardCounters {
     pub turns: AtomicU64,
     /// Listeners served here.
     pub listeners: AtomicU64,
+}
+
+impl ShardCounters {
+    /// As plain data: what only grows.
+    pub fn pack(&self) -> handover::Shard {
+        handover::Shard { send_calls: read(&self.send_calls), turn: self.turn.pack() }
+    }
+
+    /// Goes on counting where another process stopped.
+    pub fn absorb(&self, packed: &handover::Shard) {
+        add(&self.send_calls, packed.send_calls);
+        self.turn.absorb_packed(&packed.turn);
+    }
 }
 
 impl Default for ShardCounters {

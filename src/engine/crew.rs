@@ -16,6 +16,7 @@ use mio::{Events, Interest, Poll, Registry, Waker};
 use super::alarm::Alarm;
 use super::audience::Place;
 use super::counters::ShardCounters;
+use super::frost::{Frost, NotFrozen};
 use super::inbox::{Command, Inbox, Permit};
 use super::shard::{Next, Readiness, Shard, Token, Watch};
 use super::socket::Socket;
@@ -37,6 +38,12 @@ impl Default for Clock {
 }
 
 impl Clock {
+    /// The clock of a process that is so old.
+    pub fn running_since(age: Duration) -> Self {
+        let now = Instant::now();
+        Self(now.checked_sub(age).unwrap_or(now))
+    }
+
     /// Now.
     pub fn now(self) -> Moment {
         Moment::from_nanos(crate::units::nanos(self.0.elapsed()))
@@ -88,6 +95,14 @@ impl Crew {
             hands.push(Hand { inbox, alarm, counters });
         }
         Ok(Arc::new(Self { hands, next: AtomicUsize::new(0), threads: std::sync::Mutex::new(threads), clock }))
+    }
+
+    /// Lets every shard stand still, and takes what it has in its hands.
+    ///
+    /// # Errors
+    /// When one does not within this time. Then all go on.
+    pub fn freeze(&self, most: Duration) -> Result<Frost<Socket>, NotFrozen> {
+        Frost::of(self.hands.iter().map(|hand| &hand.inbox), most)
     }
 
     /// The clock that shards go by.
@@ -150,6 +165,11 @@ impl Watch<Socket> for Epoll<'_> {
 
     fn rewatch(&mut self, wire: &mut Socket, token: Token) -> io::Result<()> {
         self.0.reregister(&mut SourceFd(&wire.raw()), pack(token), Interest::READABLE | Interest::WRITABLE)
+    }
+
+    fn unwatch(&mut self, wire: &mut Socket) {
+        // Closing does not do it: another process has the connection as well.
+        let _ = self.0.deregister(&mut SourceFd(&wire.raw()));
     }
 }
 

@@ -11,7 +11,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::admission::Places;
 use super::alarm::Alarm;
 use super::broadcast::{Broadcast, ListenerView};
-use super::listener::Arrival;
+use super::frost::Freeze;
+use super::listener::{Arrival, Carried};
 use crate::fanout::departure::Departure;
 use crate::units::ListenerId;
 
@@ -88,6 +89,10 @@ pub enum Command<W> {
         most: usize,
         reply: Reply<MovePart>,
     },
+    /// The shard gives out all its listeners and waits until it gets them back: see [`frost`](super::frost).
+    Freeze(Box<Freeze<W>>),
+    /// Listeners of the process before this go on listening here. Answers how many do.
+    Resume { broadcast: Arc<Broadcast>, listeners: Vec<Carried<W>>, reply: Reply<usize> },
     /// The thread ends.
     Quit,
 }

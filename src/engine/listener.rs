@@ -6,6 +6,10 @@
 //! ```
 //! What every turn touches lies in the table itself; what is asked for once in a while lies in a box beside it.
 
+mod passing;
+
+pub use passing::{Carried, peer_at};
+
 use std::io;
 use std::sync::Arc;
 use std::time::SystemTime;

@@ -20,6 +20,7 @@ pub mod broadcast;
 pub mod counters;
 pub mod crew;
 pub mod feed;
+pub mod frost;
 pub mod inbox;
 pub mod listener;
 pub mod pace;
@@ -29,6 +30,8 @@ mod sync;
 pub mod title;
 pub mod tls;
 
+#[cfg(all(test, not(feature = "model-check")))]
+mod frost_tests;
 #[cfg(all(test, not(feature = "model-check")))]
 mod leaving_tests;
 #[cfg(all(test, not(feature = "model-check")))]

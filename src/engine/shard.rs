@@ -8,11 +8,13 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::mpsc::TrySendError;
 use std::time::Duration;
 
 use super::audience::{Audience, Place, TurnContext};
 use super::broadcast::Broadcast;
 use super::counters::ShardCounters;
+use super::frost::{Freeze, Latecomers, Thawed};
 use super::inbox::{Command, Inbox, ListPart, MovePart};
 use super::listener::Listener;
 use super::pace::Pace;
@@ -69,6 +71,9 @@ pub trait Watch<W> {
     fn rewatch(&mut self, wire: &mut W, token: Token) -> io::Result<()> {
         self.watch(wire, token)
     }
+
+    /// It is somebody else's from now on, and reported no more.
+    fn unwatch(&mut self, _: &mut W) {}
 }
 
 /// What a shard wants after a turn.
@@ -95,6 +100,8 @@ pub struct Shard<W> {
     sweep_part: usize,
     /// Why everybody is to leave, once they are: who was on the way then is drained as well.
     draining: Option<Departure>,
+    /// Another process has taken over: newcomers go there.
+    late: Option<Latecomers<W>>,
 }
 
 impl<W: Wire> Shard<W> {
@@ -111,6 +118,7 @@ impl<W: Wire> Shard<W> {
             swept: now,
             sweep_part: 0,
             draining: None,
+            late: None,
         }
     }
 
@@ -217,6 +225,14 @@ impl<W: Wire> Shard<W> {
 
     /// Does what it is told. Returns whether that is the end.
     fn obey(&mut self, command: Command<W>, turn: TurnContext, watch: &mut impl Watch<W>) -> bool {
+        let command = match (command, &self.late) {
+            // Where there is no room for it any more it is served here with what there is.
+            (Command::Join(arrival), Some(late)) if arrival.wire.portable() => match late.try_send(arrival) {
+                Ok(()) => return false,
+                Err(TrySendError::Full(arrival) | TrySendError::Disconnected(arrival)) => Command::Join(arrival),
+            },
+            (command, _) => command,
+        };
         match command {
             Command::Join(arrival) if arrival.broadcast.is_closed() => {
                 let broadcast = Arc::clone(&arrival.broadcast);
@@ -273,9 +289,29 @@ impl<W: Wire> Shard<W> {
                 }
                 reply.send(part);
             }
+            Command::Freeze(freeze) => self.freeze(*freeze, watch),
+            Command::Resume { broadcast, listeners, reply } => {
+                let slot = broadcast.slot;
+                let audience = self.audience(&broadcast, turn.now);
+                reply.send(audience.resume(listeners, turn, |wire, place| watch.watch(wire, Token { slot, place })));
+            }
             Command::Quit => return true,
         }
         false
+    }
+
+    /// Gives everybody out, and waits for whom it gets back. Meanwhile nothing is sent, and orders wait in the inbox.
+    fn freeze(&mut self, freeze: Freeze<W>, watch: &mut impl Watch<W>) {
+        let audiences = std::mem::take(&mut self.audiences);
+        let Some(Thawed { audiences, moved, late }) = freeze.hold(audiences) else { return };
+        (self.audiences, self.late) = (audiences, late);
+        for (slot, audience) in self.audiences.iter_mut().enumerate() {
+            let Some(audience) = audience else { continue };
+            if moved.contains(&slot) {
+                audience.let_go(|wire| watch.unwatch(wire));
+            }
+            audience.rewatch(|wire, place| watch.rewatch(wire, Token { slot, place }));
+        }
     }
 
     fn known(&mut self, slot: usize) -> Option<&mut Audience<W>> {

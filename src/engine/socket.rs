@@ -57,6 +57,11 @@ pub trait Wire {
     /// Closing follows in good order: what is left to say is said, as far as the peer takes it.
     fn farewell(&mut self) {}
 
+    /// Whether another process can go on with it: nothing of it is in this one's memory.
+    fn portable(&self) -> bool {
+        true
+    }
+
     /// Throws away what the peer has sent, a bounded amount at a time.
     ///
     /// # Errors
@@ -196,6 +201,10 @@ impl Wire for Socket {
             None => Raw(&self.fd).send(slices),
             Some(session) => session.send(&mut Raw(&self.fd), slices),
         }
+    }
+
+    fn portable(&self) -> bool {
+        self.tls.is_none() // a session's keys and counters are rustls's, and stay there
     }
 
     fn holds(&self) -> bool {

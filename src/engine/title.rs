@@ -26,6 +26,18 @@ impl Title {
         self.number.store(number, Ordering::Release);
     }
 
+    /// The block that is told now.
+    pub fn block(&self) -> Arc<Block> {
+        Arc::clone(&self.lock())
+    }
+
+    /// Goes on with a block of the process before this, whose numbers its listeners know.
+    pub fn resume(&self, block: Block) {
+        let mut present = self.lock();
+        self.number.store(block.number, Ordering::Release);
+        *present = Arc::new(block);
+    }
+
     /// Brings a listener up to date, if there is news for it and its next block has not begun.
     pub(super) fn tell(&self, icy: &mut Interleave) {
         if icy.wants(self.number.load(Ordering::Acquire)) {

@@ -36,7 +36,7 @@ impl<W: Wire> Audience<W> {
     }
 
     /// A place for one who comes, by what there is now.
-    fn next_place(&mut self, turn: TurnContext) -> Place {
+    pub(super) fn next_place(&mut self, turn: TurnContext) -> Place {
         if self.count == 0 {
             self.begin(turn.now);
         } else {
