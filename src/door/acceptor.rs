@@ -21,7 +21,8 @@ use super::tls::{Handshake, Port};
 use crate::engine::broadcast::Peer;
 use crate::engine::crew::Clock;
 use crate::engine::socket::Socket;
-use crate::fanout::stats::add;
+use crate::fanout::stats::{add, read};
+use crate::handover;
 use crate::units::Moment;
 
 /// Connections taken from one socket before the others get their turn.
@@ -84,6 +85,21 @@ pub struct DoorCounters {
 }
 
 impl DoorCounters {
+    /// As plain data.
+    pub fn pack(&self) -> handover::Door {
+        let errors = AcceptError::ALL.iter().zip(&self.errors).map(|(why, count)| (why.label().to_owned(), read(count)));
+        let handshakes = Handshake::ALL.iter().zip(&self.handshakes).map(|(how, count)| (how.label().to_owned(), read(count)));
+        handover::Door { accepted: read(&self.accepted), errors: errors.collect(), handshakes: handshakes.collect() }
+    }
+
+    /// Goes on counting where another process stopped.
+    pub fn absorb(&self, packed: &handover::Door) {
+        let of = |words: &handover::Words, word: &str| words.get(word).copied().unwrap_or(0);
+        add(&self.accepted, packed.accepted);
+        AcceptError::ALL.iter().zip(&self.errors).for_each(|(why, count)| add(count, of(&packed.errors, why.label())));
+        Handshake::ALL.iter().zip(&self.handshakes).for_each(|(how, count)| add(count, of(&packed.handshakes, how.label())));
+    }
+
     fn fail(&self, why: AcceptError) {
         add(&self.errors[why as usize], 1);
     }
@@ -132,6 +148,12 @@ pub(super) enum Order {
     Repurpose(ListenAddress, Purpose),
     /// The most connections of every kind.
     Limit(u64),
+    /// Accepts nobody, until told to resume; whoever comes waits in the kernel's queue. Answered with the sockets.
+    Lend(mpsc::Sender<io::Result<Vec<(ListenAddress, OwnedFd)>>>),
+    /// Accepts again.
+    Resume,
+    /// Another process has the sockets: what belongs to them in the file system is its.
+    Bequeath,
 }
 
 /// The accepting thread's end of things.
@@ -145,6 +167,8 @@ pub(super) struct Acceptor {
     pub(super) seated: Box<dyn Fn() -> u64 + Send>,
     pub(super) max_connections: u64,
     pub(super) clock: Clock,
+    /// Nobody is accepted at present.
+    pub(super) lent: bool,
 }
 
 impl Acceptor {
@@ -162,9 +186,7 @@ impl Acceptor {
                 tracing::error!(%error, "the accepting thread ends");
                 return;
             }
-            if stop.load(Ordering::Acquire) {
-                return;
-            }
+            let stopped = stop.load(Ordering::Acquire); // and then orders given before that
             for event in &events {
                 if let Some(bound) = self.bound.get_mut(event.token().0) {
                     bound.more = true;
@@ -173,9 +195,12 @@ impl Acceptor {
             while let Ok(order) = self.orders.try_recv() {
                 self.obey(order, &poll, &mut next_worker, &mut reserve);
             }
+            if stopped {
+                return;
+            }
             timeout = None;
             for i in 0..self.bound.len() {
-                if self.bound[i].more {
+                if self.bound[i].more && !self.lent {
                     let wait = self.accept_some(i, &mut next_worker, &mut reserve);
                     timeout = timeout.into_iter().chain(wait).min();
                 }
@@ -214,6 +239,16 @@ impl Acceptor {
                 }
             }
             Order::Limit(most) => self.max_connections = most,
+            Order::Lend(reply) => {
+                self.lent = true;
+                let lent = |bound: &Bound| Ok((bound.address().clone(), OwnedFd::from(bound.fd.try_clone()?)));
+                let _ = reply.send(self.bound.iter().map(lent).collect()); // who does not wait any more says resume
+            }
+            Order::Resume => {
+                self.lent = false;
+                self.bound.iter_mut().for_each(|bound| bound.more = true);
+            }
+            Order::Bequeath => self.bound.iter_mut().for_each(Bound::bequeath),
         }
     }
 

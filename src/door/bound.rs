@@ -167,6 +167,24 @@ impl Bound {
         Ok(Self { fd, address: address.clone(), unix, purpose, more: false })
     }
 
+    /// A socket that another process has bound and listens on. What belongs to it in the file system stays that process's until
+    /// [`Self::inherit`].
+    pub fn handed_over(fd: OwnedFd, address: &ListenAddress, purpose: Purpose) -> Self {
+        Self { fd: socket2::Socket::from(fd), address: address.clone(), unix: None, purpose, more: false }
+    }
+
+    /// The other process is out of it.
+    pub fn inherit(&mut self) {
+        if let ListenAddress::Unix(path) = &self.address {
+            self.unix = UnixPath::made(path).ok(); // somebody may have removed it
+        }
+    }
+
+    /// Another process has it from now on.
+    pub(super) fn bequeath(&mut self) {
+        self.unix = None;
+    }
+
     /// Takes the next connection.
     pub(super) fn accept(&self, clock: Clock) -> io::Result<(Accepted, Peer, Moment)> {
         let (socket, address) = self.fd.accept()?;

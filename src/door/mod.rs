@@ -12,7 +12,7 @@ mod service;
 pub mod tls;
 
 pub use hull::Io;
-pub use service::{Door, Greet};
+pub use service::{Door, Greet, Lender};
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

@@ -41,7 +41,7 @@ pub type Greet = Rc<dyn Fn(Departing, Peer)>;
 #[derive(Debug)]
 pub struct Door {
     stop: Arc<AtomicBool>,
-    waker: mio::Waker,
+    waker: Arc<mio::Waker>,
     thread: Option<JoinHandle<()>>,
     workers: Vec<Arbiter>,
     orders: std::sync::mpsc::Sender<Order>,
@@ -80,10 +80,19 @@ impl Door {
         let (poll, waker) = poll_and_waker()?;
         let stop = Arc::new(AtomicBool::new(false));
         let (orders, theirs) = std::sync::mpsc::channel();
-        let acceptor =
-            Acceptor { bound, orders: theirs, workers: senders, counters, seated, max_connections: settings.max_connections, clock };
+        let acceptor = Acceptor {
+            bound,
+            orders: theirs,
+            workers: senders,
+            counters,
+            seated,
+            max_connections: settings.max_connections,
+            clock,
+            lent: false,
+        };
         let told = Arc::clone(&stop);
         let thread = std::thread::Builder::new().name("door".into()).spawn(move || acceptor.run(poll, &told))?;
+        let waker = Arc::new(waker);
         Ok(Self { stop, waker, thread: Some(thread), workers, orders })
     }
 
@@ -113,6 +122,11 @@ impl Door {
         let _ = self.waker.wake();
     }
 
+    /// By which the sockets can be lent, from any thread.
+    pub fn lender(&self) -> Lender {
+        Lender { orders: self.orders.clone(), waker: Arc::clone(&self.waker) }
+    }
+
     /// Accepts nobody any more; who is inside stays.
     pub fn close(&mut self) {
         self.stop.store(true, Ordering::Release);
@@ -120,6 +134,40 @@ impl Door {
         if let Some(thread) = self.thread.take() {
             let _ = thread.join(); // a panic there has been reported there
         }
+    }
+}
+
+/// Lends the door's sockets to another process.
+#[derive(Debug)]
+pub struct Lender {
+    orders: std::sync::mpsc::Sender<Order>,
+    waker: Arc<mio::Waker>,
+}
+
+impl Lender {
+    fn order(&self, order: Order) -> io::Result<()> {
+        self.orders.send(order).map_err(|_| io::Error::other("the accepting thread is gone"))?;
+        self.waker.wake()
+    }
+
+    /// The sockets, each with its address. From now on nobody is accepted here.
+    ///
+    /// # Errors
+    /// When they are not to be had within this time, or there is no descriptor left for one. [`Self::resume`] in either case.
+    pub fn lend(&self, most: Duration) -> io::Result<Vec<(ListenAddress, std::os::fd::OwnedFd)>> {
+        let (reply, lent) = std::sync::mpsc::channel();
+        self.order(Order::Lend(reply))?;
+        lent.recv_timeout(most).map_err(|_| io::Error::other("the accepting thread does not answer"))?
+    }
+
+    /// Nobody else has them: connections are accepted again.
+    pub fn resume(&self) {
+        let _ = self.order(Order::Resume); // nobody is left to accept
+    }
+
+    /// Another process has them for good.
+    pub fn bequeath(&self) {
+        let _ = self.order(Order::Bequeath); // as above
     }
 }
 

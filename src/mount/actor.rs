@@ -183,6 +183,21 @@ impl Handler<OpenGate> for Mount {
     }
 }
 
+/// The history goes on where another process has stopped: at this stream time. For the registry, before there is a source.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub(super) struct Resume {
+    pub(super) time: u64,
+}
+
+impl Handler<Resume> for Mount {
+    type Result = ();
+
+    fn handle(&mut self, Resume { time }: Resume, _: &mut Self::Context) {
+        self.history.resume(time, self.crew.clock().now());
+    }
+}
+
 /// The mount has other settings. For the registry.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]

@@ -16,6 +16,7 @@ use crate::engine::crew::Clock;
 use crate::fanout::placement::{self, Placement, Wish};
 use crate::fanout::ring::Ring;
 use crate::fanout::stats::{add, read};
+use crate::handover;
 use crate::units::Moment;
 use crate::wire::icy;
 
@@ -65,6 +66,30 @@ pub struct SourceCounters {
 }
 
 impl SourceCounters {
+    fn packed<'a>(&'a self, into: &'a mut handover::Counters) -> [(&'a AtomicU64, &'a mut u64); 5] {
+        [
+            (&self.received_bytes, &mut into.received_bytes),
+            (&self.received_chunks, &mut into.received_chunks),
+            (&self.refused_chunks, &mut into.refused_chunks),
+            (&self.restarts, &mut into.restarts),
+            (&self.metadata_updates, &mut into.metadata_updates),
+        ]
+    }
+
+    /// As plain data, into what else is counted of the mount.
+    pub(super) fn pack(&self, into: &mut handover::Counters) {
+        into.last_chunk_unix_ms = read(&self.last_chunk_unix_ms);
+        self.packed(into).into_iter().for_each(|(counter, packed)| *packed = read(counter));
+    }
+
+    /// Goes on counting where another process stopped.
+    pub(super) fn absorb(&self, packed: &handover::Counters) {
+        let mut packed = packed.clone();
+        self.last_chunk_unix_ms.fetch_max(packed.last_chunk_unix_ms, Ordering::Relaxed);
+        // Whatever has been told here so far came from there.
+        self.packed(&mut packed).into_iter().for_each(|(counter, packed)| counter.store(*packed, Ordering::Relaxed));
+    }
+
     pub(super) fn count(&self, bytes: u64) {
         add(&self.received_bytes, bytes);
         add(&self.received_chunks, 1);

@@ -3,6 +3,10 @@
 //! - Mounts come and go while the server runs. Of two that want the same path at the same moment exactly one gets it.
 //! - A mount that is closed is found no more at once, and ends by itself (`closing`).
 
+mod passing;
+
+pub use passing::{Arrived, Packed};
+
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -11,11 +15,11 @@ use dashmap::DashMap;
 use dashmap::mapref::entry::Entry as Place;
 use tokio::sync::oneshot;
 
-use super::Settings;
 use super::actor::{KillSource, Mount, Post, Settle, SourceEnded};
 use super::closing::{self, Closing};
 use super::handle::Handle;
 use super::slots::Slots;
+use super::{Profile, Settings};
 use crate::engine::admission::Places;
 use crate::engine::broadcast::Broadcast;
 use crate::engine::counters::MountCounters;

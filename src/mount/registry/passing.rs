@@ -1,0 +1,277 @@
+//! All mounts as plain data, for the process that goes on with them, and back.
+//!
+//! - What is in the configuration is read there anew and does not go this way. A mount that the new one does not have, and that
+//!   somebody listens to, is a reason not to begin: an upgrade is no reload.
+//! - Sources do not go this way either. The ring bridges the time until they deliver again; to its readers they are new sources.
+
+use std::io::{self, Write};
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::super::actor::Resume;
+use super::super::handle::Said;
+use super::{Entry, Profile, Registry};
+use crate::engine::admission::Seat;
+use crate::engine::broadcast::Broadcast;
+use crate::engine::frost::Frost;
+use crate::engine::inbox::{Command, Reply};
+use crate::engine::listener::{Arrival, Carried, peer_at};
+use crate::engine::socket::Socket;
+use crate::fanout::departure::{Departure, Refusal};
+use crate::fanout::passing::{Packing, Unpacked, unpack_block};
+use crate::fanout::placement::Wish;
+use crate::fanout::stats::{add, read};
+use crate::handover::{self, Outgoing, Payloads, Rubbish, Words};
+use crate::units::{Moment, Seq};
+
+/// What is on its way out.
+#[derive(Debug, Default)]
+pub struct Packed<'a> {
+    /// All but the payloads.
+    pub house: handover::House,
+    /// The listeners' sockets, and before them whatever was there.
+    pub sockets: Vec<BorrowedFd<'a>>,
+    /// The numbers of the mounts that are in there.
+    pub slots: Vec<usize>,
+    /// Listeners that cannot be passed on.
+    pub left: usize,
+}
+
+/// What has come, checked and not yet begun.
+#[derive(Debug, Default)]
+pub struct Arrived {
+    mounts: Vec<(Arc<Broadcast>, Vec<Carried<Socket>>)>,
+}
+
+fn words<const N: usize>(counters: &super::Refusals, all: [Refusal; N]) -> Words {
+    all.into_iter().map(|why| (why.label().to_owned(), read(&counters[why.index()]))).collect()
+}
+
+fn absorb(counters: &super::Refusals, words: &Words) {
+    for why in Refusal::ALL {
+        add(&counters[why.index()], words.get(why.label()).copied().unwrap_or(0));
+    }
+}
+
+impl Registry {
+    /// Packs every mount, and those of its listeners that can be passed on.
+    ///
+    /// # Errors
+    /// When a payload cannot be written.
+    pub fn pack<'a, W: Write>(&self, frost: &'a Frost<Socket>, payloads: &mut Outgoing<W>, packed: &mut Packed<'a>) -> io::Result<()> {
+        let house = &mut packed.house;
+        house.last_listener = self.last_listener.load(Ordering::Relaxed);
+        house.peak = self.places.peak();
+        house.refusals = words(&self.unknown, Refusal::ALL);
+        house.sessions = {
+            let departed = self.departed();
+            let sum = crate::fanout::stats::Histogram::new(&crate::fanout::stats::SESSION_BOUNDS);
+            departed.closing.iter().for_each(|counters| sum.absorb(&counters.session));
+            sum.absorb(&departed.sessions);
+            sum.pack()
+        };
+        house.shards = self.crew.hands().iter().map(|hand| hand.counters.pack()).collect();
+        for entry in self.all() {
+            let (mount, left) = entry.pack(frost, payloads, &mut packed.sockets)?;
+            packed.house.mounts.push(mount);
+            packed.slots.push(entry.handle.broadcast.slot);
+            packed.left += left;
+        }
+        Ok(())
+    }
+
+    /// Takes over what was packed: the mounts that are here go on from where they were, and their listeners are made ready. Nobody
+    /// is sent anything before [`Self::begin`].
+    ///
+    /// # Errors
+    /// When it makes no sense, or somebody listens to a mount that is not here.
+    pub fn unpack(
+        &self,
+        house: &handover::House,
+        payloads: &(impl Payloads + ?Sized),
+        sockets: &mut [Option<OwnedFd>],
+    ) -> Result<Arrived, Rubbish> {
+        self.last_listener.fetch_max(house.last_listener, Ordering::Relaxed);
+        absorb(&self.unknown, &house.refusals);
+        self.departed().sessions.absorb_packed(&house.sessions);
+        let hands = self.crew.hands();
+        for (shard, packed) in house.shards.iter().enumerate() {
+            hands[shard % hands.len()].counters.absorb(packed);
+        }
+        let mut arrived = Arrived::default();
+        for mount in &house.mounts {
+            let Some(entry) = self.find(&mount.path) else {
+                if mount.listeners.is_empty() {
+                    continue;
+                }
+                return Err(Rubbish::new(format!(
+                    "{} listen to {}, which the configuration does not have",
+                    mount.listeners.len(),
+                    mount.path
+                )));
+            };
+            let listeners = self.unpack_mount(&entry, mount, payloads, sockets)?;
+            arrived.mounts.push((Arc::clone(&entry.handle.broadcast), listeners));
+        }
+        self.places.note_peak(house.peak);
+        Ok(arrived)
+    }
+
+    fn unpack_mount(
+        &self,
+        entry: &Entry,
+        mount: &handover::Mount,
+        payloads: &(impl Payloads + ?Sized),
+        sockets: &mut [Option<OwnedFd>],
+    ) -> Result<Vec<Carried<Socket>>, Rubbish> {
+        let handle = &entry.handle;
+        let unpacked = Unpacked::new(mount, payloads, &handle.broadcast.account)?;
+        let mut listeners = Vec::with_capacity(mount.listeners.len());
+        for packed in &mount.listeners {
+            let socket = sockets.get_mut(packed.fd as usize).and_then(Option::take);
+            let socket = socket.ok_or_else(|| Rubbish::new(format!("a listener without a socket: number {}", packed.fd)))?;
+            let socket = Socket::new(socket).map_err(|error| Rubbish::new(error.to_string()))?;
+            let seat = Seat::keep(&self.places, &handle.places);
+            listeners.push(Carried::unpack(packed, socket, seat, &unpacked, payloads)?);
+        }
+        let title = unpack_block(&mount.playing.block, payloads)?;
+        let handover::Playing { artist, title: line, url, .. } = &mount.playing;
+        handle.set_metadata(super::super::Metadata::new(artist.as_deref(), line.as_deref(), url.as_deref()));
+        handle.broadcast.title.resume(title);
+        let handover::Said { name, description, genre, url, through } = mount.said.clone();
+        handle.set_said(Said { profile: Profile { name, description, genre, url, ..Profile::default() }, through });
+        handle.places.note_peak(mount.peak);
+        handle.broadcast.counters.absorb(&mount.counters);
+        handle.source.absorb(&mount.counters);
+        absorb(&entry.refusals, &mount.counters.refusals);
+        let now = self.crew.clock().now();
+        if let Some(time) = unpacked.ring.newest_time() {
+            entry.actor.do_send(Resume { time });
+        }
+        handle.broadcast.feed.write(|ring| {
+            *ring = unpacked.ring;
+            ring.read_upto(Seq::LAST);
+        });
+        let content_type = mount.content_type.as_deref().map(Arc::from);
+        handle.change(|status| {
+            // It is as if the source had gone a moment ago, or when it has.
+            status.since = if mount.up { Some(now) } else { mount.since.map(Moment::from_nanos) };
+            status.content_type = handle.settings.content_type.clone().or(content_type);
+        });
+        Ok(listeners)
+    }
+
+    /// The listeners that have arrived go on. Answers when all have been offered what there is for them; the number of those who
+    /// stayed.
+    ///
+    /// # Errors
+    /// When a shard is dead.
+    pub fn begin(&self, arrived: Arrived) -> Result<usize, Rubbish> {
+        let hands = self.crew.hands();
+        let (reply, replies) = std::sync::mpsc::channel();
+        let mut asked = 0;
+        for (broadcast, listeners) in arrived.mounts {
+            let mut parts: Vec<Vec<_>> = hands.iter().map(|_| Vec::new()).collect();
+            for (i, listener) in listeners.into_iter().enumerate() {
+                parts[i % hands.len()].push(listener);
+            }
+            for (hand, listeners) in hands.iter().zip(parts) {
+                if listeners.is_empty() {
+                    continue;
+                }
+                let (broadcast, reply) = (Arc::clone(&broadcast), reply.clone());
+                let reply = Reply::new(move |count| {
+                    let _ = reply.send(count); // who waited has given up
+                });
+                if !hand.inbox.tell(Command::Resume { broadcast, listeners, reply }) {
+                    return Err(Rubbish::new("a sending thread takes no orders"));
+                }
+                asked += 1;
+            }
+        }
+        drop(reply);
+        Ok(replies.iter().take(asked).sum())
+    }
+}
+
+impl Registry {
+    /// Takes in somebody who came to the old process when everybody had gone.
+    ///
+    /// # Errors
+    /// When it makes no sense, or there is no place: then the connection is closed.
+    pub fn take_late(&self, packed: &handover::Arrival, socket: OwnedFd) -> Result<(), Rubbish> {
+        let no_room = || Rubbish::new(format!("no place on {} for somebody who comes late", packed.mount));
+        let entry = self.find(&packed.mount).ok_or_else(no_room)?;
+        let wish = match &packed.wish {
+            None => None,
+            Some(wish) => Some(Box::new(unpack_wish(wish)?)),
+        };
+        let peer = peer_at(packed.peer.as_deref())?;
+        let wire = Socket::new(socket).map_err(|error| Rubbish::new(error.to_string()))?;
+        let permit_and_seat = self.crew.reserve().zip(Seat::take(&self.places, &entry.handle.places));
+        let Some((permit, seat)) = permit_and_seat else {
+            self.refuse(Some(&entry), Refusal::Full);
+            return Err(no_room());
+        };
+        permit.send(Command::Join(Box::new(Arrival {
+            wire,
+            broadcast: Arc::clone(&entry.handle.broadcast),
+            head: packed.head.as_slice().into(),
+            wish,
+            placed: None,
+            icy: packed.icy,
+            id: self.next_listener(),
+            peer,
+            user_agent: packed.user_agent.as_str().into(),
+            accepted: Moment::from_nanos(packed.accepted),
+            seat,
+        })));
+        Ok(())
+    }
+}
+
+fn unpack_wish(wish: &handover::Wish) -> Result<Wish, Rubbish> {
+    let wrong = |error: crate::units::UnitError| Rubbish::new(error.to_string());
+    Ok(Wish {
+        method: wish.method.parse().map_err(wrong)?,
+        burst: wish.burst.parse().map_err(wrong)?,
+        burst_max: wish.burst_max.parse().map_err(wrong)?,
+    })
+}
+
+impl Entry {
+    fn pack<'a, W: Write>(
+        &self,
+        frost: &'a Frost<Socket>,
+        payloads: &mut Outgoing<W>,
+        sockets: &mut Vec<BorrowedFd<'a>>,
+    ) -> io::Result<(handover::Mount, usize)> {
+        let handle = &self.handle;
+        let broadcast = &handle.broadcast;
+        let mut packing = Packing::new(&frost.history(broadcast), payloads)?;
+        let left = frost.pack(broadcast, &mut packing, sockets)?;
+        let block = broadcast.title.block();
+        let bytes = packing.bytes(&block.bytes)?;
+        let mut mount = packing.mount;
+        let text = |text: &Option<Arc<str>>| text.as_deref().map(str::to_owned);
+        let (status, playing, said) = (handle.status(), handle.metadata(), handle.said());
+        mount.path = handle.settings.path.to_string();
+        mount.content_type = status.content_type.as_deref().map(str::to_owned);
+        (mount.up, mount.since, mount.peak) = (status.up, status.since.map(Moment::nanos), handle.places.peak());
+        mount.playing = handover::Playing {
+            artist: text(&playing.artist),
+            title: text(&playing.title),
+            url: text(&playing.url),
+            block: handover::Block { number: block.number, bytes },
+        };
+        let Profile { name, description, genre, url, .. } = said.profile;
+        mount.said = handover::Said { name, description, genre, url, through: said.through };
+        broadcast.counters.pack(&mut mount.counters);
+        handle.source.pack(&mut mount.counters);
+        mount.counters.refusals = words(&self.refusals, Refusal::ALL);
+        // Who cannot be passed on leaves, and nobody will ask this process about it.
+        *mount.counters.departures.entry(Departure::ShuttingDown.label().to_owned()).or_default() += left as u64;
+        Ok((mount, left))
+    }
+}
