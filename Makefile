@@ -12,10 +12,10 @@ ARGS  ?=
 BUILD_PACKAGES := gcc libc6-dev pkg-config libgstreamer1.0-dev libgstreamer-plugins-base1.0-dev
 RUN_PACKAGES   := gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad gstreamer1.0-plugins-ugly gstreamer1.0-x fonts-dejavu-core
 BENCH_PACKAGES := valgrind
-TEST_PACKAGES  := gstreamer1.0-tools gstreamer1.0-libav ffmpeg curl openssl mpv chromium prometheus ezstream ices2 oggfwd liquidsoap icecast2
+TEST_PACKAGES  := gstreamer1.0-tools gstreamer1.0-libav ffmpeg curl openssl python3 mpv chromium prometheus ezstream ices2 oggfwd liquidsoap icecast2
 PEER_PACKAGES  := icecast2 cubemap
 
-.PHONY: run build test lint deps test-deps world fuzz encoders soak clean bench bench-record bench-time bench-deps compare
+.PHONY: run build test lint deps test-deps world fuzz encoders upgrades soak clean bench bench-record bench-time bench-deps compare
 
 run: deps
 	$(CARGO) run --release --locked --bin flumen -- $(ARGS)
@@ -60,6 +60,12 @@ fuzz: deps
 SECONDS ?= 30
 encoders: test-deps
 	FLUMEN_ENCODER_SECONDS=$(SECONDS) $(CARGO) test --locked --test encoders
+
+# Twenty upgrades under this many listeners, whose bytes are compared: make upgrades UPGRADE_LISTENERS=2000
+UPGRADES          ?= 20
+UPGRADE_LISTENERS ?= 1000
+upgrades: test-deps
+	FLUMEN_UPGRADES=$(UPGRADES) FLUMEN_UPGRADE_LISTENERS=$(UPGRADE_LISTENERS) $(CARGO) test --locked --release --test upgrade -- cost_no_listener --nocapture
 
 # Sources that die and flap, listeners of every kind, removals, reloads: make soak DURATION=8h. Go on after a stop: make soak SOAK='--resume soak-…'
 DURATION ?= 1h

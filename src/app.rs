@@ -6,21 +6,23 @@
 //! ```
 
 use std::collections::HashMap;
+use std::ffi::OsString;
 use std::io::{self, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use actix_rt::Arbiter;
 use actix_web::web::{Data, ServiceConfig};
-use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tracing_appender::non_blocking::{ErrorCounter, WorkerGuard};
 use tracing_subscriber::Layer;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
-use crate::admin::{self, operate};
+use crate::admin;
+use crate::admin::operate::{self, Order};
 use crate::chronicle::{self, Line, Lines};
 use crate::cli;
 use crate::config::{self, Config, ConfigErrors, Environment, LogFormat};
@@ -42,11 +44,16 @@ use crate::webhook::Webhooks;
 mod ask;
 mod house;
 mod service;
+mod signals;
 mod sockets;
 mod status;
 mod tail;
+mod upgrade;
 
 use house::{House, Load, Reloads};
+use signals::{Signals, Told};
+use upgrade::heir::{Estate, Heir, HeirError};
+use upgrade::{HandedOver, NotUpgraded, Program};
 
 /// The longest that listeners are given to take what is queued for them when the server stops.
 const DRAIN_MOST: Duration = Duration::from_secs(10);
@@ -89,6 +96,9 @@ pub enum StartError {
     /// A running server was asked for something and did not do it.
     #[error(transparent)]
     Ask(#[from] ask::AskError),
+    /// Another process was to be taken over from.
+    #[error(transparent)]
+    TakeOver(#[from] HeirError),
     /// The system has no thread, descriptor or memory left.
     #[error("cannot start: {0}")]
     System(#[from] io::Error),
@@ -105,22 +115,33 @@ const LOG_LINES_MOST: usize = 8192;
 
 /// Carries out a command; its exit code.
 pub fn run(command: cli::Command) -> ExitCode {
-    match obey(command) {
+    match obey(command, None) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => refused(&error),
     }
 }
 
-fn obey(command: cli::Command) -> Result<(), StartError> {
+fn obey(command: cli::Command, heir: Option<Heir>) -> Result<(), StartError> {
     // Located once: a server goes on with the file it began with, wherever others turn up.
     let located = |file| config::locate(file, &Environment::of_process());
     let from_file = |source: &config::Source| load(|environment| config::load(source, environment, &check_pipeline));
     match command {
         cli::Command::Serve { config } => {
             let source = located(config);
-            serve(Arc::new(move || from_file(&source)))
+            let mut arguments = vec![OsString::from("serve")];
+            if let config::Source::File(path) = &source {
+                arguments.extend(["-c".into(), path.clone().into()]);
+            }
+            serve(Arc::new(move || from_file(&source)), arguments, heir)
         }
-        cli::Command::Launch(launch) => serve(Arc::new(move || load(|environment| config::launch(&launch, environment, &check_pipeline)))),
+        cli::Command::Launch(launch) => {
+            let arguments = std::env::args_os().skip(1).skip_while(|argument| argument == cli::TAKE_OVER).collect();
+            serve(Arc::new(move || load(|environment| config::launch(&launch, environment, &check_pipeline))), arguments, heir)
+        }
+        cli::Command::TakeOver(command) => {
+            let heir = Heir::greet()?;
+            obey(*command, Some(heir.clone())).inspect_err(|error| heir.refuse(&error.to_string()))
+        }
         cli::Command::Check { config } => {
             let costs = config::Costs {
                 listener_bytes: LISTENER_BYTES,
@@ -137,6 +158,7 @@ fn obey(command: cli::Command) -> Result<(), StartError> {
         cli::Command::Status { url } => print(&status::table(&url)?),
         cli::Command::Reload { url } => print(&ask::reload(&url)?),
         cli::Command::Drain { url } => print(&ask::drain(&url)?),
+        cli::Command::Upgrade { url } => print(&ask::upgrade(&url)?),
     }
 }
 
@@ -202,7 +224,8 @@ fn access_log(log: &config::Log) -> journal::Settings {
 }
 
 /// Runs a server until it is told to stop.
-fn serve(load: Load) -> Result<(), StartError> {
+fn serve(load: Load, arguments: Vec<OsString>, heir: Option<Heir>) -> Result<(), StartError> {
+    let program = Program::of_process(arguments)?;
     let system = actix_rt::System::new();
     let served = system.block_on(async {
         // Before all that takes time: a signal that nobody minds ends the process.
@@ -219,7 +242,7 @@ fn serve(load: Load) -> Result<(), StartError> {
         for warning in config::warnings(&config) {
             tracing::warn!("{warning}");
         }
-        open_house(config, load, signals, (dropped, said)).await
+        open_house(config, load, signals, (dropped, said), program, heir).await
     });
     // Dropped, it would wait without a bound for every thread in which an element blocks. They end with the process.
     std::mem::forget(system);
@@ -231,12 +254,14 @@ async fn open_house(
     load: Load,
     mut signals: Signals,
     (events, said): (ErrorCounter, mpsc::Receiver<Line>),
+    program: Program,
+    heir: Option<Heir>,
 ) -> Result<(), StartError> {
     let access = access_log(&config.log);
     let journal = Journal::start(&access).map_err(|cause| StartError::AccessLog { path: config.log.access.clone(), cause })?;
     let webhooks = Arc::new(Webhooks::default());
     webhooks.settle(&config.webhooks)?;
-    let clock = Clock::default();
+    let clock = heir.as_ref().map_or_else(Clock::default, |heir| heir.clock);
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let crew = Crew::start(if config.shards == 0 { cores } else { config.shards }, clock)?;
     let witnesses = Witnesses { journal: Arc::clone(&journal), webhooks };
@@ -247,20 +272,27 @@ async fn open_house(
     }
 
     let keyring = Arc::new(Keyring::default());
-    let bound = sockets::Maker::new(&registry, &keyring).moves(None, &config)?.open;
-    bound.iter().for_each(|bound| tracing::info!(address = %bound.address(), purpose = ?bound.purpose(), "listening"));
     let doormen = Arc::new(DoorCounters::default());
+    let mut estate = match heir {
+        Some(heir) => Some(Estate::receive(heir, &registry, &doormen).await?),
+        None => None,
+    };
+    let inherited = estate.as_mut().map(Estate::sockets).unwrap_or_default();
+    let mut bound = sockets::Maker::new(&registry, &keyring).inheriting(inherited).moves(None, &config)?.open;
+    bound.iter().for_each(|bound| tracing::info!(address = %bound.address(), purpose = ?bound.purpose(), "listening"));
     let desk = Desk { registry: Arc::clone(&registry), patience: config.door.header_timeout };
     let (orders, mut told) = operate::orders();
     let looked_at = Data::new(admin::House::new(config.admin.clone(), Arc::clone(&registry), Arc::clone(&doormen), orders));
     let started_at = looked_at.started_at;
     let reload = Arc::new(metrics::ReloadState::loaded_at(started_at));
+    let upgrades = Arc::new(metrics::UpgradeState::default());
     let measured = Data::new(metrics::Measured {
         registry: Arc::clone(&registry),
         door: Arc::clone(&doormen),
         keyring: Arc::clone(&keyring),
         started_at,
         reload: Arc::clone(&reload),
+        upgrades: Arc::clone(&upgrades),
         events: Some(events.clone()),
     });
     let written = Data::from(Arc::clone(&journal));
@@ -277,7 +309,10 @@ async fn open_house(
         encoders(config);
         last(config);
     };
-    let door = Door::open(&config.door, bound, doormen, clock, Box::new(move || seats.taken()), routes, greeter)?;
+    if let Some(estate) = &mut estate {
+        estate.take(&registry, &mut bound, &upgrades).await?;
+    }
+    let door = Door::open(&config.door, bound, Arc::clone(&doormen), clock, Box::new(move || seats.taken()), routes, greeter)?;
     let arbiter_handle = arbiter.handle();
     let mut house = House {
         config,
@@ -292,6 +327,13 @@ async fn open_house(
         keyring: Arc::clone(&keyring),
         push,
     };
+    let mut stopped = false;
+    if let Some(estate) = estate {
+        tokio::select! {
+            freed = estate.free(Arc::clone(&registry)) => freed?,
+            () = signals.stop() => stopped = true,
+        }
+    }
     house.config.mounts.clone().iter().for_each(|mount| house.keep(mount));
     let announced = house.config.directories.clone();
     let directories: Vec<_> = announced.into_iter().map(|settings| Kept::start(settings, Arc::clone(&registry))).collect();
@@ -308,22 +350,56 @@ async fn open_house(
     let mut reloads = Reloads::new(load);
     service::ready();
     service::feed_watchdog(&crew);
-    loop {
+    let mut handed_over = None;
+    while !stopped && handed_over.is_none() {
+        let mut wanted = None;
         tokio::select! {
             told = signals.next() => match told {
                 Told::Stop => break,
+                Told::Upgrade => wanted = Some(oneshot::channel().0),
                 Told::Reload => {
                     refresh(&journal, &keyring);
                     reloads.ask(None);
                 }
             },
-            Some(order) = told.recv() => house.obey(order, &mut reloads),
+            Some(order) = told.recv() => match order {
+                Order::Upgrade(reply) => wanted = Some(reply),
+                order => house.obey(order, &mut reloads),
+            },
             loaded = reloads.read() => {
                 let outcome = house.reloaded(loaded);
                 reloads.answer(&outcome);
                 service::ready();
             }
         }
+        if let Some(reply) = wanted {
+            let old = upgrade::Old {
+                registry: Arc::clone(&registry),
+                crew: Arc::clone(&crew),
+                lender: house.door.lender(),
+                door: Arc::clone(&doormen),
+                upgrades: Arc::clone(&upgrades),
+            };
+            match upgrade::attempt(&program, old, &mut signals).await {
+                Ok(done) => {
+                    service::passed_on(done.pid);
+                    let _ = reply.send(Ok(done.told())); // who asked may have gone
+                    handed_over = Some(done);
+                }
+                Err(NotUpgraded::Stopping) => stopped = true,
+                Err(error) => {
+                    upgrades.note_failure();
+                    tracing::error!(%error, "not upgraded; this process goes on as it was");
+                    let _ = reply.send(Err(error.to_string()));
+                }
+            }
+        }
+    }
+    if let Some(mut done) = handed_over {
+        done.pass_on_latecomers()?;
+        leave(house, &doormen, &done, &journal).await;
+        drop(directories); // the new process keeps them up to date: nothing is taken off them
+        return Ok(());
     }
     service::stopping();
     tracing::info!("stopping: listeners are sent what is queued for them");
@@ -362,48 +438,42 @@ async fn open_house(
     Ok(())
 }
 
+/// Another process serves. What could not be passed on ends here, in good order.
+async fn leave(mut house: House, doormen: &DoorCounters, done: &HandedOver, journal: &Journal) {
+    tracing::info!(pid = done.pid, version = done.version, listeners = done.listeners, left = done.left, "another process has taken over");
+    house.door.close();
+    house.crew.tell_all(|| Command::Drain { slot: None, why: Departure::ShuttingDown }); // who could not be passed on
+    for entry in house.registry.all() {
+        entry.handle.publishers.kill(); // they connect again, there
+    }
+    house.pullers.values().for_each(|puller| puller.do_send(Stop));
+    let stopping: Vec<_> = house.keepers.drain().map(|(_, keeper)| actix_rt::spawn(keeper.send(Stop))).collect();
+    let stopped = tokio::time::timeout(STOP_MOST, async {
+        for one in stopping {
+            let _ = one.await; // as below
+        }
+    });
+    if stopped.await.is_err() {
+        tracing::warn!("a pipeline does not stop; it ends with this process");
+    }
+    done.free();
+    let gone = tokio::time::timeout(DRAIN_MOST, async {
+        while house.registry.places().taken() > 0 || doormen.guests.load(Ordering::Relaxed) > 0 {
+            tokio::time::sleep(DRAIN_LOOK).await;
+        }
+    });
+    let _ = gone.await; // who is still here has had its time
+    house.crew.tell_all(|| Command::Clear { why: Departure::ShuttingDown });
+    house.crew.stop();
+    journal.finish(LOG_MOST);
+    tracing::info!("ended: another process serves");
+}
+
 /// What HUP asks for beside a new configuration: files that somebody has replaced are opened again.
 fn refresh(journal: &Journal, keyring: &Arc<Keyring>) {
     journal.reopen();
     let keyring = Arc::clone(keyring);
     drop(actix_rt::task::spawn_blocking(move || keyring.reload()));
-}
-
-struct Signals {
-    terminate: tokio::signal::unix::Signal,
-    interrupt: tokio::signal::unix::Signal,
-    hang_up: tokio::signal::unix::Signal,
-}
-
-impl Signals {
-    fn new() -> io::Result<Self> {
-        Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-            hang_up: signal(SignalKind::hangup())?,
-        })
-    }
-
-    /// Waits until the server is told something.
-    async fn next(&mut self) -> Told {
-        tokio::select! {
-            _ = self.terminate.recv() => Told::Stop,
-            _ = self.interrupt.recv() => Told::Stop,
-            _ = self.hang_up.recv() => Told::Reload,
-        }
-    }
-
-    /// Waits until the server is told to stop. Before it runs and while it stops there is nothing to reload.
-    async fn stop(&mut self) {
-        while self.next().await != Told::Stop {}
-    }
-}
-
-/// What a signal asks for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Told {
-    Stop,
-    Reload,
 }
 
 /// Each listener needs a descriptor, and the usual soft limit of 1024 is a relic.

@@ -9,6 +9,9 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::config::Launch;
 
+/// How the process that hands over calls the one that takes over.
+pub const TAKE_OVER: &str = "take-over";
+
 /// What somebody wants flumen to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
@@ -44,6 +47,13 @@ pub enum Command {
         /// Where it is, without a slash at the end.
         url: String,
     },
+    /// Let the binary that lies on the disk take over from a running server.
+    Upgrade {
+        /// Where it is, without a slash at the end.
+        url: String,
+    },
+    /// Run, and begin with what the process at the standard input hands over. For that process only.
+    TakeOver(Box<Self>),
 }
 
 /// What came instead of a command: a usage error, or the help somebody asked for. Prints as what to show.
@@ -82,6 +92,11 @@ pub fn parse(arguments: impl IntoIterator<Item = impl Into<OsString> + Clone>) -
         Some(Word::Status(server)) => Command::Status { url: server.url() },
         Some(Word::Reload(server)) => Command::Reload { url: server.url() },
         Some(Word::Drain(server)) => Command::Drain { url: server.url() },
+        Some(Word::Upgrade(server)) => Command::Upgrade { url: server.url() },
+        Some(Word::TakeOver { arguments }) => {
+            let program = std::iter::once(OsString::from("flumen"));
+            Command::TakeOver(Box::new(parse(program.chain(arguments))?))
+        }
     })
 }
 
@@ -122,6 +137,14 @@ enum Word {
     Reload(Server),
     /// Let a running server let nobody in any more; everybody is sent what is queued, and leaves
     Drain(Server),
+    /// Let the binary on the disk take over from a running server; listeners stay
+    Upgrade(Server),
+    /// What a server starts its successor with
+    #[command(hide = true)]
+    TakeOver {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -185,6 +208,9 @@ mod tests {
             ("reload", Command::Reload { url: "http://127.0.0.1:8000".to_owned() }),
             ("reload --url http://a:1/", Command::Reload { url: "http://a:1".to_owned() }),
             ("drain --url http://a:1", Command::Drain { url: "http://a:1".to_owned() }),
+            ("upgrade --url http://a:1/", Command::Upgrade { url: "http://a:1".to_owned() }),
+            ("take-over serve -c a.toml", Command::TakeOver(Box::new(Command::Serve { config: file() }))),
+            ("take-over launch fakesrc --set a.b=c", Command::TakeOver(Box::new(launch("/live", &[], &["a.b=c"])))),
         ] {
             assert_eq!(parsed(line).expect(line), want, "{line}");
         }

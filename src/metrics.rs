@@ -27,6 +27,7 @@ use crate::door::tls::Handshake;
 use crate::fanout::departure::{Departure, Refusal};
 use crate::fanout::recovery::RecoverPolicy;
 use crate::fanout::stats::{HistogramView, read};
+use crate::handover::Words;
 use crate::mount::Registry;
 use crate::mount::registry::Entry;
 
@@ -53,6 +54,37 @@ impl ReloadState {
     }
 }
 
+/// How upgrades fared: those by which this process came to be, and those that it did not end by.
+#[derive(Debug, Default)]
+pub struct UpgradeState {
+    done: AtomicU64,
+    failed: AtomicU64,
+    stall_micros: AtomicU64,
+}
+
+impl UpgradeState {
+    const DONE: &str = "done";
+    const FAILED: &str = "failed";
+
+    /// Another binary was to take over and did not.
+    pub fn note_failure(&self) {
+        self.failed.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// As plain data.
+    pub fn pack(&self) -> Words {
+        [(Self::DONE, &self.done), (Self::FAILED, &self.failed)].map(|(word, count)| (word.to_owned(), read(count))).into()
+    }
+
+    /// This process has taken over from one that counted so many; listeners stood still for so long.
+    pub fn note_taken_over(&self, before: &Words, stall: Duration) {
+        let of = |word: &str| before.get(word).copied().unwrap_or(0);
+        self.done.store(of(Self::DONE) + 1, Ordering::Relaxed);
+        self.failed.store(of(Self::FAILED), Ordering::Relaxed);
+        self.stall_micros.store(u64::try_from(stall.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+}
+
 fn unix_millis(moment: SystemTime) -> u64 {
     moment.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64
 }
@@ -70,6 +102,8 @@ pub struct Measured {
     pub started_at: SystemTime,
     /// How the configuration fared.
     pub reload: Arc<ReloadState>,
+    /// How upgrades fared.
+    pub upgrades: Arc<UpgradeState>,
     /// Lines of the event log that were dropped; `None`: there is no such log.
     pub events: Option<tracing_appender::non_blocking::ErrorCounter>,
 }
@@ -321,6 +355,14 @@ pub static CATALOGUE: &[Metric] = {
             |scene, out| out.count(&[], scene.measured.reload.successful.load(Ordering::Relaxed).into())),
         metric(Gauge, "flumen_config_last_reload_timestamp_seconds", &[], "When a good configuration was last read, in seconds since 1970.",
             |scene, out| out.number(&[], read(&scene.measured.reload.at) as f64 / 1e3)),
+        metric(Counter, "flumen_upgrades_total", &["result"], "Times that another binary was to take over, by what came of it.",
+            |scene, out| {
+                let upgrades = &scene.measured.upgrades;
+                [(UpgradeState::DONE, &upgrades.done), (UpgradeState::FAILED, &upgrades.failed)].into_iter()
+                    .for_each(|(result, count)| out.count(&[result], read(count)));
+            }),
+        metric(Gauge, "flumen_upgrade_stall_seconds", &[], "How long listeners stood still when this process took over from another; zero if it did not.",
+            |scene, out| out.number(&[], read(&scene.measured.upgrades.stall_micros) as f64 / 1e6)),
         // What is told to others.
         metric(Counter, "flumen_log_dropped_total", &["log"], "Log lines that were dropped because whoever takes them was too slow, or full.",
             |scene, out| {

@@ -42,6 +42,7 @@ pub(super) fn routes(config: &mut ServiceConfig) {
         kick,
         operate::reload,
         operate::drain,
+        operate::upgrade,
         operate::source,
         acts::metadata,
         acts::kill,

@@ -31,6 +31,8 @@ pub enum Order {
     Reload(oneshot::Sender<Result<Reloaded, NotReloaded>>),
     /// Let nobody in any more, and send everybody away with what is queued.
     Drain(oneshot::Sender<Draining>),
+    /// Let another binary take over.
+    Upgrade(oneshot::Sender<Result<Upgraded, String>>),
     /// Do something to the source of a mount.
     Source {
         /// The mount's path.
@@ -131,6 +133,21 @@ pub struct Draining {
     pub listeners: u64,
 }
 
+/// A server that has handed over to another process.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Upgraded {
+    /// The new process.
+    pub pid: u32,
+    /// Its version.
+    pub version: String,
+    /// Listeners that go on there.
+    pub listeners: u64,
+    /// Listeners that could not be passed on (TLS): they are sent what is queued for them, and leave.
+    pub left: u64,
+    /// How long those stood still that go on, in milliseconds, as far as the new process has said.
+    pub stall_ms: Option<u64>,
+}
+
 /// A queue for orders: the sender is for the [`House`], the receiver for whoever carries them out.
 pub fn orders() -> (mpsc::Sender<Order>, mpsc::Receiver<Order>) {
     mpsc::channel(ORDERS_MOST)
@@ -140,6 +157,7 @@ pub(super) fn routes(config: &mut ServiceConfig) {
     config
         .service(only_post("/api/v1/reload", web::post().to(reload)))
         .service(only_post("/api/v1/drain", web::post().to(drain)))
+        .service(only_post("/api/v1/upgrade", web::post().to(upgrade)))
         .service(only_post("/api/v1/mounts/{path:.+}/source/{act:start|stop|restart}", web::post().to(source)));
 }
 
@@ -247,6 +265,32 @@ pub(super) async fn drain(request: HttpRequest, house: Data<House>) -> HttpRespo
     }
 }
 
+/// Lets the binary take over that lies where this one was started from, with the configuration as it is. Listeners go on there; those
+/// over TLS are sent what is queued for them, and leave. If anything is wrong with it, nothing has changed.
+#[utoipa::path(
+    post,
+    path = "/api/v1/upgrade",
+    responses(
+        (status = 200, description = "The new process serves", body = Upgraded),
+        (status = 403, description = "Whoever asks may not do this", body = Problem),
+        (status = 409, description = "It did not take over, and nothing has changed", body = Problem),
+        (status = 503, description = "It could not be done now", body = Problem),
+    )
+)]
+pub(super) async fn upgrade(request: HttpRequest, house: Data<House>) -> HttpResponse {
+    match carry_out(&request, &house, ("upgrade", ""), Order::Upgrade).await {
+        Ok(Ok(upgraded)) => {
+            audit(&request, "upgrade", "", "done");
+            json(StatusCode::OK, &upgraded)
+        }
+        Ok(Err(why)) => {
+            audit(&request, "upgrade", "", "refused");
+            problem(StatusCode::CONFLICT, why)
+        }
+        Err(answer) => answer,
+    }
+}
+
 /// Starts, stops or restarts the source of a mount that has a pipeline. A restart costs no listener; a stop does as the mount's
 /// `on_source_end` says.
 #[utoipa::path(
@@ -291,7 +335,7 @@ mod tests {
     #[test]
     fn orders_are_for_operators_are_posted_and_are_answered_even_if_nobody_carries_them_out() {
         let town = Town::with(&["/a.mp3", "/source/start"]);
-        for path in ["/api/v1/reload", "/api/v1/drain", "/api/v1/mounts/a.mp3/source/stop"] {
+        for path in ["/api/v1/reload", "/api/v1/drain", "/api/v1/upgrade", "/api/v1/mounts/a.mp3/source/stop"] {
             let (status, _, body) = town.ask("POST", path, "Content-Length: 0\r\n");
             assert!(status == 503 && body.contains("stopping"), "{path}: {status} {body}");
             let (status, _, body) = town.ask("POST", path, "Content-Length: 0\r\nX-Forwarded-For: 192.0.2.1\r\n");

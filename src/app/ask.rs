@@ -1,4 +1,4 @@
-//! `flumen reload` and `flumen drain`: an order to a running server, and what it says came of it.
+//! `flumen reload`, `flumen drain` and `flumen upgrade`: an order to a running server, and what it says came of it.
 
 use std::fmt::Write;
 use std::time::Duration;
@@ -52,6 +52,15 @@ struct Changed {
 }
 
 #[derive(Debug, Deserialize)]
+struct Upgraded {
+    pid: u32,
+    version: String,
+    listeners: u64,
+    left: u64,
+    stall_ms: Option<u64>,
+}
+
+#[derive(Debug, Deserialize)]
 struct Draining {
     listeners: u64,
 }
@@ -65,6 +74,18 @@ pub(super) fn reload(url: &str) -> Result<String, AskError> {
 pub(super) fn drain(url: &str) -> Result<String, AskError> {
     let Draining { listeners } = post(url, "/api/v1/drain")?;
     Ok(format!("nobody is let in any more; {listeners} listeners are sent what is queued for them, and leave\n"))
+}
+
+/// Lets another binary take over.
+pub(super) fn upgrade(url: &str) -> Result<String, AskError> {
+    let Upgraded { pid, version, listeners, left, stall_ms } = post(url, "/api/v1/upgrade")?;
+    let stall =
+        stall_ms.map_or_else(|| "it does not say for how long they stood still".to_owned(), |ms| format!("they stood still for {ms} ms"));
+    let mut text = format!("flumen {version} has taken over as process {pid}\n{listeners} listeners go on; {stall}\n");
+    if left > 0 {
+        let _ = writeln!(text, "{left} over TLS are sent what is queued for them, and leave"); // a string takes everything
+    }
+    Ok(text)
 }
 
 fn post<T: serde::de::DeserializeOwned>(url: &str, path: &str) -> Result<T, AskError> {

@@ -90,6 +90,9 @@ impl House {
     pub(super) fn obey(&mut self, order: Order, reloads: &mut Reloads) {
         match order {
             Order::Reload(reply) => reloads.ask(Some(reply)),
+            Order::Upgrade(reply) => {
+                let _ = reply.send(Err("another upgrade is under way".to_owned())); // carried out by whoever may end all of this
+            }
             Order::Drain(reply) => {
                 let listeners = self.registry.places().taken();
                 tracing::warn!(listeners, "draining: nobody is let in any more");

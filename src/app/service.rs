@@ -27,6 +27,11 @@ pub(super) fn reloading() {
     }
 }
 
+/// Another process is the service from now on.
+pub(super) fn passed_on(pid: u32) {
+    say(&[NotifyState::MainPid(pid)]);
+}
+
 /// Nobody is let in any more.
 pub(super) fn stopping() {
     say(&[NotifyState::Stopping]);

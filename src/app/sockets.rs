@@ -1,6 +1,7 @@
 //! Where connections are accepted, and what becomes of them: at the start, and when the configuration says something else.
 
 use std::collections::HashMap;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use super::StartError;
@@ -38,6 +39,8 @@ pub(super) struct Maker<'a> {
     keyring: &'a Keyring,
     /// One for each section, whose sockets share what resumes a session.
     ports: Vec<(&'a TlsSettings, Arc<Port>)>,
+    /// Sockets that another process has bound, by their addresses.
+    inherited: Vec<(String, OwnedFd)>,
 }
 
 /// What is to be done to the sockets of a running server.
@@ -53,7 +56,18 @@ pub(super) struct Moves {
 
 impl<'a> Maker<'a> {
     pub(super) fn new(registry: &'a Arc<Registry>, keyring: &'a Keyring) -> Self {
-        Self { registry, keyring, ports: Vec::new() }
+        Self { registry, keyring, ports: Vec::new(), inherited: Vec::new() }
+    }
+
+    /// The same, with sockets that another process has bound: they are taken where their addresses are wanted.
+    pub(super) fn inheriting(self, inherited: Vec<(String, OwnedFd)>) -> Self {
+        Self { inherited, ..self }
+    }
+
+    fn inherited(&mut self, address: &ListenAddress) -> Option<OwnedFd> {
+        let name = address.to_string();
+        let place = self.inherited.iter().position(|(known, _)| *known == name)?;
+        Some(self.inherited.swap_remove(place).1)
     }
 
     fn purpose(&mut self, wanted: Use<'a>) -> Result<Purpose, Flaw> {
@@ -85,6 +99,10 @@ impl<'a> Maker<'a> {
                 Some(present) if present == wanted => {}
                 Some(_) => moves.repurpose.push((address.clone(), self.purpose(*wanted)?)),
                 None => {
+                    if let Some(fd) = self.inherited(address) {
+                        moves.open.push(Bound::handed_over(fd, address, self.purpose(*wanted)?));
+                        continue;
+                    }
                     let bound = Bound::new(address, &all, self.purpose(*wanted)?);
                     moves.open.push(bound.map_err(|cause| StartError::Listen { address: address.to_string(), cause })?);
                 }

@@ -19,7 +19,7 @@ const PROMISED: &str = "
     ring_seconds gauge mount | ring_chunks gauge mount | shard_turn_seconds histogram | shard_busy_ratio gauge shard
     coalesce_window_seconds gauge shard | connections gauge kind | accept_errors_total counter reason
     metadata_updates_total counter mount | config_last_reload_successful gauge | config_last_reload_timestamp_seconds gauge
-    log_dropped_total counter log | webhook_events_total counter result | tls_handshakes_total counter result
+    upgrades_total counter result | upgrade_stall_seconds gauge | log_dropped_total counter log | webhook_events_total counter result | tls_handshakes_total counter result
     tls_certificate_reloads_total counter result | tls_certificate_expiry_timestamp_seconds gauge certificate";
 
 /// A server with two mounts and two shards, as measured after `act`.
@@ -38,6 +38,7 @@ fn measure(act: impl FnOnce(&Measured)) -> String {
             keyring: keyring(),
             started_at,
             reload: Arc::new(ReloadState::loaded_at(started_at)),
+            upgrades: Arc::default(),
             events: None,
         };
         act(&measured);
