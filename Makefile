@@ -1,5 +1,7 @@
 # make run    build and start the server on its embedded demo configuration
 # make test   every test; installs what the tests need
+# make attacks what outsiders do who mean harm, with thousands of listeners
+# make deb    a Debian package
 # make soak   everything that can happen to a server, for DURATION=1h
 # make bench  instructions of the hot paths, against those recorded
 # make compare PRESET=audio   flumen beside its peers, see loadtest/README.md
@@ -12,10 +14,10 @@ ARGS  ?=
 BUILD_PACKAGES := gcc libc6-dev pkg-config libgstreamer1.0-dev libgstreamer-plugins-base1.0-dev
 RUN_PACKAGES   := gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad gstreamer1.0-plugins-ugly gstreamer1.0-x fonts-dejavu-core
 BENCH_PACKAGES := valgrind
-TEST_PACKAGES  := gstreamer1.0-tools gstreamer1.0-libav ffmpeg curl openssl python3 mpv chromium prometheus ezstream ices2 oggfwd liquidsoap icecast2
+TEST_PACKAGES  := dpkg-dev faketime gstreamer1.0-tools gstreamer1.0-libav ffmpeg curl openssl python3 mpv chromium prometheus ezstream ices2 oggfwd liquidsoap icecast2
 PEER_PACKAGES  := icecast2 cubemap
 
-.PHONY: run build test lint deps test-deps world fuzz encoders upgrades soak clean bench bench-record bench-time bench-deps compare
+.PHONY: run build test lint deps test-deps world fuzz fuzz-guided attacks miri audit deb encoders upgrades soak clean bench bench-record bench-time bench-deps compare
 
 run: deps
 	$(CARGO) run --release --locked --bin flumen -- $(ARGS)
@@ -51,10 +53,41 @@ SEEDS ?= 5000
 world: deps
 	FLUMEN_WORLD_SEEDS=$(SEEDS) $(CARGO) test --locked --release --lib engine::world
 
-# Properties of the core and the parsers with many more cases than CI has time for: make fuzz CASES=1000000
-CASES ?= 100000
+# Properties of the core and the parsers with many more cases than CI has time for, and every reader of what outsiders send with so many
+# inputs near those that are kept: make fuzz CASES=1000000 EXECUTIONS=10000000 TARGET=head
+CASES      ?= 100000
+EXECUTIONS ?= 1000000
 fuzz: deps
-	PROPTEST_CASES=$(CASES) $(CARGO) test --locked --release --lib -- silent_gap never_ panic promises
+	PROPTEST_CASES=$(CASES) $(CARGO) test --locked --release --lib -- silent_gap never_ panic promises --skip fuzzing::
+	FLUMEN_FUZZ_EXECUTIONS=$(EXECUTIONS) $(if $(TARGET),FLUMEN_FUZZ_TARGET=$(TARGET)) $(CARGO) test --locked --release --lib -- --nocapture fuzzing::
+
+# The same readers by libFuzzer, guided by coverage and with the address sanitizer beneath; takes the nightly toolchain and cargo-fuzz
+# (cargo install cargo-fuzz). What is new is kept in fuzz/corpus: make fuzz-guided TARGET=head RUNS=10000000
+RUNS ?= 1000000
+fuzz-guided: deps
+	FLUMEN_FUZZ_TARGET=$(or $(TARGET),head) $(CARGO) +nightly fuzz run any fuzz/corpus/$(or $(TARGET),head) -- -runs=$(RUNS) -max_len=8192 -timeout=10
+
+# What outsiders do who mean harm, with thousands of listeners who must not notice: make attacks LISTENERS=5000 SCALE=10
+LISTENERS ?= 5000
+SCALE     ?= 10
+attacks: test-deps
+	ulimit -n $$(ulimit -Hn); FLUMEN_ATTACK_LISTENERS=$(LISTENERS) FLUMEN_ATTACK_SCALE=$(SCALE) \
+	  $(CARGO) test --locked --release --test attacks -- --nocapture --test-threads 1
+	FLUMEN_TLS_LISTENERS=1000 $(CARGO) test --locked --release --test tls new_certificates
+
+# Pure rooms by the interpreter that sees every step (nightly, with miri): make miri ROOMS="wire:: fanout::"
+ROOMS ?= wire:: units:: fanout::ring fanout::cursor fanout::placement fanout::recovery
+miri: deps
+	MIRIFLAGS=-Zmiri-disable-isolation PROPTEST_CASES=4 $(CARGO) +nightly miri test --lib -- $(ROOMS) --skip fuzzing::
+
+# Dependencies: advisories, licences, doubles, sources (cargo install cargo-deny). Advisories are fetched: it takes a network.
+audit:
+	$(CARGO) deny --locked check
+
+# A Debian package of this tree, for the Debian it is built on.
+deb: deps
+	$(CARGO) build --release --locked --bin flumen
+	packaging/make-deb target/release/flumen target/debian
 
 # Real encoders, each listened to for thirty seconds, killed and started again: make encoders SECONDS=30
 SECONDS ?= 30

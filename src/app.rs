@@ -31,6 +31,7 @@ use crate::directory::Kept;
 use crate::door::Door;
 use crate::door::acceptor::DoorCounters;
 use crate::door::certificate::{Flaw, Keyring};
+use crate::door::inherited::Inherited;
 use crate::engine::crew::{Clock, Crew};
 use crate::engine::inbox::Command;
 use crate::fanout::departure::Departure;
@@ -42,7 +43,9 @@ use crate::supervisor::Stop;
 use crate::webhook::Webhooks;
 
 mod ask;
+mod doctor;
 mod house;
+mod privileges;
 mod service;
 mod signals;
 mod sockets;
@@ -51,6 +54,7 @@ mod tail;
 mod upgrade;
 
 use house::{House, Load, Reloads};
+use privileges::Descent;
 use signals::{Signals, Told};
 use upgrade::heir::{Estate, Heir, HeirError};
 use upgrade::{HandedOver, NotUpgraded, Program};
@@ -81,6 +85,12 @@ pub enum StartError {
         #[source]
         cause: io::Error,
     },
+    /// The server cannot be the user it is told to be.
+    #[error(transparent)]
+    Privileges(#[from] privileges::PrivilegeError),
+    /// The machine is not fit for the configuration.
+    #[error("{0} of these keep the server from running as it is told to")]
+    Unfit(usize),
     /// A certificate has gone bad since the configuration was read.
     #[error("cannot speak TLS: {0}")]
     Certificate(#[from] Flaw),
@@ -150,6 +160,13 @@ fn obey(command: cli::Command, heir: Option<Heir>) -> Result<(), StartError> {
             };
             print(&config::describe(&from_file(&located(config))?, costs))
         }
+        cli::Command::Doctor { config } => {
+            let (text, bad) = doctor::examine(from_file(&located(config)));
+            print(&text)?;
+            if bad == 0 { Ok(()) } else { Err(StartError::Unfit(bad)) }
+        }
+        cli::Command::Completions { shell } => print(&cli::completions(shell)),
+        cli::Command::Manual => print(&cli::manual()?),
         cli::Command::ImportIcecast { file } => {
             let imported = config::import_icecast(&file)?;
             left_out(&imported.left_out);
@@ -225,6 +242,9 @@ fn access_log(log: &config::Log) -> journal::Settings {
 
 /// Runs a server until it is told to stop.
 fn serve(load: Load, arguments: Vec<OsString>, heir: Option<Heir>) -> Result<(), StartError> {
+    // Before there are other threads, and programs that would be handed them too (GStreamer looks at its plugins in one).
+    privileges::renounce();
+    let activated = Inherited::from_service_manager();
     let program = Program::of_process(arguments)?;
     let system = actix_rt::System::new();
     let served = system.block_on(async {
@@ -239,10 +259,14 @@ fn serve(load: Load, arguments: Vec<OsString>, heir: Option<Heir>) -> Result<(),
         let (_log, dropped) = start_log(config.log.format, lines);
         raise_descriptor_limit();
         tracing::info!(version = env!("CARGO_PKG_VERSION"), configuration = %config.origin, mounts = config.mounts.len(), "flumen starts");
+        let strangers = Environment::of_process().strangers();
+        if !strangers.is_empty() {
+            tracing::warn!(variables = %strangers.join(" "), "variables that name no key are left alone: a key is FLUMEN_SECTION__KEY, with two underscores");
+        }
         for warning in config::warnings(&config) {
             tracing::warn!("{warning}");
         }
-        open_house(config, load, signals, (dropped, said), program, heir).await
+        open_house(config, load, signals, (dropped, said), program, (heir, activated)).await
     });
     // Dropped, it would wait without a bound for every thread in which an element blocks. They end with the process.
     std::mem::forget(system);
@@ -255,8 +279,9 @@ async fn open_house(
     mut signals: Signals,
     (events, said): (ErrorCounter, mpsc::Receiver<Line>),
     program: Program,
-    heir: Option<Heir>,
+    (heir, mut activated): (Option<Heir>, Inherited),
 ) -> Result<(), StartError> {
+    let descent = Descent::begin(config.identity.as_ref())?;
     let access = access_log(&config.log);
     let journal = Journal::start(&access).map_err(|cause| StartError::AccessLog { path: config.log.access.clone(), cause })?;
     let webhooks = Arc::new(Webhooks::default());
@@ -278,7 +303,10 @@ async fn open_house(
         None => None,
     };
     let inherited = estate.as_mut().map(Estate::sockets).unwrap_or_default();
-    let mut bound = sockets::Maker::new(&registry, &keyring).inheriting(inherited).moves(None, &config)?.open;
+    let maker = sockets::Maker::new(&registry, &keyring).inheriting(inherited).binding(&descent, &mut activated).moves(None, &config);
+    let mut bound = maker?.open;
+    descent.finish()?;
+    activated.left().for_each(|said| tracing::warn!("a socket from the service manager: {said}"));
     bound.iter().for_each(|bound| tracing::info!(address = %bound.address(), purpose = ?bound.purpose(), "listening"));
     let desk = Desk { registry: Arc::clone(&registry), patience: config.door.header_timeout };
     let (orders, mut told) = operate::orders();

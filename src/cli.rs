@@ -3,9 +3,11 @@
 //! Deliberately absent: doing anything. What a command does is wired in `app.rs`.
 
 use std::ffi::OsString;
+use std::io::{self, Write};
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap_complete::Shell;
 
 use crate::config::Launch;
 
@@ -27,6 +29,18 @@ pub enum Command {
     },
     /// Run one mount without a file.
     Launch(Launch),
+    /// Look whether this machine is fit for a configuration.
+    Doctor {
+        /// The file named with `-c`.
+        config: Option<PathBuf>,
+    },
+    /// Print what a shell needs to complete our words.
+    Completions {
+        /// Which one.
+        shell: Shell,
+    },
+    /// Print the manual page.
+    Manual,
     /// Turn an Icecast configuration into one for flumen.
     ImportIcecast {
         /// Icecast's file.
@@ -87,6 +101,9 @@ pub fn parse(arguments: impl IntoIterator<Item = impl Into<OsString> + Clone>) -
         None => Command::Serve { config: cli.file.config },
         Some(Word::Serve(file)) => Command::Serve { config: file.config },
         Some(Word::Check(file)) => Command::Check { config: file.config },
+        Some(Word::Doctor(file)) => Command::Doctor { config: file.config },
+        Some(Word::Completions { shell }) => Command::Completions { shell },
+        Some(Word::Manual) => Command::Manual,
         Some(Word::Launch(LaunchArgs { pipeline, mount, listen, set })) => Command::Launch(Launch { pipeline, mount, listen, set }),
         Some(Word::ImportIcecast { file }) => Command::ImportIcecast { file },
         Some(Word::Status(server)) => Command::Status { url: server.url() },
@@ -98,6 +115,33 @@ pub fn parse(arguments: impl IntoIterator<Item = impl Into<OsString> + Clone>) -
             Command::TakeOver(Box::new(parse(program.chain(arguments))?))
         }
     })
+}
+
+/// What a shell needs to complete our words.
+pub fn completions(shell: Shell) -> String {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "flumen", &mut script);
+    String::from_utf8_lossy(&script).into_owned()
+}
+
+/// The manual page, commands included, in roff.
+///
+/// # Errors
+/// None: a vector takes everything.
+pub fn manual() -> io::Result<String> {
+    let mut page = Vec::new();
+    let command = Cli::command();
+    let man = clap_mangen::Man::new(command.clone()).section("8").manual("flumen");
+    man.render(&mut page)?;
+    for word in command.get_subcommands().filter(|word| !word.is_hide_set()) {
+        let title = format!("flumen-{}", word.get_name());
+        writeln!(page, ".SH \"FLUMEN {}\"", word.get_name().to_uppercase())?;
+        let man = clap_mangen::Man::new(word.clone().bin_name(format!("flumen {}", word.get_name()))).title(title);
+        man.render_description_section(&mut page)?;
+        man.render_synopsis_section(&mut page)?;
+        man.render_options_section(&mut page)?;
+    }
+    Ok(String::from_utf8_lossy(&page).into_owned())
 }
 
 /// A live streaming server: one encoder in, ten thousand listeners out.
@@ -123,6 +167,8 @@ enum Word {
     Serve(File),
     /// Validate the configuration; print the effective settings and the worst-case memory
     Check(File),
+    /// Look whether this machine is fit for the configuration: limits, kernel, plugins, certificates, addresses, clock
+    Doctor(File),
     /// Run one mount from the command line, without a file
     Launch(LaunchArgs),
     /// Print a flumen.toml made from an Icecast configuration, and on stderr what could not be carried over
@@ -145,6 +191,15 @@ enum Word {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<OsString>,
     },
+    /// Print completions for a shell
+    #[command(hide = true)]
+    Completions {
+        #[arg(value_name = "SHELL")]
+        shell: Shell,
+    },
+    /// Print the manual page
+    #[command(hide = true)]
+    Manual,
 }
 
 #[derive(Debug, Args)]
@@ -207,6 +262,10 @@ mod tests {
             ("status --url http://a:1/", status("http://a:1")),
             ("reload", Command::Reload { url: "http://127.0.0.1:8000".to_owned() }),
             ("reload --url http://a:1/", Command::Reload { url: "http://a:1".to_owned() }),
+            ("doctor", Command::Doctor { config: None }),
+            ("doctor -c a.toml", Command::Doctor { config: file() }),
+            ("completions bash", Command::Completions { shell: Shell::Bash }),
+            ("manual", Command::Manual),
             ("drain --url http://a:1", Command::Drain { url: "http://a:1".to_owned() }),
             ("upgrade --url http://a:1/", Command::Upgrade { url: "http://a:1".to_owned() }),
             ("take-over serve -c a.toml", Command::TakeOver(Box::new(Command::Serve { config: file() }))),
@@ -223,6 +282,19 @@ mod tests {
         }
         for line in ["--help", "-h", "help", "--version", "-V", "check --help", "help launch"] {
             assert_eq!(parsed(line).expect_err(line).exit_code(), 0, "{line}");
+        }
+    }
+
+    #[test]
+    fn completions_and_the_manual_know_every_command() {
+        let words: Vec<_> =
+            Cli::command().get_subcommands().filter(|word| !word.is_hide_set()).map(|word| word.get_name().to_owned()).collect();
+        assert!(words.len() >= 8, "{words:?}");
+        let page = manual().expect("a page");
+        assert!(page.contains(".TH flumen 8") || page.contains(".TH \"flumen\" \"8\""), "{page}");
+        for word in &words {
+            assert!([Shell::Bash, Shell::Zsh, Shell::Fish].into_iter().all(|shell| completions(shell).contains(word.as_str())), "{word}");
+            assert!(page.contains(&word.to_uppercase()), "{word}");
         }
     }
 }

@@ -8,7 +8,7 @@
 //!
 //! | floor | rooms |
 //! |---|---|
-//! | 8 | [`app`] the wiring · [`cli`] |
+//! | 8 | [`app`] the wiring · [`cli`] · `fuzzing` what outsiders send, thrown at every reader (with the feature `fuzzing`) |
 //! | 7 | [`config`] file and environment to every room's checked settings |
 //! | 6 | [`admin`] and [`metrics`] look at the house · [`directory`] tells of it · [`supervisor`] keeps it alive |
 //! | 5 | [`ingest`] in · [`delivery`] out · [`chronicle`] what happens, and what needs attention |
@@ -29,6 +29,8 @@ pub mod directory;
 pub mod door;
 pub mod engine;
 pub mod fanout;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 pub mod handover;
 pub mod ingest;
 pub mod journal;

@@ -124,6 +124,12 @@ impl House {
 /// The name and version that the server goes by.
 pub const SERVER: &str = concat!("flumen ", env!("CARGO_PKG_VERSION"));
 
+/// What stands under a name in the query of a request.
+#[cfg(any(test, feature = "fuzzing"))]
+pub fn in_query(query: &str, name: &str) -> Option<Vec<u8>> {
+    icecast::in_query(query, name)
+}
+
 /// Mounts the routes of this room. They need a `web::Data<House>`.
 pub fn routes(config: &mut ServiceConfig) {
     page::routes(config);

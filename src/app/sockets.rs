@@ -1,15 +1,18 @@
 //! Where connections are accepted, and what becomes of them: at the start, and when the configuration says something else.
 
 use std::collections::HashMap;
+use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use super::StartError;
+use super::privileges::Descent;
 use crate::config::Config;
 use crate::delivery;
 use crate::door::ListenAddress;
 use crate::door::bound::{Bound, Purpose};
 use crate::door::certificate::{Flaw, Keyring};
+use crate::door::inherited::Inherited;
 use crate::door::tls::{Port, TlsSettings};
 use crate::mount::Registry;
 use crate::units::MountPath;
@@ -41,6 +44,8 @@ pub(super) struct Maker<'a> {
     ports: Vec<(&'a TlsSettings, Arc<Port>)>,
     /// Sockets that another process has bound, by their addresses.
     inherited: Vec<(String, OwnedFd)>,
+    /// How the first sockets come about: some are there already, and others take root.
+    start: Option<(&'a Descent<'a>, &'a mut Inherited)>,
 }
 
 /// What is to be done to the sockets of a running server.
@@ -56,7 +61,7 @@ pub(super) struct Moves {
 
 impl<'a> Maker<'a> {
     pub(super) fn new(registry: &'a Arc<Registry>, keyring: &'a Keyring) -> Self {
-        Self { registry, keyring, ports: Vec::new(), inherited: Vec::new() }
+        Self { registry, keyring, ports: Vec::new(), inherited: Vec::new(), start: None }
     }
 
     /// The same, with sockets that another process has bound: they are taken where their addresses are wanted.
@@ -68,6 +73,24 @@ impl<'a> Maker<'a> {
         let name = address.to_string();
         let place = self.inherited.iter().position(|(known, _)| *known == name)?;
         Some(self.inherited.swap_remove(place).1)
+    }
+
+    /// At the start of the server sockets that were handed over are taken, and others are bound as root where we are that.
+    pub(super) fn binding(mut self, descent: &'a Descent<'a>, inherited: &'a mut Inherited) -> Self {
+        self.start = Some((descent, inherited));
+        self
+    }
+
+    fn bind(&mut self, address: &ListenAddress, all: &[ListenAddress], purpose: Purpose) -> io::Result<Bound> {
+        match &mut self.start {
+            None => Bound::new(address, all, purpose),
+            Some((descent, inherited)) => match (inherited.take(address), address) {
+                (Some(socket), _) => Bound::adopt(address, socket, purpose),
+                // It is the user who must be able to remove it again.
+                (None, ListenAddress::Unix(_)) => Bound::new(address, all, purpose),
+                (None, ListenAddress::Inet(_)) => descent.as_root(|| Bound::new(address, all, purpose)),
+            },
+        }
     }
 
     fn purpose(&mut self, wanted: Use<'a>) -> Result<Purpose, Flaw> {
@@ -103,7 +126,8 @@ impl<'a> Maker<'a> {
                         moves.open.push(Bound::handed_over(fd, address, self.purpose(*wanted)?));
                         continue;
                     }
-                    let bound = Bound::new(address, &all, self.purpose(*wanted)?);
+                    let purpose = self.purpose(*wanted)?;
+                    let bound = self.bind(address, &all, purpose);
                     moves.open.push(bound.map_err(|cause| StartError::Listen { address: address.to_string(), cause })?);
                 }
             }

@@ -56,6 +56,10 @@ pub(super) fn describe_settings(out: &mut String, config: &Config) {
     let listen: Vec<_> = config.door.listen.iter().map(|address| quoted(&address.to_string())).collect();
     entry(out, "listen", format_args!("[{}]", listen.join(", ")));
     entry(out, "shards", config.shards);
+    if let Some(identity) = &config.identity {
+        entry(out, "user", quoted(&identity.user));
+        identity.group.iter().for_each(|group| entry(out, "group", quoted(group)));
+    }
     entry(out, "max_listeners", config.max_listeners);
     entry(out, "max_connections", config.door.max_connections);
     entry(out, "header_timeout", quoted(&format_duration(config.door.header_timeout)));

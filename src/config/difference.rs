@@ -181,6 +181,8 @@ mod tests {
         let lines = [
             "listen = [\"127.0.0.1:9000\"]",
             "shards = 3",
+            "user = \"nobody\"",
+            "group = \"nogroup\"\nuser = \"nobody\"",
             "max_listeners = 10001",
             "max_connections = 12001",
             "header_timeout = \"14s\"",

@@ -2,7 +2,7 @@
 //!
 //! - All put a leaf into the tree, in place of what the file says there; its reader knows the type.
 //! - A variable with a section in its name that does not fit is an error, like a key that does not. Other `FLUMEN_` names are
-//!   somebody else's (a container platform invents `FLUMEN_PORT`) and are left alone.
+//!   somebody else's (a container platform invents `FLUMEN_PORT`) and are left alone; at the start they are told, once.
 //! - The names that Icecast's container images know mean the same here. Any of them also ends in `_FILE`, for a file with the value.
 //!   Where both are given, flumen's own name wins.
 //! - A password from outside takes the place of the file's, in whatever way that is written there.
@@ -46,6 +46,14 @@ impl Environment {
     /// The file named by `FLUMEN_CONFIG`.
     pub(super) fn config_file(&self) -> Option<PathBuf> {
         self.0.get("FLUMEN_CONFIG").filter(|path| !path.is_empty()).map(PathBuf::from)
+    }
+
+    /// The first few that begin as ours do and name no key: somebody else's, or mistyped.
+    pub fn strangers(&self) -> Vec<String> {
+        const SHOWN: usize = 8;
+        let known = ["FLUMEN_CONFIG", "FLUMEN_LOG"];
+        let names = self.0.keys().filter(|name| name.starts_with(PREFIX) && !name.contains("__") && !known.contains(&name.as_str()));
+        names.take(SHOWN).map(|name| name.chars().take(64).collect()).collect()
     }
 
     /// Puts every override into the tree.

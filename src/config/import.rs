@@ -51,6 +51,12 @@ pub fn import_icecast(path: &Path) -> Result<Imported, ConfigErrors> {
     import(&name, &text).map_err(|(line, problem)| wrong(line, problem, "name an icecast.xml that Icecast itself can read"))
 }
 
+/// The same from a text that has no file; `None` if it is no such configuration.
+#[cfg(any(test, feature = "fuzzing"))]
+pub fn import_text(text: &str) -> Option<Imported> {
+    import("a text", text).ok()
+}
+
 /// The same from a text; the error has its line.
 fn import(name: &str, text: &str) -> Result<Imported, (usize, String)> {
     let document = roxmltree::Document::parse(text).map_err(|error| (error.pos().row as usize, format!("is no XML: {error}")))?;
@@ -227,6 +233,9 @@ fn logging(logging: &Element<'_>, to: &mut Sections) {
 
 /// Where the access log goes: Icecast's name is below its own folder.
 fn access_log(element: &Element<'_>, name: &str, to: &mut Sections) {
+    if name.chars().chain(to.log_folder.chars()).any(char::is_control) {
+        return to.leave(element, "it is no path of one line");
+    }
     match (name, to.log_folder.as_str()) {
         ("-" | "/dev/stdout" | "/dev/stderr", _) => to.log.text("access", "stdout"),
         (name, _) if name.starts_with('/') => to.log.text("access", name),
@@ -243,7 +252,7 @@ fn security(security: &Element<'_>, to: &mut Sections) {
                     to.leave(&element, "the service manager does that better: RootDirectory= or ProtectSystem=");
                 }
             }
-            "changeowner" => to.leave(&element, "start flumen as that user: User= of the service"),
+            "changeowner" => to.leave(&element, "write user and group of [server], or start flumen as that user: User= of the service"),
             "tls-context" => to.leave(&element, "see [[server.tls]]"),
             "prng-seed" => {}
             _ => to.unknown(&element),

@@ -17,6 +17,7 @@ mod describe;
 mod difference;
 mod environment;
 mod error;
+mod identity;
 mod import;
 mod mount;
 mod push;
@@ -52,6 +53,9 @@ pub use describe::{Costs, describe, socket_buffer_max};
 pub use difference::{Difference, SECRET, difference};
 pub use environment::Environment;
 pub use error::{ConfigError, ConfigErrors, Place};
+pub use identity::Identity;
+#[cfg(any(test, feature = "fuzzing"))]
+pub use import::import_text;
 pub use import::{Imported, import_icecast};
 pub use reports::{Access, Log};
 pub use source::{DEMO, Source, locate};
@@ -61,6 +65,8 @@ pub use source::{DEMO, Source, locate};
 pub struct Config {
     /// Sending threads; 0: one per core.
     pub shards: usize,
+    /// Who the server is once its sockets are bound; `None`: whoever started it.
+    pub identity: Option<Identity>,
     /// Most listeners of all mounts together.
     pub max_listeners: u64,
     /// The door's settings.
@@ -153,6 +159,17 @@ pub fn load(source: &Source, environment: &Environment, check: CheckPipeline<'_>
     checked(tree, origin, &Place::File { name, line: 0 }, errors, check)
 }
 
+/// The same from a text, with every launch string taken for one and nothing from the environment.
+///
+/// # Errors
+/// Everything that is wrong with it.
+#[cfg(any(test, feature = "fuzzing"))]
+pub fn of_text(text: &str) -> Result<Config, ConfigErrors> {
+    let name: std::sync::Arc<str> = "a text".into();
+    let tree = tree::parse(text, &name).map_err(ConfigErrors::new)?;
+    checked(tree, Origin::Demo, &Place::File { name, line: 0 }, Vec::new(), &|_| Ok(()))
+}
+
 /// Checks what `flumen launch` was given, by the same rules as a file. The environment counts here too; the command line wins.
 ///
 /// # Errors
@@ -217,6 +234,7 @@ fn checked(
     admin.shoutcast_mount.clone_from(&shoutcast_mount);
     Ok(Config {
         shards: server.shards,
+        identity: server.identity,
         max_listeners: server.max_listeners,
         door: server.door,
         shoutcast,

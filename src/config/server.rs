@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::address::{self, Claim};
 use super::error::{ConfigError, Place};
+use super::identity::{self, Identity};
 use super::reader::{Parsed, Reader, Wrong};
 use super::secret::{self, Keys};
 use super::tree::Node;
@@ -26,6 +27,7 @@ const LISTENERS_MOST: u64 = 1_000_000;
 #[derive(Debug)]
 pub(super) struct Server {
     pub(super) shards: usize,
+    pub(super) identity: Option<Identity>,
     pub(super) max_listeners: u64,
     pub(super) door: door::Settings,
     /// The addresses once more, with their places.
@@ -43,6 +45,7 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Server {
     });
     let listen = claims.iter().map(|claim| claim.address.clone()).collect();
     let shards = reader.take("shards", number(0..=256, false)).unwrap_or(0);
+    let identity = identity::read(reader);
     let (max_listeners, max_connections) = places(reader);
     let header_timeout = reader.take("header_timeout", duration(Duration::from_secs(1)..=Duration::from_secs(300), false));
     let max_header_size = reader.take("max_header_size", size(1 << 10..=64 << 10));
@@ -54,7 +57,7 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Server {
         max_connections,
     };
     let tls = reader.take_tables("tls");
-    Server { shards: shards as usize, max_listeners, door, claims, tls }
+    Server { shards: shards as usize, identity, max_listeners, door, claims, tls }
 }
 
 /// Listeners and connections. A default gives way to what is written.

@@ -185,6 +185,16 @@ impl Bound {
         self.unix = None;
     }
 
+    /// Takes over a socket that somebody else has bound; its path, if it has one, is theirs too.
+    ///
+    /// # Errors
+    /// When it cannot listen.
+    pub fn adopt(address: &ListenAddress, fd: socket2::Socket, purpose: Purpose) -> io::Result<Self> {
+        fd.listen(BACKLOG)?; // it may do so already; then this is the length of its queue
+        fd.set_nonblocking(true)?;
+        Ok(Self { fd, address: address.clone(), unix: None, purpose, more: false })
+    }
+
     /// Takes the next connection.
     pub(super) fn accept(&self, clock: Clock) -> io::Result<(Accepted, Peer, Moment)> {
         let (socket, address) = self.fd.accept()?;

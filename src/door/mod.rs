@@ -6,6 +6,7 @@ pub mod bound;
 pub mod certificate;
 pub mod claim;
 mod hull;
+pub mod inherited;
 pub mod origin;
 pub mod passwords;
 mod service;

@@ -30,6 +30,11 @@ pub use pipeline::{Ended, Pipeline, PipelineError, check};
 #[error("{0}")]
 pub struct InitError(#[from] gstreamer::glib::Error);
 
+/// Whether there is an element of this name. Only after [`init`].
+pub fn is_there(element: &str) -> bool {
+    gstreamer::ElementFactory::find(element).is_some()
+}
+
 /// Loads GStreamer. Called once, at start.
 ///
 /// # Errors

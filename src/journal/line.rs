@@ -83,7 +83,7 @@ struct Fields<'a> {
 
 impl Visit<'_> {
     /// `192.0.2.1 - - [25/Nov/2026:14:39:00 +0000] "GET /radio.mp3 HTTP/1.1" 200 16000 "-" "mpv 0.38" 1.000 hung_up /radio.mp3`
-    pub(super) fn combined(&self) -> String {
+    pub fn combined(&self) -> String {
         let mut line = String::with_capacity(200);
         bare(&mut line, self.peer);
         line.push_str(" - ");
@@ -114,7 +114,7 @@ impl Visit<'_> {
     }
 
     /// The same as an object, in one line.
-    pub(super) fn json(&self) -> String {
+    pub fn json(&self) -> String {
         let Date { year, month, day, time } = Date::of(self.at);
         let fields = Fields {
             time: format!("{year}-{month:02}-{day}T{time}Z"),

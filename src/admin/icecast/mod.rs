@@ -29,3 +29,9 @@ pub(super) fn routes(config: &mut ServiceConfig) {
     shoutcast::routes(config);
     pages::routes(config);
 }
+
+/// What stands under a name in the query of a request.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) fn in_query(query: &str, name: &str) -> Option<Vec<u8>> {
+    query::Parameters::of(query).bytes(name).map(<[u8]>::to_vec)
+}
