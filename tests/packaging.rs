@@ -75,6 +75,63 @@ fn a_service_manager_is_told_when_it_is_ready_reloads_stops_and_is_alive() {
 }
 
 #[test]
+fn the_unit_leaves_little_to_somebody_who_gets_in() {
+    let told = Command::new("systemd-analyze").args(["security", "--offline=yes", "--no-pager"]).arg(packaging("flumen.service")).output();
+    let Ok(told) = told else { return }; // no systemd on this machine
+    let text = String::from_utf8_lossy(&told.stdout);
+    let exposure = text.lines().find_map(|line| line.split("flumen.service: ").nth(1)?.split(' ').next()?.parse::<f64>().ok());
+    assert!(exposure.is_some_and(|exposure| exposure < 2.5), "{text}");
+}
+
+/// The package as it would be built for a release, of the binary under test.
+#[test]
+fn a_package_has_all_its_files_and_says_what_it_needs() {
+    let folder = std::env::temp_dir().join(format!("flumen-deb-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).expect("a folder");
+    let made =
+        Command::new("sh").arg(packaging("make-deb")).arg(env!("CARGO_BIN_EXE_flumen")).arg(&folder).env("DEB_COMPRESS", "none").output();
+    let made = made.expect("sh");
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let package = String::from_utf8_lossy(&made.stdout).trim().to_owned();
+    let ask = |what: &str| {
+        let told = Command::new("dpkg-deb").args([what, &package]).output().expect("dpkg-deb");
+        assert!(told.status.success(), "{}", String::from_utf8_lossy(&told.stderr));
+        String::from_utf8_lossy(&told.stdout).into_owned()
+    };
+    let (facts, files) = (ask("--info"), ask("--contents"));
+    for part in ["Depends: ", "libgstreamer1.0-0", "libc6", "Version: 0."] {
+        assert!(facts.contains(part), "{part}: {facts}");
+    }
+    for file in [
+        "usr/bin/flumen",
+        "usr/lib/systemd/system/flumen.service",
+        "usr/lib/systemd/system/flumen.socket",
+        "usr/lib/sysusers.d/flumen.conf",
+        "usr/lib/tmpfiles.d/flumen.conf",
+        "etc/flumen/flumen.toml",
+        "etc/logrotate.d/flumen",
+        "usr/share/man/man8/flumen.8.gz",
+        "usr/share/bash-completion/completions/flumen",
+        "usr/share/zsh/vendor-completions/_flumen",
+        "usr/share/fish/vendor_completions.d/flumen.fish",
+        "usr/share/doc/flumen/flumen.example.toml",
+        "usr/share/doc/flumen/copyright",
+        "usr/share/flumen/dashboards/alerts.yml",
+    ] {
+        assert!(files.contains(&format!("./{file}\n")), "{file}: {files}");
+    }
+    let unpacked = folder.join("unpacked");
+    assert!(Command::new("dpkg-deb").args(["-R", &package]).arg(&unpacked).status().expect("dpkg-deb").success());
+    for script in ["postinst", "prerm", "postrm"] {
+        assert!(Command::new("sh").arg("-n").arg(unpacked.join("DEBIAN").join(script)).status().expect("sh").success(), "{script}");
+    }
+    let checked = Command::new(unpacked.join("usr/bin/flumen")).args(["check", "-c"]).arg(unpacked.join("etc/flumen/flumen.toml")).output();
+    let checked = checked.expect("it runs");
+    assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stderr));
+    std::fs::remove_dir_all(&folder).expect("removed");
+}
+
+#[test]
 fn the_files_name_what_is_there() {
     let docker = std::fs::read_to_string(packaging("Dockerfile")).expect("the Dockerfile");
     for line in
