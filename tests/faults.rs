@@ -182,3 +182,99 @@ fn who_has_read_enough_closes_the_pipe() {
     let out = std::process::Command::new("bash").args(["-c", script, env!("CARGO_BIN_EXE_flumen")]).output().expect("bash");
     assert_eq!((String::from_utf8_lossy(&out.stdout).trim(), String::from_utf8_lossy(&out.stderr).trim()), ("0", ""));
 }
+
+#[test]
+fn told_twice_to_stop_it_stops_at_once_and_once_while_it_starts_is_enough() {
+    // Somebody who takes nothing is waited for; nobody waits for that who asks twice.
+    let mut server = Server::start(&format!("{MP3}send_buffer = \"4KiB\"\nsoft_limit = \"none\"\nhard_limit = \"none\"\n"));
+    let _slow = stalled(&server, "/radio.mp3");
+    std::thread::sleep(SECOND * 4); // until both buffers are full
+    let began = Instant::now();
+    server.signal("-TERM");
+    assert_eq!(server.wait(SECOND), None, "it waits for the slow one");
+    server.signal("-TERM");
+    assert_eq!(server.wait(SECOND * 8), Some(0));
+    assert!(began.elapsed() < SECOND * 9, "{:?}", began.elapsed());
+    for wait in [50, 100, 200, 400] {
+        let mut server = Server::spawn("", MP3, &[]);
+        std::thread::sleep(Duration::from_millis(wait));
+        server.signal("-TERM");
+        let code = server.wait(SECOND * 10);
+        // Before it has got to say that it minds signals it is ended by this one: nothing was begun that could be lost.
+        assert!(matches!(code, Some(0)) || server.log().is_empty(), "{code:?} after {wait} ms:\n{}", server.log());
+    }
+}
+
+/// Debian's library that lies about the time of day, if it is installed.
+fn faketime() -> Option<String> {
+    let folders = std::fs::read_dir("/usr/lib").ok()?.flatten().map(|entry| entry.path().join("faketime/libfaketimeMT.so.1"));
+    folders.into_iter().find(|path| path.exists()).map(|path| path.display().to_string())
+}
+
+#[test]
+fn a_clock_that_jumps_by_years_sends_nobody_away() {
+    let Some(library) = faketime() else { return eprintln!("the package faketime is not installed") };
+    let said = std::env::temp_dir().join(format!("flumen-time-{}", std::process::id()));
+    std::fs::write(&said, "+0").expect("written");
+    let (preload, file) = (format!("LD_PRELOAD={library}"), format!("FAKETIME_TIMESTAMP_FILE={}", said.display()));
+    // The monotonic clock is what it is: only a suspended machine's stands still.
+    let wrapper = ["env", &preload, &file, "FAKETIME_NO_CACHE=1", "DONT_FAKE_MONOTONIC=1", "FAKETIME_DONT_RESET=1"];
+    let server = Server::spawn("", &format!("{MP3}max_listener_duration = \"1h\"\nidle_timeout = \"5s\"\n"), &wrapper);
+    server.await_ready();
+    let mut listeners: Vec<_> = (0..10).map(|_| server.listen("/radio.mp3")).collect();
+    for (jump, year) in [("+3650d", "203"), ("-7300d", "200"), ("+0", "202")] {
+        std::fs::write(&said, jump).expect("written");
+        assert!(until(SECOND * 5, || server.get("/healthz").header("date").is_some_and(|date| date.contains(year))), "the clock jumps");
+        for listener in &mut listeners {
+            listener.read(16_000);
+        }
+        assert_eq!(server.get("/metrics").status, 200);
+        listeners.push(server.listen("/radio.mp3"));
+    }
+    assert_eq!(server.metric("flumen_listeners", &[]), 13.0);
+    assert_eq!(server.metric("flumen_listener_departures_total", &[]), 0.0, "{}", server.log());
+    std::fs::remove_file(said).expect("removed");
+}
+
+#[test]
+fn a_log_folder_that_is_deleted_is_written_into_again_once_it_is_back() {
+    let folder = std::env::temp_dir().join(format!("flumen-logs-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).expect("a folder");
+    let path = folder.join("access.log");
+    let server = Server::start(&format!("[log]\naccess = \"{}\"\n{MP3}", path.display()));
+    let mut listener = server.listen("/radio.mp3");
+    let written = |what: &str| {
+        server.try_get(what).is_ok() && until(SECOND / 2, || std::fs::read_to_string(&path).is_ok_and(|text| text.contains(what)))
+    };
+    assert!(until(SECOND * 5, || written("/before")));
+    std::fs::remove_dir_all(&folder).expect("removed");
+    for _ in 0..20 {
+        server.get("/meanwhile");
+        server.signal("-HUP");
+    }
+    listener.read(16_000);
+    std::fs::create_dir_all(&folder).expect("back");
+    assert!(until(SECOND * 15, || written("/after")), "{}", server.log());
+    listener.read(16_000);
+    assert!(server.log().matches("cannot be").count() < 30, "not a line for each visit: {}", server.log());
+    std::fs::remove_dir_all(&folder).expect("removed");
+}
+
+#[test]
+fn descriptors_with_numbers_beyond_65535_serve_like_any() {
+    // The shell opens as many first; they are handed to the server, which gets higher ones.
+    let held =
+        "ulimit -n 70000 || exit 9; i=10; while [ $i -lt 66000 ]; do eval \"exec $i</dev/null\"; i=$((i+1)); done; exec \"$0\" \"$@\"";
+    let mut server = Server::spawn("", MP3, &["bash", "-c", held]);
+    if server.wait(SECOND) == Some(9) {
+        return eprintln!("the limit of descriptors cannot be raised here");
+    }
+    server.await_ready();
+    let mut listeners: Vec<_> = (0..5).map(|_| server.listen("/radio.mp3")).collect();
+    let numbers = std::fs::read_dir(format!("/proc/{}/fd", server.pid())).expect("it runs");
+    let most = numbers.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok()).max();
+    assert!(most > Some(65_535), "{most:?}");
+    listeners.iter_mut().for_each(|listener| drop(listener.read(16_000)));
+    listeners.clear();
+    assert!(until(SECOND * 5, || left(&server, "hung_up") == 5.0));
+}

@@ -8,56 +8,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
+use support::numbers::{filled, follow, number};
 use support::{MP3, Server, free_port, until};
 
 const SECOND: Duration = Duration::from_secs(1);
-
-/// A mount that is filled with whatever comes on a port.
-fn filled(path: &str, port: u16, keys: &str) -> String {
-    format!("[[mount]]\npath = \"{path}\"\npipeline = \"tcpserversrc host=127.0.0.1 port={port}\"\ncontent_type = \"text/plain\"\n{keys}\n")
-}
-
-/// Sends numbered lines, some kilobytes every few milliseconds, until told to stop.
-fn number(mut source: TcpStream, going_on: &AtomicBool) {
-    let mut line = 0_u64;
-    while going_on.load(Ordering::Relaxed) {
-        let mut text = String::new();
-        for _ in 0..100 {
-            text += &format!("{line:015}\n");
-            line += 1;
-        }
-        if source.write_all(text.as_bytes()).is_err() {
-            return;
-        }
-        std::thread::sleep(Duration::from_millis(10));
-    }
-}
-
-/// Reads until told to stop; how many lines came, each following the one before.
-fn follow(mut stream: support::Stream, going_on: &AtomicBool) -> u64 {
-    let (mut held, mut last, mut lines) = (Vec::new(), None, 0);
-    let mut buffer = [0; 65536];
-    let mut aligned = false;
-    while going_on.load(Ordering::Relaxed) {
-        let count = stream.socket.read(&mut buffer).expect("the stream goes on");
-        assert_ne!(count, 0, "the stream ended after {lines} lines");
-        held.extend_from_slice(&buffer[..count]);
-        let Some(end) = held.iter().rposition(|byte| *byte == b'\n') else { continue };
-        let rest = held.split_off(end + 1);
-        let text = String::from_utf8(std::mem::replace(&mut held, rest)).expect("digits");
-        let mut found = text.lines();
-        if !aligned {
-            found.next(); // a join may fall within a line
-            aligned = true;
-        }
-        for line in found {
-            let line: u64 = line.parse().unwrap_or_else(|_| panic!("torn: {line:?} after {last:?}"));
-            assert!(last.is_none_or(|last| line == last + 1), "{line} after {last:?}");
-            (last, lines) = (Some(line), lines + 1);
-        }
-    }
-    lines
-}
 
 fn reload(server: &Server) -> (u16, Value) {
     let answer = server.request("POST", "/api/v1/reload").expect("an answer");

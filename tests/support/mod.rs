@@ -1,6 +1,8 @@
 //! A real server in its own process, and a client that sees every byte.
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its own part")]
 
+pub mod numbers;
+
 use std::fs;
 use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};
