@@ -303,8 +303,8 @@ async fn open_house(
         None => None,
     };
     let inherited = estate.as_mut().map(Estate::sockets).unwrap_or_default();
-    let maker = sockets::Maker::new(&registry, &keyring).inheriting(inherited).binding(&descent, &mut activated).moves(None, &config);
-    let mut bound = maker?.open;
+    let made = sockets::Maker::new(&registry, &keyring).inheriting(inherited).binding(&descent, &mut activated).moves(None, &config);
+    let mut bound = made?.open;
     descent.finish()?;
     activated.left().for_each(|said| tracing::warn!("a socket from the service manager: {said}"));
     bound.iter().for_each(|bound| tracing::info!(address = %bound.address(), purpose = ?bound.purpose(), "listening"));
