@@ -78,7 +78,8 @@ pub(crate) fn scrape() -> Run {
     }
     let started_at = UNIX_EPOCH + Duration::from_secs(1_795_407_962);
     let reload = Arc::new(ReloadState::loaded_at(started_at));
-    let measured = Measured { registry, door: Arc::default(), keyring: Arc::default(), started_at, reload, events: None };
+    let measured =
+        Measured { registry, door: Arc::default(), keyring: Arc::default(), started_at, reload, upgrades: Arc::default(), events: None };
     let crew = CrewAtWork(crew, arbiter, system);
     Box::new(move || {
         black_box((&crew, metrics::text(&measured).expect("a text")));
