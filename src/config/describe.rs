@@ -231,10 +231,19 @@ fn describe_memory(out: &mut String, config: &Config, costs: Costs) {
             ByteCount(of_handshake)
         );
     }
+    let successor = user.saturating_mul(2).saturating_add(of_listeners).saturating_add(listeners.saturating_mul(HANDED_OVER_BYTES));
+    let _ = writeln!(
+        out,
+        "# while another binary takes over   {} more (histories in a memory file and in the new process, and listeners there)",
+        ByteCount(successor)
+    );
     for warning in super::warnings(config) {
         let _ = writeln!(out, "#\n# Warning: {warning}");
     }
 }
+
+/// What one listener takes as plain data, as text and taken apart, on its way to another process.
+const HANDED_OVER_BYTES: u64 = 2048;
 
 /// How often the largest head is held for one guest: as it came, as it was passed on, in the framework's buffer (which doubles),
 /// and the beginning of the next.
