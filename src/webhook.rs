@@ -6,17 +6,22 @@
 //! - Whoever tells never waits. When the queue is full, events are dropped and counted.
 //! - A hook that is down, slow, or refuses is tried again, a bounded number of times, after waits that grow and are jittered;
 //!   then the event is given up and counted. Events of one hook arrive in the order in which they happened, or not at all.
+//! - Over https a hook is told only if its certificate is believed: by this machine's list, or by a file of its own.
 //! - A hook harms no other: each has a queue and a thread of its own.
 //!
 //! Deliberately absent: answers that change anything here (who may listen is asked elsewhere), and storage: what has not been
 //! delivered when the server ends is lost.
 
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, PoisonError, RwLock, Weak};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
+use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
 
 /// Events that may wait for one hook.
 const EVENTS_MOST: usize = 1024;
@@ -28,6 +33,8 @@ const TRIES: u32 = 6;
 const FIRST_WAIT: Duration = Duration::from_millis(500);
 /// The longest wait.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
+/// What is read of a file with certificates: that of all authorities there are has some 200 KiB.
+const CA_BYTES_MOST: u64 = 4 << 20;
 /// How often a thread that sleeps looks whether its hook is still wanted.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
@@ -149,6 +156,8 @@ pub struct Settings {
     pub url: String,
     /// Which.
     pub events: Vec<Kind>,
+    /// A PEM file with the certificates that are believed, over https; `None`: those that this machine believes.
+    pub ca: Option<Arc<Path>>,
 }
 
 /// What became of events, over all hooks.
@@ -190,7 +199,7 @@ impl Webhooks {
     ///
     /// # Errors
     /// When the system has no thread left; then those that have one are told.
-    pub fn settle(&self, settings: &[Settings]) -> std::io::Result<()> {
+    pub fn settle(&self, settings: &[Settings]) -> io::Result<()> {
         let mut hooks = self.hooks.write().unwrap_or_else(PoisonError::into_inner);
         hooks.retain(|hook| settings.contains(&hook.settings)); // the others' threads end when they see it
         for settings in settings {
@@ -198,9 +207,9 @@ impl Webhooks {
                 continue;
             }
             let (queue, events) = sync_channel(EVENTS_MOST);
-            let (url, outcomes, wanted) = (settings.url.clone(), Arc::clone(&self.outcomes), Arc::new(()));
+            let (told, outcomes, wanted) = (settings.clone(), Arc::clone(&self.outcomes), Arc::new(()));
             let still = Arc::downgrade(&wanted);
-            std::thread::Builder::new().name("webhook".into()).spawn(move || deliver(&url, &events, &outcomes, &still))?;
+            std::thread::Builder::new().name("webhook".into()).spawn(move || deliver(&told, &events, &outcomes, &still))?;
             hooks.push(Hook { settings: settings.clone(), queue, _wanted: wanted });
         }
         Ok(())
@@ -264,15 +273,52 @@ fn rest(time: Duration, wanted: &Weak<()>) -> bool {
     false
 }
 
-/// The thread of one hook; it ends when the hook is no more.
-fn deliver(url: &str, events: &Receiver<Event>, outcomes: &Outcomes, wanted: &Weak<()>) {
-    let agent: ureq::Agent = ureq::Agent::config_builder()
+/// Whose certificates are believed. Blocks: it reads files.
+fn roots(ca: Option<&Path>) -> Result<Vec<Certificate<'static>>, String> {
+    let Some(path) = ca else {
+        let found = rustls_native_certs::load_native_certs().certs;
+        return Ok(found.iter().map(|certificate| Certificate::from_der(certificate).to_owned()).collect());
+    };
+    let mut bytes = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(CA_BYTES_MOST).read_to_end(&mut bytes));
+    read.map_err(|error| format!("the file {} cannot be read: {error}", path.display()))?;
+    let items =
+        parse_pem(&bytes).filter_map(|item| if let Ok(PemItem::Certificate(certificate)) = item { Some(certificate) } else { None });
+    let found: Vec<_> = items.collect();
+    if found.is_empty() { Err(format!("the file {} holds no certificate in PEM", path.display())) } else { Ok(found) }
+}
+
+/// Whether a file holds certificates that can be believed.
+///
+/// # Errors
+/// Says why not.
+pub fn check_ca(path: &Path) -> Result<(), String> {
+    roots(Some(path)).map(drop)
+}
+
+/// What a hook is told by. Its connection stays open between events that follow each other.
+fn agent(settings: &Settings) -> ureq::Agent {
+    let mut config = ureq::Agent::config_builder()
         .timeout_global(Some(PATIENCE))
         .http_status_as_error(false)
         .max_redirects(0)
-        .user_agent(concat!("flumen/", env!("CARGO_PKG_VERSION")))
-        .build()
-        .into();
+        .user_agent(concat!("flumen/", env!("CARGO_PKG_VERSION")));
+    if settings.url.starts_with("https://") {
+        // With none, every certificate is refused, and the hook is said to take nothing.
+        let roots = roots(settings.ca.as_deref()).unwrap_or_else(|error| {
+            tracing::error!(url = settings.url, error, "a webhook's certificates cannot be read");
+            Vec::new()
+        });
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let tls = TlsConfig::builder().root_certs(RootCerts::from(roots)).unversioned_rustls_crypto_provider(provider).build();
+        config = config.tls_config(tls);
+    }
+    config.build().into()
+}
+
+/// The thread of one hook; it ends when the hook is no more.
+fn deliver(settings: &Settings, events: &Receiver<Event>, outcomes: &Outcomes, wanted: &Weak<()>) {
+    let (url, agent) = (settings.url.as_str(), agent(settings));
     let mut down = false;
     while let Ok(event) = events.recv() {
         if wanted.strong_count() == 0 {
@@ -307,14 +353,14 @@ fn deliver(url: &str, events: &Receiver<Event>, outcomes: &Outcomes, wanted: &We
 
 #[cfg(test)]
 mod tests {
-    use std::io::{Read, Write};
-    use std::net::{TcpListener, TcpStream};
+    use std::io::Write;
+    use std::net::TcpListener;
 
     use super::*;
 
     fn hooks(url: &str, events: &[Kind]) -> Webhooks {
         let hooks = Webhooks::default();
-        hooks.settle(&[Settings { url: url.to_owned(), events: events.to_vec() }]).expect("a thread");
+        hooks.settle(&[Settings { url: url.to_owned(), events: events.to_vec(), ca: None }]).expect("a thread");
         hooks
     }
 
@@ -332,7 +378,7 @@ mod tests {
         text
     }
 
-    fn request(peer: &mut TcpStream) -> String {
+    fn request(peer: &mut impl Read) -> String {
         let (mut text, mut byte) = (Vec::new(), [0]);
         while !text.ends_with(b"\r\n\r\n") {
             assert_eq!(peer.read(&mut byte).expect("a head"), 1, "{}", String::from_utf8_lossy(&text));
@@ -401,6 +447,39 @@ mod tests {
         // Taken away, it is forgotten, whatever waits for it.
         hooks.settle(&[]).expect("settled");
         assert!(!hooks.want(Kind::ListenerLeft));
+    }
+
+    #[test]
+    fn over_tls_a_hook_is_told_whose_certificate_is_believed_and_no_other() {
+        let dir = std::env::temp_dir().join(format!("flumen-webhook-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).expect("a folder");
+        let signed = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).expect("a certificate");
+        let ca: Arc<Path> = dir.join("ca.pem").into();
+        std::fs::write(&ca, signed.cert.pem()).expect("written");
+        let key = rustls::pki_types::PrivateKeyDer::try_from(signed.signing_key.serialize_der()).expect("a key");
+        let config = rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()));
+        let config = config.with_safe_default_protocol_versions().expect("versions").with_no_client_auth();
+        let config = Arc::new(config.with_single_cert(vec![signed.cert.der().clone()], key).expect("a pair"));
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let url = format!("https://localhost:{}/hook", listener.local_addr().expect("an address").port());
+        for (ca, believed) in [(Some(Arc::clone(&ca)), true), (None, false)] {
+            let hooks = Webhooks::default();
+            hooks.settle(&[Settings { url: url.clone(), events: vec![Kind::SourceFlapping], ca }]).expect("a thread");
+            hooks.tell(&Event::of_advice(Kind::SourceFlapping, "/a", "it comes and goes"));
+            let (mut peer, _) = listener.accept().expect("somebody comes");
+            let mut session = rustls::ServerConnection::new(Arc::clone(&config)).expect("a session");
+            let mut stream = rustls::Stream::new(&mut session, &mut peer);
+            if believed {
+                let text = request(&mut stream);
+                assert!(text.starts_with("POST /hook") && text.contains("\"message\":\"it comes and goes\""), "{text}");
+                write!(stream, "HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n").expect("answered");
+                until(|| outcomes(&hooks) == [1, 0, 0]);
+            } else {
+                assert!(stream.read(&mut [0; 64]).is_err(), "nothing is told to a stranger");
+            }
+            hooks.settle(&[]).expect("settled");
+        }
+        std::fs::remove_dir_all(&dir).expect("removed");
     }
 
     #[test]

@@ -82,6 +82,9 @@ pub(super) fn describe_settings(out: &mut String, config: &Config) {
         entry(out, "url", quoted(&hook.url));
         let events: Vec<_> = hook.events.iter().map(|kind| quoted(kind.label())).collect();
         entry(out, "events", format_args!("[{}]", events.join(", ")));
+        if let Some(ca) = &hook.ca {
+            entry(out, "ca", quoted(&ca.to_string_lossy()));
+        }
     }
     describe_admin(out, config);
     for directory in &config.directories {

@@ -201,11 +201,16 @@ mod tests {
         known.sort_unstable();
         walked.sort_unstable();
         assert_eq!(walked, known, "each key of the server is walked here");
+        let ca = std::env::temp_dir().join(format!("flumen-hook-ca-{}.pem", std::process::id()));
+        let made = rcgen::generate_simple_self_signed(vec!["a.example".to_owned()]).expect("a certificate");
+        std::fs::write(&ca, made.cert.pem()).expect("written");
+        let by_tls = format!("[[webhook]]\nurl = \"https://a/\"\nca = \"{}\"\n", ca.display());
         for (text, keys) in [
             ("[log]\nformat = \"json\"\n", &["log.format"] as &[_]),
             ("[log]\naccess = \"/a\"\n", &["log.access"]),
             ("[log]\naccess_format = \"json\"\n", &["log.access_format"]),
             ("[[webhook]]\nurl = \"http://a/\"\n", &["webhook.events", "webhook.url"]),
+            (&by_tls, &["webhook.ca", "webhook.events", "webhook.url"]),
             ("[[directory]]\nurl = \"http://a/\"\nserver = \"http://b\"\n", &["directory.server", "directory.url"]),
             ("[admin]\nuser = \"x\"\n", &["admin.user"]),
             ("[admin]\npassword = \"s3cret\"\n", &["admin.password"]),

@@ -1,6 +1,7 @@
 //! `[log]` and `[[webhook]]`: what is told of what happens here, and to whom.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::reader::{Parsed, Reader, Wrong, all};
 use super::tree::{Node, Table, Value};
@@ -82,7 +83,7 @@ pub(super) fn read_webhooks(tables: Vec<(Place, Table)>, errors: &mut Vec<Config
     let mut hooks = Vec::new();
     for (i, (place, table)) in tables.into_iter().enumerate() {
         let mut reader = Reader::new(format!("webhook[{i}]"), place, table, errors);
-        let url = reader.take("url", address);
+        let url = reader.take("url", web_address);
         let events = reader.take("events", kinds).unwrap_or_else(|| Kind::WORDS.map(|(_, kind)| kind).to_vec());
         if url.is_none() && !reader.failed("url") {
             reader.wrong("url", "is missing: events have to go somewhere", "write one such as url = \"http://127.0.0.1:8080/hook\"");
@@ -90,18 +91,23 @@ pub(super) fn read_webhooks(tables: Vec<(Place, Table)>, errors: &mut Vec<Config
         if i == WEBHOOKS_MOST {
             reader.wrong("url", format!("is one of more than {WEBHOOKS_MOST} webhooks"), "let one program pass them on");
         }
+        let ca = reader.take("ca", ca);
+        if ca.is_some() && url.as_ref().is_some_and(|url: &String| !url.starts_with("https://")) {
+            reader.wrong("ca", "is of no use where the hook is not told by TLS", "write url = \"https://…\", or leave it out");
+        }
         reader.finish(&[]);
-        hooks.extend(url.map(|url| webhook::Settings { url, events }));
+        hooks.extend(url.map(|url| webhook::Settings { url, events, ca }));
     }
     hooks
 }
 
-fn address(node: &Node) -> Parsed<String> {
-    let url = web_address(node)?;
-    if url.starts_with("https://") {
-        return Err(vec![Wrong::new("asks for TLS, which webhooks do not speak", "write http://…, perhaps to a proxy on this machine")]);
-    }
-    Ok(url)
+/// A file with the certificates that are believed; looked at once here, and again when the hook is opened.
+fn ca(node: &Node) -> Parsed<Arc<Path>> {
+    let path = super::tls::path(node)?;
+    webhook::check_ca(&path).map_err(|why| {
+        vec![Wrong::new(why, "name a PEM file with the certificate of who signed the hook's (-----BEGIN CERTIFICATE-----)")]
+    })?;
+    Ok(path.into())
 }
 
 fn kinds(node: &Node) -> Parsed<Vec<Kind>> {

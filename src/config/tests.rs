@@ -137,7 +137,9 @@ fn a_bad_file_is_answered_with_line_key_value_and_remedy() {
         ("[log]\naccess = \"here\"", &[":2: log.access = \"here\"", "no path", "/var/log/flumen/access.log"]),
         ("[log]\naccess_format = \"xml\"", &["log.access_format = \"xml\"", "\"combined\", \"json\""]),
         ("[[webhook]]", &["webhook[0].url", "missing", "url = \"http://"]),
-        ("[[webhook]]\nurl = \"https://a/\"", &["webhook[0].url = \"https://a/\"", "TLS", "http://"]),
+        ("[[webhook]]\nurl = \"ftp://a/\"", &["webhook[0].url = \"ftp://a/\"", "https://"]),
+        ("[[webhook]]\nurl = \"https://a/\"\nca = \"/nowhere.pem\"", &["webhook[0].ca", "cannot be read", "PEM"]),
+        ("[[webhook]]\nurl = \"https://a/\"\nca = \"/dev/null\"", &["webhook[0].ca", "holds no certificate", "PEM"]),
         (
             "[[webhook]]\nurl = \"http://a/\"\nevents = [\"source_up\", \"joined\"]",
             &[":3: webhook[0].events[1] = \"joined\"", "listener_joined"],

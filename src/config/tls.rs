@@ -79,7 +79,7 @@ fn files(reader: &mut Reader<'_>) -> Option<Files> {
 }
 
 /// A path of a file, made absolute.
-fn path(node: &Node) -> Parsed<PathBuf> {
+pub(super) fn path(node: &Node) -> Parsed<PathBuf> {
     let remedy = "write the path of a PEM file, absolute or counted from the configuration's own folder";
     let written = match &node.value {
         Value::Text(text) | Value::Loose(text) if !text.is_empty() && !text.contains('\0') => Path::new(text),
