@@ -53,8 +53,8 @@ pub struct Advice {
 
 /// Falls within ten minutes that are a habit.
 const FLAPS: usize = 3;
-/// A mount may be without a source for so long before that is said.
-const GRACE: Duration = Duration::from_secs(10);
+/// A mount may be without a source for so many seconds before that is said.
+const GRACE: f64 = 10.0;
 /// A source that is up and delivers nothing for so long is said to be silent.
 const SILENT: Duration = Duration::from_secs(10);
 /// From this share of its places on a mount or the server is nearly full.
@@ -75,7 +75,7 @@ const ADVICE_MOST: usize = 100;
 pub fn health(scene: &Scene, past: &Past) -> Vec<Advice> {
     let mut all = of_server(scene, past);
     for mount in &scene.mounts {
-        all.extend(of_mount(mount, past));
+        all.extend(of_mount(mount, past, scene.at));
     }
     for (index, shard) in scene.shards.iter().enumerate() {
         if past.busy(index) >= BUSY_LOOKS {
@@ -160,13 +160,14 @@ fn of_server(scene: &Scene, past: &Past) -> Vec<Advice> {
     all
 }
 
-fn of_mount(mount: &MountScene, past: &Past) -> Vec<Advice> {
+fn of_mount(mount: &MountScene, past: &Past, now: f64) -> Vec<Advice> {
     let mut all = Vec::new();
     let mut say = |about, severity, says: String, remedy| {
         all.push(Advice { about, severity, mount: Some(mount.path.clone()), subject: None, says, remedy });
     };
     let (falls, added, listeners) = (past.falls(&mount.path), past.added(mount), mount.listeners());
-    if mount.lacking && mount.changed_ago.is_none_or(|ago| ago >= GRACE) {
+    let without = mount.changed_ago.map_or_else(|| past.known(mount, now), |ago| ago.as_secs_f64());
+    if mount.lacking && without >= GRACE {
         let says = match &mount.fault {
             Some(fault) => format!("there is no source: {fault}"),
             None => "there is no source".to_owned(),
@@ -305,10 +306,12 @@ mod tests {
                 Some(("source_silent", critical, "the source is connected and has sent nothing for 12 s")),
             ),
             (
-                MountScene { restarts: 5, ..fine() },
+                MountScene { restarts: 5, received_bytes: 1, ..fine() },
                 Some(("source_flapping", warning, "the source comes and goes: it fell 5 times within ten minutes")),
             ),
-            (MountScene { restarts: 2, ..fine() }, None),
+            (MountScene { restarts: 2, received_bytes: 1, ..fine() }, None),
+            (MountScene { restarts: 9, ..fine() }, None), // a pipeline that cannot start is missing, and does not flap
+            (MountScene { up: false, lacking: true, ..fine() }, None),
             (
                 MountScene { refused_chunks: 1, ..fine() },
                 Some(("source_refused", warning, "1 chunk of the source were left out within ten minutes")),

@@ -112,6 +112,11 @@ impl Past {
         self.before.as_ref()
     }
 
+    /// For how long a mount has been known, in seconds; ten minutes are as good as for ever.
+    pub fn known(&self, mount: &MountScene, now: f64) -> f64 {
+        self.mounts.get(&mount.path).and_then(|past| past.sums.front()).map_or(0.0, |(at, _)| now - at)
+    }
+
     /// How often the source of a mount fell within the last ten minutes.
     pub fn falls(&self, path: &str) -> usize {
         self.mounts.get(path).map_or(0, |past| past.falls.len())
@@ -134,11 +139,12 @@ impl Past {
     }
 }
 
-/// How often the source fell between two looks. One that is pulled on demand may go when nobody listens, and one that an operator
-/// stopped has not fallen.
+/// How often the source fell between two looks. One that is pulled on demand may go when nobody listens, one that an operator
+/// stopped has not fallen, and one that never stood cannot fall.
 fn falls(before: &MountScene, after: &MountScene) -> usize {
     let went = before.up && !after.up && !after.was_killed() && (after.filler != Filler::OnDemand || after.fault.is_some());
-    let restarts = after.restarts.saturating_sub(before.restarts);
+    let delivered = after.received_bytes > before.received_bytes;
+    let restarts = if delivered { after.restarts.saturating_sub(before.restarts) } else { 0 };
     usize::from(went).max(usize::try_from(restarts).unwrap_or(usize::MAX))
 }
 
@@ -170,10 +176,11 @@ mod tests {
             (3.0, on_demand, 1),
             (4.0, up.clone(), 1),
             (5.0, killed, 1),
-            (6.0, MountScene { restarts: 3, ..up.clone() }, 4),
-            (602.0, MountScene { restarts: 3, ..up.clone() }, 3),
-            (700.0, MountScene { restarts: 1_000_003, ..up.clone() }, FALLS_MOST),
-            (10.0, MountScene { restarts: 1_000_003, ..up.clone() }, 0),
+            (6.0, MountScene { restarts: 3, received_bytes: 1, ..up.clone() }, 4),
+            (7.0, MountScene { restarts: 9, received_bytes: 1, ..up.clone() }, 4), // attempts that came to nothing
+            (602.0, MountScene { restarts: 9, received_bytes: 1, ..up.clone() }, 3),
+            (700.0, MountScene { restarts: 1_000_009, received_bytes: 2, ..up.clone() }, FALLS_MOST),
+            (10.0, MountScene { restarts: 1_000_009, received_bytes: 2, ..up.clone() }, 0),
         ] {
             past.note(&scene(at, mount));
             assert_eq!(past.falls("/a"), want, "{at}");

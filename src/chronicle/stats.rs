@@ -119,7 +119,9 @@ impl MountStats {
     fn of(before: Option<&MountScene>, mount: &MountScene, seconds: f64) -> Self {
         let nothing = MountScene { sent_bytes: mount.sent_bytes, received_bytes: mount.received_bytes, ..MountScene::default() };
         let before = before.unwrap_or(&nothing);
-        let lag = |share| quantile(share, (&before.lag, before.lag_count), (&mount.lag, mount.lag_count));
+        // Bounds are coarse, and nobody is further behind than the one who is furthest.
+        let furthest = mount.lag_max.as_secs_f64();
+        let lag = |share| quantile(share, (&before.lag, before.lag_count), (&mount.lag, mount.lag_count)).map(|lag| lag.min(furthest));
         let departures = crate::fanout::departure::Departure::ALL.into_iter().zip(mount.departures).filter(|(_, count)| *count > 0);
         Self {
             path: mount.path.clone(),
