@@ -293,9 +293,20 @@ function ask(title, text, choices = null) {
   dialog.showModal();
   return new Promise(done => dialog.addEventListener("close", () => done(dialog.returnValue === "yes" ? (choices ? $("ask-choice").value : true) : null), { once: true }));
 }
-function others() {
-  const here = mounts.get(selected);
-  return [...mounts.values()].filter(mount => mount.path !== selected && mount.up && mount.content_type === here?.content_type).map(mount => mount.path);
+/** Where the listeners of the selected mount can go on: asked for anew, for a stale list would offer what is gone. */
+async function others() {
+  const all = await order("GET", "/api/v1/mounts"), here = all.find(mount => mount.path === selected);
+  return all.filter(mount => mount.path !== selected && mount.source.up && mount.content_type === here?.content_type).map(mount => mount.path);
+}
+/** Asks where to; null: nowhere. */
+async function destination(title, text) {
+  try {
+    const choices = await others();
+    return await ask(title, choices.length ? text : "No other mount on air has the same format.", choices);
+  } catch (error) {
+    told($("listener-result"), error.message, true);
+    return null;
+  }
 }
 
 for (const button of document.querySelectorAll("[data-act]")) {
@@ -374,11 +385,20 @@ function showListeners() {
     ...COLUMNS.map(([name, shown]) => el("td", { data: { label: name } }, String(shown(one)))),
     el("td", { className: "acts" },
       el("button", { type: "button", className: "small grave", data: { key: `kick-${one.id}` }, onclick: () => kick(one), ariaLabel: `Remove listener ${one.id}` }, "Kick"), " ",
-      el("button", { type: "button", className: "small", data: { key: `move-${one.id}` }, onclick: () => move(one), ariaLabel: `Move listener ${one.id}` }, "Move")))));
+      el("button", { type: "button", className: "small", data: { key: `move-${one.id}` }, onclick: () => move(one), ariaLabel: `Move listener ${one.id}` }, "Move"),
+      $("bans").hidden || !address(one.peer) ? "" : el("button", { type: "button", className: "small grave", data: { key: `ban-${one.id}` }, onclick: () => propose(one), ariaLabel: `Ban the address of listener ${one.id}` }, "Ban …")))));
   if (held) document.querySelector(`#listener-rows button[data-key="${held}"]`)?.focus();
   say($("page-now"), `${number(found.length)} listeners, page ${listeners.page + 1} of ${pages}`);
   $("page-back").disabled = listeners.page === 0;
   $("page-on").disabled = listeners.page + 1 >= pages;
+}
+/** The address of a peer without its port; empty where there is none. */
+const address = peer => peer.match(/^\[(.+)\]:\d+$/)?.[1] ?? peer.match(/^([0-9.]+):\d+$/)?.[1] ?? "";
+/** Fills in the form: whoever bans looks at it once more. */
+function propose(one) {
+  $("ban").elements.address.value = address(one.peer);
+  $("ban").scrollIntoView();
+  $("ban").elements.reason.focus();
 }
 async function kick(one) {
   const path = selected;
@@ -387,14 +407,14 @@ async function kick(one) {
   refreshListeners();
 }
 async function move(one) {
-  const path = selected, to = await ask("Move the listener?", others().length ? `${one.peer} goes on with another mount of the same format.` : "No other mount on air has the same format.", others());
+  const path = selected, to = await destination("Move the listener?", `${one.peer} goes on with another mount of the same format.`);
   if (!to) return;
   const query = new URLSearchParams({ to });
   await attempt($("listener-result"), done => `${done.moved} moved to ${to}, ${done.stayed} stayed`, () => order("POST", api(path, `/listeners/${one.id}/move?${query}`)));
   refreshListeners();
 }
 $("listener-move-all").addEventListener("click", async () => {
-  const path = selected, to = await ask("Move all listeners?", others().length ? `All of ${path} go on with another mount of the same format.` : "No other mount on air has the same format.", others());
+  const path = selected, to = await destination("Move all listeners?", `All of ${path} go on with another mount of the same format.`);
   if (!to) return;
   const query = new URLSearchParams({ to });
   await attempt($("listener-result"), done => `${done.moved} moved to ${to}, ${done.stayed} stayed`, () => order("POST", api(path, `/listeners/move?${query}`)));
@@ -406,6 +426,32 @@ $("page-back").addEventListener("click", () => { listeners.page -= 1; showListen
 $("page-on").addEventListener("click", () => { listeners.page += 1; showListeners(); });
 // A long list costs the server and the browser something: it is asked for anew only while it is short.
 setInterval(() => { if ($("listener-live").checked && !document.hidden && !$("ask").open && listeners.all.length <= 2000) refreshListeners(); }, 5000);
+
+// Bans.
+
+const BANS_SHOWN = 200;
+async function showBans() {
+  const bans = await order("GET", "/api/v1/bans").catch(() => null);
+  $("bans").hidden = bans === null;
+  if (bans === null) return;
+  const shown = bans.slice(-BANS_SHOWN).reverse();
+  const rows = shown.map(ban => el("tr", {}, el("td", {}, ban.address), el("td", {}, ban.reason || "–"), el("td", {}, ban.until ? new Date(ban.until).toLocaleString([], { hour12: false }) : "for good"),
+    el("td", { className: "acts" }, ban.configured ? el("span", { className: "soft" }, "in the file") : el("button", { type: "button", className: "small", onclick: () => lift(ban.address), ariaLabel: `Lift the ban of ${ban.address}` }, "Lift"))));
+  if (bans.length > shown.length) rows.push(el("tr", {}, el("td", { colSpan: 4, className: "soft" }, `and ${number(bans.length - shown.length)} older ones`)));
+  $("ban-rows").replaceChildren(...(rows.length ? rows : [el("tr", {}, el("td", { colSpan: 4, className: "soft" }, "Nobody is banned."))]));
+}
+async function lift(address) {
+  const query = new URLSearchParams({ address });
+  await attempt($("ban-result"), () => `${address} may come again`, () => order("DELETE", `/api/v1/bans?${query}`));
+  showBans();
+}
+$("ban").addEventListener("submit", async event => {
+  event.preventDefault();
+  const query = new URLSearchParams([...new FormData($("ban"))].filter(([, value]) => value.trim()));
+  if (await attempt($("ban-result"), done => `${done.address} is banned, ${done.kicked} removed`, () => order("POST", `/api/v1/bans?${query}`))) $("ban").reset();
+  showBans();
+  refreshListeners();
+});
 
 // Events and log, the newest first.
 
@@ -475,4 +521,4 @@ $("mount-close").addEventListener("click", () => { selected = null; $("mount").h
 addEventListener("hashchange", select);
 document.addEventListener("visibilitychange", () => { if (!document.hidden && stats) { showMounts(); showMount(); showServer(); } });
 connect();
-select();
+showBans().then(select);
