@@ -388,7 +388,7 @@ function showListeners() {
       el("button", { type: "button", className: "small", data: { key: `move-${one.id}` }, onclick: () => move(one), ariaLabel: `Move listener ${one.id}` }, "Move"),
       $("bans").hidden || !address(one.peer) ? "" : el("button", { type: "button", className: "small grave", data: { key: `ban-${one.id}` }, onclick: () => propose(one), ariaLabel: `Ban the address of listener ${one.id}` }, "Ban …")))));
   if (held) document.querySelector(`#listener-rows button[data-key="${held}"]`)?.focus();
-  say($("page-now"), `${number(found.length)} listeners, page ${listeners.page + 1} of ${pages}`);
+  say($("page-now"), `${number(found.length)} ${found.length === 1 ? "listener" : "listeners"}, page ${listeners.page + 1} of ${pages}`);
   $("page-back").disabled = listeners.page === 0;
   $("page-on").disabled = listeners.page + 1 >= pages;
 }

@@ -57,7 +57,8 @@ impl Chromium {
     /// One order, and what came of it.
     pub(crate) fn order(&mut self, method: &str, parameters: Value) -> Value {
         self.next += 1;
-        let mut order = json!({ "id": self.next, "method": method, "params": parameters });
+        let mut order = json!({ "id": self.next, "method": method });
+        order["params"] = parameters;
         if let Some(session) = &self.session {
             order["sessionId"] = session.as_str().into();
         }
