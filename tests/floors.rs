@@ -26,13 +26,9 @@ const HOMES: &[(&str, &[&str])] = &[
     ("mio", &["engine", "door"]),
     ("rustix", &["engine", "door", "app"]),
     ("socket2", &["door"]),
-<<<<<<< HEAD
     ("listenfd", &["door"]),
     ("nix", &["config", "app"]),
-    ("rustls", &["engine", "door"]),
-=======
     ("rustls", &["engine", "door", "webhook"]),
->>>>>>> 768a6d5 (Webhooks over https, and events of what needs attention)
     ("tokio_rustls", &["door"]),
     ("x509_cert", &["door"]),
     ("actix_http", &["door", "delivery"]),
