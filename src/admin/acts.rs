@@ -46,9 +46,8 @@ async fn meant(request: &HttpRequest, house: &House, act: &str, path: &str) -> R
 }
 
 /// What the query says, or what is wrong with it.
-fn query<T: serde::de::DeserializeOwned>(request: &HttpRequest) -> Result<T, HttpResponse> {
-    let parsed = Query::<T>::from_query(request.query_string());
-    parsed.map(Query::into_inner).map_err(|error| problem(StatusCode::BAD_REQUEST, error.to_string()))
+fn query<T: serde::de::DeserializeOwned>(request: &HttpRequest) -> Result<T, String> {
+    Query::<T>::from_query(request.query_string()).map(Query::into_inner).map_err(|error| error.to_string())
 }
 
 /// What is being played.
@@ -91,7 +90,7 @@ pub(super) async fn metadata(request: HttpRequest, path: Path<String>, house: Da
             entry.handle.set_metadata(metadata);
             done()
         }
-        Err(answer) => answer,
+        Err(why) => problem(StatusCode::BAD_REQUEST, why),
     }
 }
 
@@ -158,7 +157,7 @@ fn obstacle(here: &Handle, there: &Handle) -> Option<String> {
 async fn relocated(request: &HttpRequest, path: &str, only: Option<ListenerId>, house: &House) -> Result<Relocated, HttpResponse> {
     let act = only.map_or_else(|| "move listeners".to_owned(), |id| format!("move listener {}", id.0));
     let here = meant(request, house, &act, path).await?;
-    let Destination { to } = query(request)?;
+    let Destination { to } = query(request).map_err(|why| problem(StatusCode::BAD_REQUEST, why))?;
     let there = house.registry.find(&to).ok_or_else(|| no_mount(&to))?;
     if let Some(why) = obstacle(&here.handle, &there.handle) {
         return Err(problem(StatusCode::CONFLICT, why));

@@ -180,7 +180,7 @@ mod tests {
             (7.0, MountScene { restarts: 9, received_bytes: 1, ..up.clone() }, 4), // attempts that came to nothing
             (602.0, MountScene { restarts: 9, received_bytes: 1, ..up.clone() }, 3),
             (700.0, MountScene { restarts: 1_000_009, received_bytes: 2, ..up.clone() }, FALLS_MOST),
-            (10.0, MountScene { restarts: 1_000_009, received_bytes: 2, ..up.clone() }, 0),
+            (10.0, MountScene { restarts: 1_000_009, received_bytes: 2, ..up }, 0),
         ] {
             past.note(&scene(at, mount));
             assert_eq!(past.falls("/a"), want, "{at}");
