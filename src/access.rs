@@ -5,6 +5,7 @@
 //!
 //! Deliberately absent: who may do what, and how often somebody may try.
 
+pub mod ban;
 pub mod network;
 
 use std::fmt;

@@ -125,7 +125,9 @@ fn the_pure_floors_know_no_clock_lock_or_socket() {
         "Mutex",
         "RwLock",
         "TcpStream",
-        "std::net",
+        "TcpListener",
+        "UdpSocket",
+        "ToSocketAddrs", // an address is a value, a name is asked for
         "std::fs",
         "std::thread",
         "tokio",

@@ -2,9 +2,11 @@
 //! values.
 
 pub mod chunked;
+pub mod forwarded;
 pub mod head;
 pub mod icy;
 pub mod playlist;
+pub mod proxy;
 pub mod range;
 pub mod shoutcast;
 pub mod tags;
