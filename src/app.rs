@@ -32,6 +32,8 @@ use crate::door::Door;
 use crate::door::acceptor::DoorCounters;
 use crate::door::certificate::{Flaw, Keyring};
 use crate::door::inherited::Inherited;
+use crate::door::patrol::Patrol;
+use crate::engine::admission::SAMPLE_EVERY;
 use crate::engine::crew::{Clock, Crew};
 use crate::engine::inbox::Command;
 use crate::fanout::departure::Departure;
@@ -45,6 +47,7 @@ use crate::webhook::Webhooks;
 mod ask;
 mod doctor;
 mod house;
+mod memory;
 mod privileges;
 mod service;
 mod signals;
@@ -291,6 +294,8 @@ async fn open_house(
     let crew = Crew::start(if config.shards == 0 { cores } else { config.shards }, clock)?;
     let witnesses = Witnesses { journal: Arc::clone(&journal), webhooks };
     let registry = Arc::new(Registry::new(Arc::clone(&crew), config.max_listeners).with_witnesses(witnesses));
+    registry.limit(config.max_listeners, &config.limits, &config.groups);
+    let patrol = Patrol::new(&config.door.patrol);
     let arbiter = Arbiter::new();
     for settings in &config.mounts {
         registry.open(settings.clone(), &arbiter.handle()).map_err(io::Error::other)?;
@@ -303,20 +308,23 @@ async fn open_house(
         None => None,
     };
     let inherited = estate.as_mut().map(Estate::sockets).unwrap_or_default();
-    let made = sockets::Maker::new(&registry, &keyring).inheriting(inherited).binding(&descent, &mut activated).moves(None, &config);
+    let made =
+        sockets::Maker::new(&registry, &patrol, &keyring).inheriting(inherited).binding(&descent, &mut activated).moves(None, &config);
     let mut bound = made?.open;
     descent.finish()?;
     activated.left().for_each(|said| tracing::warn!("a socket from the service manager: {said}"));
     bound.iter().for_each(|bound| tracing::info!(address = %bound.address(), purpose = ?bound.purpose(), "listening"));
-    let desk = Desk { registry: Arc::clone(&registry), patience: config.door.header_timeout };
+    let desk = Desk { registry: Arc::clone(&registry), patience: config.door.header_timeout, patrol: Arc::clone(&patrol) };
     let (orders, mut told) = operate::orders();
-    let looked_at = Data::new(admin::House::new(config.admin.clone(), Arc::clone(&registry), Arc::clone(&doormen), orders));
+    let looked_at =
+        Data::new(admin::House::new(config.admin.clone(), Arc::clone(&registry), (Arc::clone(&doormen), Arc::clone(&patrol)), orders));
     let started_at = looked_at.started_at;
     let reload = Arc::new(metrics::ReloadState::loaded_at(started_at));
     let upgrades = Arc::new(metrics::UpgradeState::default());
     let measured = Data::new(metrics::Measured {
         registry: Arc::clone(&registry),
         door: Arc::clone(&doormen),
+        patrol: Arc::clone(&patrol),
         keyring: Arc::clone(&keyring),
         started_at,
         reload: Arc::clone(&reload),
@@ -340,8 +348,11 @@ async fn open_house(
     if let Some(estate) = &mut estate {
         estate.take(&registry, &mut bound, &upgrades).await?;
     }
-    let door = Door::open(&config.door, bound, Arc::clone(&doormen), clock, Box::new(move || seats.taken()), routes, greeter)?;
+    let door = Door::open(&config.door, bound, (Arc::clone(&doormen), &patrol), clock, Box::new(move || seats.taken()), routes, greeter)?;
     let arbiter_handle = arbiter.handle();
+    let memory_limit = memory::Limit::new(config.memory_limit);
+    drop(actix_rt::spawn(memory::watch(Arc::clone(&patrol), Arc::clone(&memory_limit))));
+    drop(actix_rt::spawn(measure(Arc::clone(&registry))));
     let mut house = House {
         config,
         registry: Arc::clone(&registry),
@@ -353,6 +364,8 @@ async fn open_house(
         reload,
         looked_at: viewed,
         keyring: Arc::clone(&keyring),
+        patrol: Arc::clone(&patrol),
+        memory_limit: Arc::clone(&memory_limit),
         push,
     };
     let mut stopped = false;
@@ -462,8 +475,19 @@ async fn open_house(
     }
     crew.stop();
     journal.finish(LOG_MOST);
+    patrol.finish(LOG_MOST);
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Measures what is sent, for limits of bandwidth.
+async fn measure(registry: Arc<Registry>) {
+    let mut every = tokio::time::interval(SAMPLE_EVERY);
+    every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        every.tick().await;
+        registry.measure();
+    }
 }
 
 /// Another process serves. What could not be passed on ends here, in good order.

@@ -23,6 +23,8 @@ use prometheus::{Encoder, TextEncoder, proto};
 
 use crate::door::acceptor::{AcceptError, DoorCounters};
 use crate::door::certificate::Keyring;
+use crate::door::patrol::{Patrol, Pressure};
+use crate::door::proxied::Outcome;
 use crate::door::tls::Handshake;
 use crate::fanout::departure::{Departure, Refusal};
 use crate::fanout::recovery::RecoverPolicy;
@@ -96,6 +98,8 @@ pub struct Measured {
     pub registry: Arc<Registry>,
     /// What the door counts.
     pub door: Arc<DoorCounters>,
+    /// Who may come in.
+    pub patrol: Arc<Patrol>,
     /// The certificates.
     pub keyring: Arc<Keyring>,
     /// When the server was started.
@@ -383,7 +387,8 @@ pub static CATALOGUE: &[Metric] = {
             |scene, out| {
                 let registry = &scene.measured.registry;
                 for why in Refusal::ALL {
-                    out.count(&["", why.label()], registry.refusals(None, why));
+                    let outside = if why == Refusal::Banned { scene.measured.patrol.turned_away() } else { 0 };
+                    out.count(&["", why.label()], registry.refusals(None, why) + outside);
                     scene.mounts.iter().for_each(|m| out.count(&[m.path(), why.label()], registry.refusals(Some(&m.entry), why)));
                 }
             }),
@@ -429,6 +434,23 @@ pub static CATALOGUE: &[Metric] = {
         metric(Counter, "flumen_accept_errors_total", &["reason"], "Connections that could not be taken in, by reason.",
             |scene, out| {
                 AcceptError::ALL.iter().zip(&scene.measured.door.errors).for_each(|(why, errors)| out.count(&[why.label()], read(errors)));
+            }),
+        metric(Counter, "flumen_proxy_headers_total", &["result"], "PROXY headers of connections on sockets that expect one, by result.",
+            |scene, out| {
+                let counts = &scene.measured.door.headers;
+                Outcome::ALL.iter().zip(counts).for_each(|(result, count)| out.count(&[result.label()], read(count)));
+            }),
+        metric(Gauge, "flumen_bans", &[], "Bans that hold now, those of a file not counted.",
+            |scene, out| out.count(&[], scene.measured.patrol.ban_count())),
+        metric(Gauge, "flumen_connected_addresses", &[], "Different addresses that are connected now; of IPv6, networks of 64 bits.",
+            |scene, out| out.count(&[], scene.measured.patrol.addresses() as u64)),
+        metric(Gauge, "flumen_group_listeners", &["group"], "Listeners of a group of addresses as configured.",
+            |scene, out| scene.measured.registry.groups().iter().for_each(|group| out.count(&[&group.name], group.places.taken()))),
+        metric(Gauge, "flumen_memory_pressure", &["refuses"], "Whether memory is so short that nobody else may listen, or that nobody is let in.",
+            |scene, out| {
+                let pressure = scene.measured.patrol.pressure();
+                out.count(&["listeners"], u64::from(pressure >= Pressure::Listeners));
+                out.count(&["connections"], u64::from(pressure >= Pressure::Everybody));
             }),
         metric(Counter, "flumen_tls_handshakes_total", &["result"], "TLS handshakes, by result.",
             |scene, out| {

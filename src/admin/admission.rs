@@ -186,7 +186,8 @@ fn local(request: &HttpRequest) -> Result<(), &'static str> {
         return Err("this is allowed only with the password of [admin], or from the machine that the server runs on: a loopback address \
                     or its unix socket");
     }
-    if request.version() < Version::HTTP_11 || PROXY_FIELDS.iter().any(|field| request.headers().contains_key(*field)) {
+    let relayed = request.conn_data::<Claim>().is_some_and(Claim::is_relayed);
+    if relayed || request.version() < Version::HTTP_11 || PROXY_FIELDS.iter().any(|field| request.headers().contains_key(*field)) {
         return Err(
             "this is not allowed through a proxy (nor by HTTP/1.0, as proxies speak it), for the server cannot tell who is behind it",
         );

@@ -14,7 +14,7 @@ use utoipa::{OpenApi, ToSchema};
 use super::admission::Standing;
 use super::answers::{json, readable, text};
 use super::dates::rfc3339;
-use super::{House, acts, admission, live, operate, shards};
+use super::{House, acts, admission, bans, live, operate, shards};
 use crate::engine::broadcast::ListenerView;
 use crate::fanout::stats::read;
 use crate::mount::Handle;
@@ -50,6 +50,9 @@ pub(super) fn routes(config: &mut ServiceConfig) {
         acts::relocate_one,
         live::events,
         live::health,
+        bans::list,
+        bans::add,
+        bans::remove,
     )
 )]
 struct Description;

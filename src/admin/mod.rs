@@ -20,6 +20,7 @@ mod acts;
 mod admission;
 mod answers;
 mod api;
+mod bans;
 mod console;
 mod dates;
 mod health;
@@ -42,6 +43,7 @@ use actix_web::web::ServiceConfig;
 use crate::access::Password;
 use crate::chronicle::Chronicle;
 use crate::door::acceptor::DoorCounters;
+use crate::door::patrol::Patrol;
 use crate::mount::Registry;
 use crate::units::MountPath;
 
@@ -90,6 +92,7 @@ pub struct House {
     pub chronicle: Arc<Chronicle>,
     settings: RwLock<Arc<Settings>>,
     door: Arc<DoorCounters>,
+    patrol: Arc<Patrol>,
     keys: keys::Keys,
 }
 
@@ -103,11 +106,20 @@ impl House {
     pub fn new(
         settings: Settings,
         registry: Arc<Registry>,
-        door: Arc<DoorCounters>,
+        (door, patrol): (Arc<DoorCounters>, Arc<Patrol>),
         orders: tokio::sync::mpsc::Sender<operate::Order>,
     ) -> Self {
         let settings = RwLock::new(Arc::new(settings));
-        Self { registry, started_at: SystemTime::now(), orders, chronicle: Arc::default(), settings, door, keys: keys::Keys::default() }
+        Self {
+            registry,
+            started_at: SystemTime::now(),
+            orders,
+            chronicle: Arc::default(),
+            settings,
+            door,
+            patrol,
+            keys: keys::Keys::default(),
+        }
     }
 
     /// From now on these settings hold: for the next request, and not for those being answered.
@@ -136,6 +148,7 @@ pub fn routes(config: &mut ServiceConfig) {
     console::routes(config);
     live::routes(config);
     icecast::routes(config);
+    bans::routes(config);
     operate::routes(config); // before what takes every path below a mount's
     acts::routes(config);
     api::routes(config);

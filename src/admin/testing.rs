@@ -14,6 +14,7 @@ use super::{House, Settings as AdminSettings, routes};
 use crate::chronicle::Chronicle;
 use crate::door::acceptor::DoorCounters;
 use crate::door::bound::Bound;
+use crate::door::patrol::{self, Patrol};
 use crate::door::{Door, ListenAddress};
 use crate::engine::admission::Seat;
 use crate::engine::broadcast::Peer;
@@ -72,7 +73,8 @@ impl Town {
                 let (orders, told) = super::operate::orders();
                 drop(told); // nobody here carries out anything
                 let counters = Arc::new(DoorCounters::default());
-                let house = Data::new(House::new(admin, Arc::clone(&registry), Arc::clone(&counters), orders));
+                let patrol = Patrol::new(&patrol::Settings::default());
+                let house = Data::new(House::new(admin, Arc::clone(&registry), (Arc::clone(&counters), Arc::clone(&patrol)), orders));
                 let chronicle = Arc::clone(&house.chronicle);
                 let address = ListenAddress::Inet(([127, 0, 0, 1], 0).into());
                 let bound = Bound::http(&address, &[]).expect("a port");
@@ -83,13 +85,15 @@ impl Town {
                     header_timeout: Duration::from_secs(5),
                     max_header_size: ByteCount(8192),
                     max_connections: 100,
+                    patrol: patrol::Settings::default(),
                 };
                 let configure = move |config: &mut actix_web::web::ServiceConfig| {
                     config.app_data(house.clone());
                     routes(config);
                 };
                 let nobody = || -> crate::door::Greet { std::rc::Rc::new(|departing, _| drop(departing)) };
-                let door = Door::open(&door_settings, vec![bound], counters, clock, Box::new(|| 0), configure, nobody).expect("a door");
+                let door =
+                    Door::open(&door_settings, vec![bound], (counters, &patrol), clock, Box::new(|| 0), configure, nobody).expect("a door");
                 tell.send((local, registry, chronicle)).expect("the test waits");
                 let _ = stopped.await;
                 drop(door);

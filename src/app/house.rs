@@ -22,6 +22,7 @@ use crate::admin::operate::{ChangedMount, Draining, Fault, NotReloaded, Order, R
 use crate::chronicle::{Event, Kind};
 use crate::config::{self, Config, ConfigErrors};
 use crate::door::certificate::Keyring;
+use crate::door::patrol::{self, Patrol};
 use crate::door::{self, Door};
 use crate::engine::crew::Crew;
 use crate::engine::inbox::Command;
@@ -34,11 +35,20 @@ use crate::supervisor::{Keeper, Puller, Restart, Start, Stop};
 use crate::units::MountPath;
 
 /// Keys outside of the mounts that hold without a new start, and whole sections. All others need one.
-const LIVE: [&str; 9] = [
+const LIVE: [&str; 18] = [
     "server.listen",
     "server.tls.",
     "server.max_listeners",
     "server.max_connections",
+    "server.max_listeners_per_address",
+    "server.max_connections_per_address",
+    "server.max_bandwidth",
+    "server.max_join_rate",
+    "server.trusted_proxies",
+    "server.proxy_protocol",
+    "server.banned_file",
+    "server.memory_limit",
+    "address_group.",
     "admin.",
     "log.access",
     "log.access_format",
@@ -72,6 +82,8 @@ pub(super) struct House {
     /// What operators and panels look at.
     pub(super) looked_at: Arc<admin::House>,
     pub(super) keyring: Arc<Keyring>,
+    pub(super) patrol: Arc<Patrol>,
+    pub(super) memory_limit: Arc<super::memory::Limit>,
     pub(super) push: ingest::push::Desk,
 }
 
@@ -181,7 +193,9 @@ impl House {
         let difference = config::difference(&self.config, &new);
         let mut done = Reloaded { warnings: config::warnings(&new), ..Reloaded::default() };
         // What can be refused comes first: sockets, and files.
-        let moves = Maker::new(&self.registry, &self.keyring).moves(Some(&self.config), &new).map_err(|error| self.unmoved(&error))?;
+        let moves = Maker::new(&self.registry, &self.patrol, &self.keyring)
+            .moves(Some(&self.config), &new)
+            .map_err(|error| self.unmoved(&error))?;
         self.open_log(&new)?;
 
         for path in difference.removed {
@@ -206,8 +220,10 @@ impl House {
         }
         self.move_sockets(moves, &mut done);
         self.push.settle(new.shoutcast_mount.as_ref());
-        self.registry.places().set_most(Some(new.max_listeners));
+        self.registry.limit(new.max_listeners, &new.limits, &new.groups);
         self.door.set_max_connections(new.door.max_connections);
+        self.patrol.settle(&new.door.patrol);
+        self.memory_limit.set(new.memory_limit);
         self.looked_at.settle(new.admin.clone());
         if let Err(error) = self.registry.witnesses().webhooks.settle(&new.webhooks) {
             done.warnings.push(format!("a webhook cannot be told of anything: {error}"));
@@ -218,12 +234,16 @@ impl House {
             listen: new.door.listen,
             tls: new.door.tls,
             max_connections: new.door.max_connections,
+            patrol: patrol::Settings { state_dir: self.config.door.patrol.state_dir.clone(), ..new.door.patrol },
             ..self.config.door.clone()
         };
         let log = config::Log { format: self.config.log.format, ..new.log };
         self.config = Config {
             mounts: new.mounts,
             max_listeners: new.max_listeners,
+            limits: new.limits,
+            groups: new.groups,
+            memory_limit: new.memory_limit,
             door,
             log,
             webhooks: new.webhooks,
@@ -317,8 +337,8 @@ impl House {
             done.opened.push(bound.address().to_string());
             self.door.listen(bound);
         }
-        for (address, purpose) in moves.repurpose {
-            self.door.repurpose(address, purpose);
+        for (address, purpose, proxied) in moves.repurpose {
+            self.door.repurpose(address, purpose, proxied);
         }
     }
 }

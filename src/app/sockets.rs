@@ -13,6 +13,7 @@ use crate::door::ListenAddress;
 use crate::door::bound::{Bound, Purpose};
 use crate::door::certificate::{Flaw, Keyring};
 use crate::door::inherited::Inherited;
+use crate::door::patrol::Patrol;
 use crate::door::tls::{Port, TlsSettings};
 use crate::mount::Registry;
 use crate::units::MountPath;
@@ -26,8 +27,20 @@ enum Use<'a> {
     Shoutcast,
 }
 
+/// What becomes of connections to an address, and whether they begin with a PROXY header.
+type Wanted<'a> = (Use<'a>, bool);
+
 /// Every address of a configuration, and what it is for.
-fn uses(config: &Config) -> Vec<(ListenAddress, Use<'_>)> {
+fn uses(config: &Config) -> Vec<(ListenAddress, Wanted<'_>)> {
+    let proxied = &config.door.patrol.proxied;
+    let mut all: Vec<_> =
+        plain_uses(config).into_iter().map(|(address, wanted)| (address.clone(), (wanted, proxied.contains(&address)))).collect();
+    let alone = proxied.iter().filter(|address| !all.iter().any(|(known, _)| known == *address)).cloned().collect::<Vec<_>>();
+    all.extend(alone.into_iter().map(|address| (address, (Use::Http, true))));
+    all
+}
+
+fn plain_uses(config: &Config) -> Vec<(ListenAddress, Use<'_>)> {
     let http = config.door.listen.iter().map(|address| (address.clone(), Use::Http));
     let tls = config.door.tls.iter().flat_map(|section| section.listen.iter().map(move |address| (*address, Use::Tls(section))));
     let raw = config.mounts.iter().flat_map(|mount| mount.tcp.iter().map(|address| (*address, Use::Raw(&mount.path))));
@@ -39,6 +52,7 @@ fn uses(config: &Config) -> Vec<(ListenAddress, Use<'_>)> {
 #[derive(Debug)]
 pub(super) struct Maker<'a> {
     registry: &'a Arc<Registry>,
+    patrol: &'a Arc<Patrol>,
     keyring: &'a Keyring,
     /// One for each section, whose sockets share what resumes a session.
     ports: Vec<(&'a TlsSettings, Arc<Port>)>,
@@ -54,14 +68,14 @@ pub(super) struct Moves {
     /// New ones.
     pub(super) open: Vec<Bound>,
     /// Those whose connections become something else.
-    pub(super) repurpose: Vec<(ListenAddress, Purpose)>,
+    pub(super) repurpose: Vec<(ListenAddress, Purpose, bool)>,
     /// Those that are no more.
     pub(super) close: Vec<ListenAddress>,
 }
 
 impl<'a> Maker<'a> {
-    pub(super) fn new(registry: &'a Arc<Registry>, keyring: &'a Keyring) -> Self {
-        Self { registry, keyring, ports: Vec::new(), inherited: Vec::new(), start: None }
+    pub(super) fn new(registry: &'a Arc<Registry>, patrol: &'a Arc<Patrol>, keyring: &'a Keyring) -> Self {
+        Self { registry, patrol, keyring, ports: Vec::new(), inherited: Vec::new(), start: None }
     }
 
     /// The same, with sockets that another process has bound: they are taken where their addresses are wanted.
@@ -97,7 +111,7 @@ impl<'a> Maker<'a> {
         Ok(match wanted {
             Use::Http => Purpose::Http,
             Use::Shoutcast => Purpose::Shoutcast,
-            Use::Raw(path) => Purpose::Raw(delivery::raw::take(self.registry, path)),
+            Use::Raw(path) => Purpose::Raw(delivery::raw::take(self.registry, self.patrol, path)),
             Use::Tls(section) => {
                 if let Some((_, port)) = self.ports.iter().find(|(known, _)| *known == section) {
                     return Ok(Purpose::Https(Arc::clone(port)));
@@ -118,16 +132,17 @@ impl<'a> Maker<'a> {
         let before: HashMap<_, _> = old.map(uses).unwrap_or_default().into_iter().collect();
         let all: Vec<_> = after.iter().map(|(address, _)| address.clone()).collect();
         for (address, wanted) in &after {
+            let (purpose, proxied) = *wanted;
             match before.get(address) {
                 Some(present) if present == wanted => {}
-                Some(_) => moves.repurpose.push((address.clone(), self.purpose(*wanted)?)),
+                Some(_) => moves.repurpose.push((address.clone(), self.purpose(purpose)?, proxied)),
                 None => {
                     if let Some(fd) = self.inherited(address) {
-                        moves.open.push(Bound::handed_over(fd, address, self.purpose(*wanted)?));
+                        moves.open.push(Bound::handed_over(fd, address, self.purpose(purpose)?).proxied(proxied));
                         continue;
                     }
-                    let purpose = self.purpose(*wanted)?;
-                    let bound = self.bind(address, &all, purpose);
+                    let purpose = self.purpose(purpose)?;
+                    let bound = self.bind(address, &all, purpose).map(|bound| bound.proxied(proxied));
                     moves.open.push(bound.map_err(|cause| StartError::Listen { address: address.to_string(), cause })?);
                 }
             }
@@ -154,6 +169,7 @@ mod tests {
     fn what_is_as_it_was_is_left_alone_and_an_address_may_become_something_else() {
         let crew = Crew::start(1, Clock::default()).expect("a shard");
         let (registry, keyring) = (Arc::new(Registry::new(Arc::clone(&crew), 10)), Keyring::default());
+        let patrol = Patrol::new(&crate::door::patrol::Settings::default());
         let old = config(
             "[server]\nlisten = [\"127.0.0.1:39001\", \"127.0.0.1:39002\"]\n[push]\nshoutcast = [\"127.0.0.1:39003\"]\n\
              [[mount]]\npath = \"/a\"\ntcp = [\"127.0.0.1:39004\"]\n",
@@ -163,12 +179,12 @@ mod tests {
             "[server]\nlisten = [\"127.0.0.1:39001\"]\n[push]\nshoutcast = []\n[[mount]]\npath = \"/a\"\ntcp = [\"127.0.0.1:39002\"]\n\
              [[mount]]\npath = \"/b\"\ntcp = [\"127.0.0.1:39004\"]\n",
         );
-        let moves = Maker::new(&registry, &keyring).moves(Some(&old), &new).expect("nothing is bound");
+        let moves = Maker::new(&registry, &patrol, &keyring).moves(Some(&old), &new).expect("nothing is bound");
         let shown = |addresses: Vec<String>| addresses.join(" ");
         assert!(moves.open.is_empty());
-        assert_eq!(shown(moves.repurpose.iter().map(|(address, _)| address.to_string()).collect()), "127.0.0.1:39002 127.0.0.1:39004");
+        assert_eq!(shown(moves.repurpose.iter().map(|(address, ..)| address.to_string()).collect()), "127.0.0.1:39002 127.0.0.1:39004");
         assert_eq!(shown(moves.close.iter().map(ToString::to_string).collect()), "127.0.0.1:39003");
-        let none = Maker::new(&registry, &keyring).moves(Some(&new), &new).expect("nothing is bound");
+        let none = Maker::new(&registry, &patrol, &keyring).moves(Some(&new), &new).expect("nothing is bound");
         assert!(none.open.is_empty() && none.repurpose.is_empty() && none.close.is_empty());
         crew.stop();
     }

@@ -23,15 +23,21 @@ pub(super) struct Claim<A = ListenAddress> {
     pub(super) shown: String,
 }
 
-/// A list of addresses of any kind; a host name may stand for several.
+/// A list of addresses of any kind, never empty; a host name may stand for several.
 pub(super) fn listen(node: &Node) -> Parsed<Vec<Claim>> {
+    let found = some(node)?;
+    if found.is_empty() {
+        return Err(vec![Wrong::new("leaves nowhere to listen", LISTEN_REMEDY)]);
+    }
+    Ok(found)
+}
+
+/// The same, perhaps empty.
+pub(super) fn some(node: &Node) -> Parsed<Vec<Claim>> {
     let found = texts(node, "[\"0.0.0.0:8000\"]", |text, item| match text.strip_prefix("unix:") {
         Some(path) => Ok(claims(vec![ListenAddress::Unix(unix(path)?)], item)),
         None => Ok(claims(inet(text, LISTEN_REMEDY)?.into_iter().map(ListenAddress::Inet).collect(), item)),
     })?;
-    if found.is_empty() {
-        return Err(vec![Wrong::new("leaves nowhere to listen", LISTEN_REMEDY)]);
-    }
     Ok(found.into_iter().flatten().collect())
 }
 

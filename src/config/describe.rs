@@ -2,9 +2,13 @@
 
 use std::fmt::Write;
 
-use super::{Config, LogFormat, mount, reports};
+use super::value::shown_bandwidth;
+use super::{Config, LogFormat, MemoryLimit, mount, reports};
+use crate::access::ban::BANS_MOST;
 use crate::chronicle::{WATCHERS_BYTES, WATCHERS_MOST};
+use crate::door::patrol;
 use crate::door::tls::{self, TlsSettings};
+use crate::engine::admission::Limits;
 use crate::engine::socket::SEND_BUFFER_MOST;
 use crate::engine::tls as session;
 use crate::ingest::framing::HELD_MOST;
@@ -62,10 +66,27 @@ pub(super) fn describe_settings(out: &mut String, config: &Config) {
     }
     entry(out, "max_listeners", config.max_listeners);
     entry(out, "max_connections", config.door.max_connections);
+    describe_limits(out, &config.limits);
+    describe_patrol(out, &config.door.patrol);
+    let memory = match config.memory_limit {
+        MemoryLimit::Auto => "auto".to_owned(),
+        MemoryLimit::None => "none".to_owned(),
+        MemoryLimit::Bytes(bytes) => exact(ByteCount(bytes)),
+    };
+    entry(out, "memory_limit", quoted(&memory));
     entry(out, "header_timeout", quoted(&format_duration(config.door.header_timeout)));
     entry(out, "max_header_size", quoted(&exact(config.door.max_header_size)));
     for section in &config.door.tls {
         describe_tls(out, section);
+    }
+    for group in &config.groups {
+        out.push_str("\n[[address_group]]\n");
+        entry(out, "name", quoted(&group.name));
+        match &group.file {
+            Some(file) => entry(out, "file", quoted(&file.to_string_lossy())),
+            None => entry(out, "networks", list(group.networks.iter().map(|network| network.to_string()))),
+        }
+        entry(out, "max_listeners", or_none(group.max_listeners.map(|most| most.to_string())));
     }
     out.push_str("\n[log]\n");
     entry(out, "format", quoted(label(&LogFormat::WORDS, config.log.format)));
@@ -94,6 +115,33 @@ pub(super) fn describe_settings(out: &mut String, config: &Config) {
     }
 }
 
+fn or_none(text: Option<String>) -> String {
+    text.unwrap_or_else(|| "\"none\"".to_owned())
+}
+
+fn list(texts: impl Iterator<Item = String>) -> String {
+    format!("[{}]", texts.map(|text| quoted(&text)).collect::<Vec<_>>().join(", "))
+}
+
+/// What a mount and the server have alike.
+fn describe_limits(out: &mut String, limits: &Limits) {
+    entry(out, "max_listeners_per_address", or_none(limits.per_address.map(|most| most.to_string())));
+    entry(out, "max_bandwidth", or_none(limits.bandwidth.map(|most| quoted(&shown_bandwidth(most)))));
+    entry(out, "max_join_rate", or_none(limits.join_rate.map(|most| most.to_string())));
+}
+
+fn describe_patrol(out: &mut String, patrol: &patrol::Settings) {
+    let unix = patrol.trusts_unix.then(|| "unix".to_owned());
+    entry(out, "trusted_proxies", list(patrol.trusted.iter().map(|network| network.to_string()).chain(unix)));
+    entry(out, "proxy_protocol", list(patrol.proxied.iter().map(ToString::to_string)));
+    entry(out, "max_connections_per_address", or_none(patrol.per_address.map(|most| most.to_string())));
+    if let Some(file) = &patrol.banned_file {
+        entry(out, "banned_file", quoted(&file.to_string_lossy()));
+        let _ = writeln!(out, "# which lists {}", patrol.banned.iter().count());
+    }
+    entry(out, "state_dir", or_none(patrol.state_dir.as_ref().map(|path| quoted(&path.to_string_lossy()))));
+}
+
 fn describe_admin(out: &mut String, config: &Config) {
     let admin = &config.admin;
     out.push_str("\n[admin]\n");
@@ -113,7 +161,6 @@ fn describe_admin(out: &mut String, config: &Config) {
 /// One mount.
 pub(super) fn describe_mount(out: &mut String, mount: &Settings) {
     let rules = &mount.rules;
-    let or_none = |text: Option<String>| text.unwrap_or_else(|| "\"none\"".to_owned());
     out.push_str("\n[[mount]]\n");
     entry(out, "path", quoted(mount.path.as_str()));
     let profile = &mount.profile;
@@ -162,6 +209,8 @@ pub(super) fn describe_mount(out: &mut String, mount: &Settings) {
     entry(out, "send_buffer", quoted(&send_buffer));
     entry(out, "dscp", or_none(rules.dscp.map(|dscp| dscp.to_string())));
     entry(out, "max_listeners", or_none(mount.max_listeners.map(|most| most.to_string())));
+    describe_limits(out, &mount.limits);
+    entry(out, "redirect_on_overflow", or_none(mount.redirect_on_overflow.as_deref().map(quoted)));
     entry(out, "max_listener_duration", or_none(rules.max_duration.map(|span| quoted(&format_duration(span)))));
     entry(out, "on_source_end", quoted(label(&mount::ON_SOURCE_END, mount.on_source_end)));
     entry(out, "allow_query", mount.allow_query);
@@ -203,13 +252,15 @@ fn describe_memory(out: &mut String, config: &Config, costs: Costs) {
     let (listeners, guests) = worst_mix(config, listener, guest);
     let [of_listeners, of_guests] = [listeners.saturating_mul(listener), guests.saturating_mul(guest)];
     let kernel = kernel_bytes(config, costs.socket_buffer_max);
-    let total = user.saturating_add(of_listeners).saturating_add(of_guests).saturating_add(WATCHERS_BYTES);
+    let lists = lists_bytes(config);
+    let total = user.saturating_add(of_listeners).saturating_add(of_guests).saturating_add(WATCHERS_BYTES).saturating_add(lists);
     let _ = writeln!(
         out,
         "#\n# mounts                            {} (on its way in: {} of that in a framer, for types that have one)\
          \n# listeners    {listeners:>9} × {:>8} {} (max_listeners is {}; this is the mix of connections that takes most)\
          \n# guests       {guests:>9} × {:>8} {} (connections that do not listen, or not yet; besides, the answer each is being sent)\
          \n# watchers                          {} (consoles and others who follow /api/v1/events, {WATCHERS_MOST} at most)\
+         \n# bans, groups of addresses         {}\
          \n# total, user memory                {} (and what the program and its pipelines take by themselves)\
          \n# kernel, queued in sockets         {} (listeners × 2 × send_buffer, of which the kernel grants {} by net.core.wmem_max;\
          \n#                                   \"auto\" counts with its most, {}, and takes 2 × bit rate × (coalesce + 0.5s))",
@@ -221,6 +272,7 @@ fn describe_memory(out: &mut String, config: &Config, costs: Costs) {
         ByteCount(guest).to_string(),
         ByteCount(of_guests),
         ByteCount(WATCHERS_BYTES),
+        ByteCount(lists),
         ByteCount(total),
         ByteCount(kernel),
         ByteCount(costs.socket_buffer_max),
@@ -247,6 +299,16 @@ fn describe_memory(out: &mut String, config: &Config, costs: Costs) {
 
 /// What one listener takes as plain data, as text and taken apart, on its way to another process.
 const HANDED_OVER_BYTES: u64 = 2048;
+
+/// Memory of what is known of addresses: as many bans as there may be, each with the longest reason, and as text while they are
+/// written; and the lists, each network as it is written and as a range.
+fn lists_bytes(config: &Config) -> u64 {
+    const BAN_BYTES: u64 = 2048;
+    const NETWORK_BYTES: u64 = 64;
+    let listed = config.door.patrol.banned.iter().count() + config.door.patrol.trusted.iter().count();
+    let grouped: usize = config.groups.iter().map(|group| group.networks.iter().count()).sum();
+    BANS_MOST as u64 * BAN_BYTES + (listed + grouped) as u64 * NETWORK_BYTES
+}
 
 /// How often the largest head is held for one guest: as it came, as it was passed on, in the framework's buffer (which doubles),
 /// and the beginning of the next.

@@ -148,6 +148,10 @@ mod tests {
             ("", "dscp = 46", ""),
             ("", "max_listeners = 7", ""),
             ("", "max_listener_duration = \"1h\"", ""),
+            ("", "max_listeners_per_address = 7", ""),
+            ("", "max_bandwidth = \"10Mbit/s\"", ""),
+            ("", "max_join_rate = 7", ""),
+            ("", "redirect_on_overflow = \"https://b.example/a\"", ""),
             ("", "on_source_end = \"close\"", ""),
             ("", "allow_query = true", ""),
             ("", "half_close = \"keep\"", ""),
@@ -187,6 +191,15 @@ mod tests {
             "max_connections = 12001",
             "header_timeout = \"14s\"",
             "max_header_size = \"9KiB\"",
+            "max_listeners_per_address = 7",
+            "max_connections_per_address = 7",
+            "max_bandwidth = \"1Gbit/s\"",
+            "max_join_rate = 7",
+            "trusted_proxies = [\"10.0.0.0/8\", \"unix\"]",
+            "proxy_protocol = [\"127.0.0.1:9001\"]",
+            "banned_file = \"/dev/null\"",
+            "state_dir = \"/tmp\"",
+            "memory_limit = \"1GiB\"",
         ];
         let base = config("server", "");
         let mut walked = Vec::new();
@@ -207,6 +220,10 @@ mod tests {
         let by_tls = format!("[[webhook]]\nurl = \"https://a/\"\nca = \"{}\"\n", ca.display());
         for (text, keys) in [
             ("[log]\nformat = \"json\"\n", &["log.format"] as &[_]),
+            (
+                "[[address_group]]\nname = \"de\"\nnetworks = [\"192.0.2.0/24\"]\n",
+                &["address_group.max_listeners", "address_group.name", "address_group.networks"],
+            ),
             ("[log]\naccess = \"/a\"\n", &["log.access"]),
             ("[log]\naccess_format = \"json\"\n", &["log.access_format"]),
             ("[[webhook]]\nurl = \"http://a/\"\n", &["webhook.events", "webhook.url"]),

@@ -16,6 +16,7 @@ use std::io::Read;
 use std::path::Path;
 
 use super::error::{ConfigError, ConfigErrors, Place};
+use crate::access::network::Network;
 use elements::Element;
 use sections::Sections;
 
@@ -158,7 +159,9 @@ fn limits(limits: &Element<'_>, to: &mut Sections) {
                     mounts::burst(&element, &mut to.defaults, &mut to.left_out);
                 }
             }
-            "max-bandwidth" => to.leave(&element, "write max_bandwidth for each mount, when this version has it"),
+            "max-bandwidth" => {
+                to.leave(&element, "it is counted otherwise here: write max_bandwidth = \"500Mbit/s\" in [server] or a mount")
+            }
             // Timeouts that flumen has otherwise, and threads of which it has as many as there are cores.
             "client-timeout" | "threadpool" | "workers" | "body-timeout" => {}
             "sources" => to.leave(&element, "there are as many sources as mounts: declare the mounts"),
@@ -201,15 +204,30 @@ fn paths(paths: &Element<'_>, to: &mut Sections) {
                 }
             }
             "x-forwarded-for" => {
-                let proxies: Vec<_> =
-                    element.text().split([',', ' ']).filter(|text| !text.is_empty()).map(super::describe::quoted).collect();
+                let written = element.text().split([',', ' ']).filter(|text| !text.is_empty());
+                let (proxies, others): (Vec<_>, Vec<_>) = written.partition(|text| text.parse::<Network>().is_ok());
+                if !others.is_empty() {
+                    to.leave(&element, &format!("no address or network: {}", others.join(", ")));
+                }
+                let proxies: Vec<_> = proxies.into_iter().map(super::describe::quoted).collect();
                 to.server.set("trusted_proxies", format!("[{}]", proxies.join(", ")), "");
             }
-            "allow-ip" | "deny-ip" | "deny-agents" => to.leave(&element, "lists of addresses have no equivalent yet: use the firewall"),
+            "deny-ip" => deny_ip(&element, to),
+            "allow-ip" => to.leave(&element, "write who may listen in listen_auth of each mount, or use the firewall"),
+            "deny-agents" => to.leave(&element, "who is let in does not depend on the agent, which anybody can choose"),
             "ssl-allowed-ciphers" | "tls-allowed-ciphers" | "tls-key" | "tls-ca-file" => to.leave(&element, "flumen chooses the ciphers"),
             "reporting" | "reportxmldb" | "null-file" => {}
             _ => to.unknown(&element),
         }
+    }
+}
+
+/// The file of banned addresses, if it is there and lists what can be banned.
+fn deny_ip(element: &Element<'_>, to: &mut Sections) {
+    let path = std::path::Path::new(element.text());
+    match path.is_absolute().then(|| super::limits::listed(path)) {
+        Some(Ok(_)) => to.server.text("banned_file", element.text()),
+        _ => to.leave(element, "write banned_file = \"…\" in [server] when it is there, with one address or network to a line"),
     }
 }
 

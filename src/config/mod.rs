@@ -19,6 +19,7 @@ mod environment;
 mod error;
 mod identity;
 mod import;
+mod limits;
 mod mount;
 mod push;
 mod reader;
@@ -42,7 +43,9 @@ use std::path::PathBuf;
 use crate::admin;
 use crate::directory;
 use crate::door::{self, ListenAddress};
+use crate::engine::admission::Limits;
 use crate::mount as mounts;
+use crate::mount::groups::GroupSettings;
 use crate::units::MountPath;
 use crate::webhook;
 use address::{Claim, Claims};
@@ -57,6 +60,7 @@ pub use identity::Identity;
 #[cfg(any(test, feature = "fuzzing"))]
 pub use import::import_text;
 pub use import::{Imported, import_icecast};
+pub use limits::MemoryLimit;
 pub use reports::{Access, Log};
 pub use source::{DEMO, Source, locate};
 
@@ -69,6 +73,12 @@ pub struct Config {
     pub identity: Option<Identity>,
     /// Most listeners of all mounts together.
     pub max_listeners: u64,
+    /// What there is only so much of for all mounts together, beside places.
+    pub limits: Limits,
+    /// Listeners from these addresses are limited.
+    pub groups: Vec<GroupSettings>,
+    /// When memory is short.
+    pub memory_limit: MemoryLimit,
     /// The door's settings.
     pub door: door::Settings,
     /// Where SHOUTcast encoders connect.
@@ -196,6 +206,7 @@ fn checked(
         .map(|name| root.take_table(name).unwrap_or_else(|| (place.clone(), Table::new())));
     let tables = root.take_tables("mount");
     let (webhooks, directories) = (root.take_tables("webhook"), root.take_tables("directory"));
+    let groups = root.take_tables("address_group");
     root.finish(&[]);
     let [server, log, admin, push, mut defaults] = sections;
 
@@ -214,12 +225,20 @@ fn checked(
     reader.finish(&[]);
 
     let directories = server::read_directories(directories, &mut errors);
+    let groups = limits::groups(groups, &mut errors);
 
     let mut claims = Claims::default();
     for (i, claim) in server.claims.into_iter().enumerate() {
         claims.add(&format!("server.listen[{i}]"), claim, &mut errors);
     }
     server.door.tls = tls::read(server.tls, &mut claims, &mut errors);
+    // Such a socket may be one that is listened at already, or one by itself.
+    let known: Vec<_> = server.door.tls.iter().flat_map(|section| section.listen.iter().copied().map(ListenAddress::Inet)).collect();
+    for (i, claim) in server.proxied.into_iter().enumerate() {
+        if !known.contains(&claim.address) && !server.door.listen.contains(&claim.address) {
+            claims.add(&format!("server.proxy_protocol[{i}]"), claim, &mut errors);
+        }
+    }
     let shoutcast = push.shoutcast.iter().map(|claim| claim.address).collect();
     for (i, Claim { address, place, shown }) in push.shoutcast.iter().enumerate() {
         let claim = Claim { address: ListenAddress::Inet(*address), place: place.clone(), shown: shown.clone() };
@@ -236,6 +255,9 @@ fn checked(
         shards: server.shards,
         identity: server.identity,
         max_listeners: server.max_listeners,
+        limits: server.limits,
+        groups,
+        memory_limit: server.memory_limit,
         door: server.door,
         shoutcast,
         shoutcast_mount,

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::address::{self, Claim};
+use super::limits;
 use super::reader::{Parsed, Reader, Wrong};
 use super::secret::{self, Keys};
 use super::tree::Node;
@@ -24,8 +25,7 @@ use crate::mount::{IcyMetadata, OggChaining, OnSourceEnd, Profile, PushSettings,
 use crate::units::{ByteCount, Extent, Extents, MountPath};
 
 /// Keys of a mount that another version will know.
-pub(super) const LATER: &[&str] =
-    &["fallback", "override", "intro", "listen_auth", "max_listeners_per_address", "max_bandwidth", "redirect_on_overflow"];
+pub(super) const LATER: &[&str] = &["fallback", "override", "intro", "listen_auth"];
 
 /// The words of `on_source_end`.
 pub(super) const ON_SOURCE_END: [(&str, OnSourceEnd); 2] = [("wait", OnSourceEnd::Wait), ("close", OnSourceEnd::Close)];
@@ -61,12 +61,12 @@ pub(super) fn read(
     let claims = reader.take("tcp", address::inets).unwrap_or_default();
     let wish = wish(reader);
     let keep = reader.take("keep", extents).unwrap_or(Extent::Time(Duration::from_secs(10)).into());
-    let limits = limits(reader, &wish.burst);
-    let ring_max = ring_max(reader, [("keep", &keep), ("burst", &wish.burst), ("soft_limit", &limits.soft), ("hard_limit", &limits.hard)]);
+    let lags = lags(reader, &wish.burst);
+    let ring_max = ring_max(reader, [("keep", &keep), ("burst", &wish.burst), ("soft_limit", &lags.soft), ("hard_limit", &lags.hard)]);
     let seconds = Duration::from_secs;
     let rules = Rules {
         wish,
-        limits,
+        limits: lags,
         recover: reader.take("recover", word).unwrap_or(RecoverPolicy::Keyframe),
         resend_streamheader: reader.take("resend_streamheader", boolean).unwrap_or(true),
         patience: PATIENCE,
@@ -78,6 +78,8 @@ pub(super) fn read(
         keep_half_closed: reader.take("half_close", one_of(&HALF_CLOSE)).unwrap_or(false),
         memory_max: ring_max * STRAGGLERS_FACTOR,
     };
+    let max_listeners = reader.take("max_listeners", or_none(number(1..=1_000_000, true))).flatten();
+    let limits = limits::read(reader, max_listeners);
     let settings = Settings {
         path,
         profile,
@@ -89,7 +91,9 @@ pub(super) fn read(
         tcp: claims.iter().map(|claim| claim.address).collect(),
         keep,
         ring_max: ByteCount(ring_max),
-        max_listeners: reader.take("max_listeners", or_none(number(1..=1_000_000, true))).flatten(),
+        max_listeners,
+        limits,
+        redirect_on_overflow: limits::redirect(reader),
         on_source_end: reader.take("on_source_end", one_of(&ON_SOURCE_END)).unwrap_or_default(),
         allow_query: reader.take("allow_query", boolean).unwrap_or(false),
         icy_metadata: reader.take("icy_metadata", one_of(&ICY_METADATA)).unwrap_or_default(),
@@ -148,7 +152,7 @@ fn wish(reader: &mut Reader<'_>) -> Wish {
     Wish { method, burst, burst_max }
 }
 
-fn limits(reader: &mut Reader<'_>, burst: &Extents) -> Limits {
+fn lags(reader: &mut Reader<'_>, burst: &Extents) -> Limits {
     let soft = reader.take("soft_limit", extents);
     let hard = reader.take("hard_limit", extents);
     if let Some((low, high)) = soft.as_ref().zip(hard.as_ref()).and_then(|(soft, hard)| contradiction(soft, hard)) {

@@ -103,7 +103,7 @@ pub(super) fn read_webhooks(tables: Vec<(Place, Table)>, errors: &mut Vec<Config
 
 /// A file with the certificates that are believed; looked at once here, and again when the hook is opened.
 fn ca(node: &Node) -> Parsed<Arc<Path>> {
-    let path = super::tls::path(node)?;
+    let path = super::value::path(node)?;
     webhook::check_ca(&path).map_err(|why| {
         vec![Wrong::new(why, "name a PEM file with the certificate of who signed the hook's (-----BEGIN CERTIFICATE-----)")]
     })?;

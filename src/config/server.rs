@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::address::{self, Claim};
 use super::error::{ConfigError, Place};
 use super::identity::{self, Identity};
+use super::limits::{self, MemoryLimit};
 use super::reader::{Parsed, Reader, Wrong};
 use super::secret::{self, Keys};
 use super::tree::Node;
@@ -14,10 +15,11 @@ use super::value::{duration, line, number, size, web_address};
 use crate::admin;
 use crate::directory;
 use crate::door::{self, ListenAddress};
+use crate::engine::admission::Limits;
 use crate::units::ByteCount;
 
 /// Keys of `[server]` that another version will know.
-pub(super) const LATER: &[&str] = &["trusted_proxies", "proxy_protocol"];
+pub(super) const LATER: &[&str] = &[];
 
 const LISTENERS: u64 = 10_000;
 const CONNECTIONS: u64 = 12_000;
@@ -29,9 +31,13 @@ pub(super) struct Server {
     pub(super) shards: usize,
     pub(super) identity: Option<Identity>,
     pub(super) max_listeners: u64,
+    pub(super) limits: Limits,
+    pub(super) memory_limit: MemoryLimit,
     pub(super) door: door::Settings,
     /// The addresses once more, with their places.
     pub(super) claims: Vec<Claim>,
+    /// Those that expect a PROXY header.
+    pub(super) proxied: Vec<Claim>,
     /// The sections `[[server.tls]]`, and where each stands.
     pub(super) tls: Vec<(Place, Table)>,
 }
@@ -49,15 +55,19 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Server {
     let (max_listeners, max_connections) = places(reader);
     let header_timeout = reader.take("header_timeout", duration(Duration::from_secs(1)..=Duration::from_secs(300), false));
     let max_header_size = reader.take("max_header_size", size(1 << 10..=64 << 10));
+    let (patrol, proxied) = limits::patrol(reader);
     let door = door::Settings {
         listen,
         tls: Vec::new(),
         header_timeout: header_timeout.unwrap_or(Duration::from_secs(15)),
         max_header_size: max_header_size.unwrap_or(ByteCount(8 << 10)),
         max_connections,
+        patrol,
     };
     let tls = reader.take_tables("tls");
-    Server { shards: shards as usize, identity, max_listeners, door, claims, tls }
+    let limits = limits::read(reader, None);
+    let memory_limit = reader.take("memory_limit", limits::memory).unwrap_or_default();
+    Server { shards: shards as usize, identity, max_listeners, limits, memory_limit, door, claims, proxied, tls }
 }
 
 /// Listeners and connections. A default gives way to what is written.

@@ -65,6 +65,14 @@ fn a_bad_key_of_a_mount_is_answered_with_line_key_value_and_remedy() {
         ("keep = \"17GiB\"", &["mount[0].keep = \"17GiB\"", "at most 16GiB"]),
         ("ring_max = \"1KiB\"", &["mount[0].ring_max", "from \"64KiB\" to \"16GiB\""]),
         ("ring_max = 5", &["mount[0].ring_max = 5", "write \"5B\" or \"5KiB\""]),
+        ("max_bandwidth = \"500\"", &["mount[0].max_bandwidth", "is no bandwidth", "\"500Mbit/s\""]),
+        ("max_bandwidth = 500", &["mount[0].max_bandwidth = 500", "write \"500Mbit/s\""]),
+        ("max_join_rate = 0", &["mount[0].max_join_rate = 0", "from 1", "\"none\""]),
+        (
+            "max_listeners = 3\nmax_listeners_per_address = 4",
+            &["max_listeners_per_address = 4", "more than the 3 of max_listeners", "it never acts"],
+        ),
+        ("redirect_on_overflow = \"/b\"", &["mount[0].redirect_on_overflow", "is not a web address"]),
         ("sync = \"newest\"", &["mount[0].sync = \"newest\"", "latest-keyframe"]),
         ("recover = \"jump\"", &["mount[0].recover = \"jump\"", "soft-limit"]),
         ("resend_streamheader = \"true\"", &["mount[0].resend_streamheader = \"true\"", "without quotes"]),
@@ -399,13 +407,15 @@ fn the_worst_case_of_memory_is_said() {
     let bounds = bounds + 2 * (10 << 20); // what framers hold
     // Nothing keeps a place for listeners: those who do not listen may take every connection, each with four heads of 8 KiB.
     let guests = 1500 * (8192 + 4 * 8192);
-    let total = bounds + guests + crate::chronicle::WATCHERS_BYTES;
+    let bans = 10_000 * 2048;
+    let total = bounds + guests + crate::chronicle::WATCHERS_BYTES + bans;
     for (what, bytes) in [
         ("/a", 28 << 20),
         ("/a", 2 << 20), // the largest chunk
         ("/b", 154 << 20),
         ("mounts", bounds),
         ("guests", guests),
+        ("bans", bans),
         ("total", total),
         ("kernel", kernel),
     ] {
@@ -443,4 +453,28 @@ fn a_launch_goes_by_the_same_rules() {
     ] {
         assert_refused(launched(&[set], &[]), parts, set);
     }
+}
+
+#[test]
+fn who_may_come_in_is_checked_with_line_key_value_and_remedy() {
+    for (text, parts) in [
+        ("[server]\ntrusted_proxies = [\"10.0.0.1/8\"]\n", &[":2: server.trusted_proxies[0] = \"10.0.0.1/8\"", "bits set"] as &[_]),
+        ("[server]\ntrusted_proxies = [\"proxy.example\"]\n", &["server.trusted_proxies[0]", "is no address", "10.0.0.0/8"]),
+        ("[server]\nproxy_protocol = [\"8001\"]\n", &["server.proxy_protocol[0]", "has no host or no port"]),
+        (
+            "[push]\nshoutcast = [\"127.0.0.1:39011\"]\n[server]\nproxy_protocol = [\"127.0.0.1:39011\"]\n",
+            &["is listened at already by server.proxy_protocol[0]"],
+        ),
+        ("[server]\nbanned_file = \"/no/such\"\n", &["server.banned_file", "cannot be read"]),
+        ("[server]\nstate_dir = \"/no/such\"\n", &["server.state_dir", "no folder that is there"]),
+        ("[server]\nmemory_limit = \"1MiB\"\n", &["server.memory_limit", "from \"64MiB\"", "\"auto\""]),
+        ("[server]\nmax_connections_per_address = 0\n", &["server.max_connections_per_address = 0", "from 1"]),
+        ("[[address_group]]\nnetworks = [\"::/0\"]\n", &["address_group[0].name", "is missing"]),
+        ("[[address_group]]\nname = \"a\"\n", &["address_group[0].networks", "is missing"]),
+        ("[[address_group]]\nname = \"a\"\nnetworks = []\nfile = \"/dev/null\"\n", &["address_group[0].file", "beside networks"]),
+    ] {
+        assert_refused(load_with(text, &[]), parts, text);
+    }
+    let config = good("[server]\nlisten = [\"127.0.0.1:39011\"]\nproxy_protocol = [\"127.0.0.1:39011\"]\ntrusted_proxies = \"unix\"\n");
+    assert_eq!((config.door.patrol.proxied.len(), config.door.patrol.trusts_unix), (1, true));
 }

@@ -2,13 +2,11 @@
 //!
 //! A relative path counts from the file that it is written in, for that is where certificates are put beside.
 
-use std::path::{Path, PathBuf};
-
 use super::address::{self, Claim, Claims};
 use super::error::{ConfigError, Place};
 use super::reader::{Parsed, Reader, Wrong, all};
 use super::tree::{Node, Table, Value};
-use super::value::boolean;
+use super::value::{boolean, path};
 use crate::door::ListenAddress;
 use crate::door::certificate::{self, Files, Which};
 use crate::door::tls::TlsSettings;
@@ -76,19 +74,4 @@ fn files(reader: &mut Reader<'_>) -> Option<Files> {
         return None;
     }
     Some(files)
-}
-
-/// A path of a file, made absolute.
-pub(super) fn path(node: &Node) -> Parsed<PathBuf> {
-    let remedy = "write the path of a PEM file, absolute or counted from the configuration's own folder";
-    let written = match &node.value {
-        Value::Text(text) | Value::Loose(text) if !text.is_empty() && !text.contains('\0') => Path::new(text),
-        _ => return Err(vec![Wrong::new("is no path", remedy)]),
-    };
-    let beside = match &node.place {
-        Place::File { name, .. } => Path::new(&**name).parent().map(|folder| folder.join(written)),
-        _ => None,
-    };
-    let path = beside.unwrap_or_else(|| written.to_owned());
-    Ok(std::path::absolute(&path).unwrap_or(path))
 }

@@ -1,11 +1,14 @@
 //! Parsers of single values: each takes what was written and gives the checked value, or says what would be right.
 
 use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
+use super::error::Place;
 use super::reader::{Parsed, Wrong, all};
 use super::tree::{Node, Value, parse_value};
+use crate::access::network::{Network, Networks};
 use crate::engine::pace::Coalesce;
 use crate::mount::Cors;
 use crate::units::{ByteCount, Extent, Extents, UnitError, format_duration, parse_duration};
@@ -114,6 +117,56 @@ pub(super) fn size(range: RangeInclusive<u64>) -> impl Fn(&Node) -> Parsed<ByteC
         let (least, most) = (ByteCount(*range.start()), ByteCount(*range.end()));
         Err(vec![Wrong::new("is out of range", format!("write a size from \"{least}\" to \"{most}\""))])
     }
+}
+
+/// Most networks in a list.
+const NETWORKS_MOST: usize = 4096;
+
+/// A list of addresses and networks.
+pub(super) fn networks(node: &Node) -> Parsed<Networks> {
+    let found = texts(node, "[\"10.0.0.0/8\"]", |text, _| text.parse::<Network>().map_err(|error| vec![unit_error(text, &error)]))?;
+    if found.len() > NETWORKS_MOST {
+        return Err(vec![Wrong::new("has too many networks", format!("write at most {NETWORKS_MOST}, or put them into a file"))]);
+    }
+    Ok(Networks::new(found))
+}
+
+/// Units of a bandwidth, and how many bits per second each is; the largest first.
+const BANDWIDTHS: [(&str, u64); 4] = [("Gbit/s", 1_000_000_000), ("Mbit/s", 1_000_000), ("kbit/s", 1000), ("bit/s", 1)];
+
+/// A bandwidth, in bytes per second: `500Mbit/s`.
+pub(super) fn bandwidth(node: &Node) -> Parsed<u64> {
+    const REMEDY: &str =
+        "write a bandwidth such as \"500Mbit/s\" or \"10Gbit/s\", from \"8kbit/s\" to \"10000Gbit/s\", or \"none\" for no limit";
+    let wrong = |problem: &str| vec![Wrong::new(problem, REMEDY)];
+    let text = text(node, |shown| format!("write \"{shown}Mbit/s\"")).map_err(|wrong| vec![wrong])?.trim();
+    let found = BANDWIDTHS.iter().find_map(|(unit, bits)| text.strip_suffix(unit).map(|number| (number.trim(), *bits)));
+    let (number, bits) = found.ok_or_else(|| wrong("is no bandwidth"))?;
+    let number: f64 = number.parse().map_err(|_| wrong("is no bandwidth"))?;
+    let bits = number * bits as f64;
+    if (8e3..=1e13).contains(&bits) { Ok((bits / 8.0).round() as u64) } else { Err(wrong("is out of range")) }
+}
+
+/// A bandwidth as it is written.
+pub(super) fn shown_bandwidth(bytes: u64) -> String {
+    let bits = bytes.saturating_mul(8);
+    let (unit, of) = BANDWIDTHS.iter().find(|(_, of)| bits % of == 0).unwrap_or(&BANDWIDTHS[3]);
+    format!("{}{unit}", bits / of)
+}
+
+/// A path, counted from the folder of the file it is written in.
+pub(super) fn path(node: &Node) -> Parsed<PathBuf> {
+    let remedy = "write a path, absolute or counted from the configuration's own folder";
+    let written = match &node.value {
+        Value::Text(text) | Value::Loose(text) if !text.is_empty() && !text.contains('\0') => Path::new(text),
+        _ => return Err(vec![Wrong::new("is no path", remedy)]),
+    };
+    let beside = match &node.place {
+        Place::File { name, .. } => Path::new(&**name).parent().map(|folder| folder.join(written)),
+        _ => None,
+    };
+    let path = beside.unwrap_or_else(|| written.to_owned());
+    Ok(std::path::absolute(&path).unwrap_or(path))
 }
 
 fn extent(node: &Node) -> Parsed<Extent> {
@@ -355,7 +408,6 @@ pub(super) fn dscp(node: &Node) -> Parsed<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::error::Place;
 
     fn loose(text: &str) -> Node {
         Node::loose(text, Place::Variable("TEST".into()))
@@ -374,6 +426,23 @@ mod tests {
         }
         for bad in ["audio", "audio/", "/mpeg", "audio/mp eg", "audio/mpeg;", "audio/mpeg; x", "audio/mpeg; x=\"a\"b\"", "audio/ä"] {
             assert!(!is_media_type(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_bandwidth_is_a_number_with_its_unit() {
+        for (text, bytes, shown) in [
+            ("500Mbit/s", 62_500_000, "500Mbit/s"),
+            ("1.5 Gbit/s", 187_500_000, "1500Mbit/s"),
+            ("128kbit/s", 16_000, "128kbit/s"),
+            ("10000bit/s", 1250, "10kbit/s"),
+            ("8008bit/s", 1001, "8008bit/s"),
+        ] {
+            let found = bandwidth(&loose(text)).expect(text);
+            assert_eq!((found, shown_bandwidth(found).as_str()), (bytes, shown), "{text}");
+        }
+        for bad in ["500", "500Mbit", "500MB/s", "-1Mbit/s", "1kbit/s", "NaNGbit/s", "infGbit/s", "20000Gbit/s", "Mbit/s", ""] {
+            assert!(bandwidth(&loose(bad)).is_err(), "{bad}");
         }
     }
 

@@ -8,10 +8,11 @@ use actix_web::web::{self, Data, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse};
 
 use super::probes::{Player, Probes};
-use super::{admit, headers};
+use super::{DRAINING, TurnedAway, admit, headers};
 use crate::door::answers::{SERVER, plain, plain_builder, unavailable, unframed};
 use crate::door::claim::{Claim, REFUSED_PATH, Ticket};
 use crate::door::origin::{self, decoded_path, user_agent};
+use crate::door::patrol::Patrol;
 use crate::fanout::departure::Refusal;
 use crate::fanout::placement::Wish;
 use crate::mount::Registry;
@@ -27,6 +28,8 @@ pub struct Desk {
     pub registry: Arc<Registry>,
     /// How long a newcomer waits for a source.
     pub patience: Duration,
+    /// Whether there is memory for another.
+    pub patrol: Arc<Patrol>,
 }
 
 const ALLOWED: &str = "GET, HEAD, OPTIONS";
@@ -48,8 +51,18 @@ async fn answer(request: HttpRequest, desk: Data<Desk>, probes: Data<Probes>) ->
     if request.path() == REFUSED_PATH
         && let Some((status, why)) = claim.and_then(Claim::refusal)
     {
-        desk.registry.refuse(None, Refusal::BadRequest);
-        let mut response = plain(StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_REQUEST), why);
+        let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_REQUEST);
+        let mut response = match status {
+            StatusCode::FORBIDDEN => plain(status, why), // who is banned has been counted
+            StatusCode::SERVICE_UNAVAILABLE => {
+                desk.registry.refuse(None, Refusal::Full);
+                unavailable(why)
+            }
+            _ => {
+                desk.registry.refuse(None, Refusal::BadRequest);
+                plain(status, why)
+            }
+        };
         response.head_mut().set_connection_type(actix_http::ConnectionType::Close);
         return response;
     }
@@ -122,7 +135,7 @@ async fn listen(request: &HttpRequest, desk: &Desk, probes: &Probes, entry: &Ent
     };
     if registry.draining() {
         registry.refuse(Some(entry), Refusal::Draining);
-        return unavailable("the server is about to stop and takes nobody in any more");
+        return unavailable(DRAINING);
     }
     let Some(claim) = claim else { return plain(StatusCode::INTERNAL_SERVER_ERROR, "this connection cannot carry a stream") };
     let placed = handle.place_early(wish.as_ref());
@@ -158,10 +171,10 @@ async fn listen(request: &HttpRequest, desk: &Desk, probes: &Probes, entry: &Ent
     let user_agent = user_agent(request);
     let player = Player::new(handle.broadcast.slot, claim.peer(), &user_agent);
     probes.replace(&player, registry.crew()).await;
-    let (permit, seat) = match admit(registry, entry) {
+    let (permit, seat) = match admit(registry, &desk.patrol, entry, claim.peer()) {
         Ok(places) => places,
-        Err(Refusal::Draining) => return unavailable("the server is about to stop and takes nobody in any more"),
-        Err(_) => return unavailable("there is no place left on this mount or server"),
+        Err(TurnedAway { why: Refusal::Full, sentence }) => return overflow(entry, sentence),
+        Err(TurnedAway { sentence, .. }) => return unavailable(sentence),
     };
     let id = registry.next_listener();
     if request.headers().get(header::RANGE).and_then(|range| range.to_str().ok()).is_some_and(range::probes) {
@@ -178,6 +191,17 @@ async fn listen(request: &HttpRequest, desk: &Desk, probes: &Probes, entry: &Ent
         user_agent,
     });
     unframed(response.body(gangway))
+}
+
+/// What somebody is told for whom there is no room: where there may be some, or when.
+fn overflow(entry: &Entry, sentence: &'static str) -> HttpResponse {
+    match &entry.handle.settings.redirect_on_overflow {
+        Some(elsewhere) => plain_builder(StatusCode::FOUND)
+            .insert_header((header::LOCATION, &**elsewhere))
+            .insert_header((header::CACHE_CONTROL, "no-cache, no-store"))
+            .body(format!("{sentence}: {elsewhere} may have one\n")),
+        None => unavailable(sentence),
+    }
 }
 
 /// The body of the answer to HEAD: as long as a stream, so that no length is stated, and never asked for.

@@ -10,23 +10,42 @@ pub mod http;
 mod probes;
 pub mod raw;
 
-use crate::engine::admission::Seat;
+use crate::door::patrol::{Patrol, Pressure};
+use crate::engine::admission::{Seat, Who};
+use crate::engine::broadcast::Peer;
 use crate::engine::inbox::Permit;
 use crate::engine::socket::Socket;
 use crate::fanout::departure::Refusal;
 use crate::mount::Registry;
 use crate::mount::registry::Entry;
 
+/// Why a newcomer is not let in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct TurnedAway {
+    why: Refusal,
+    /// In a sentence.
+    sentence: &'static str,
+}
+
+const DRAINING: &str = "the server is about to stop and takes nobody in any more";
+
 /// All that a newcomer needs to be let in, or why it is not.
-fn admit(registry: &Registry, mount: &Entry) -> Result<(Permit<Socket>, Seat), Refusal> {
-    let refuse = |why| {
+fn admit(registry: &Registry, patrol: &Patrol, mount: &Entry, peer: Peer) -> Result<(Permit<Socket>, Seat), TurnedAway> {
+    let refuse = |why, sentence| {
         registry.refuse(Some(mount), why);
-        why
+        TurnedAway { why, sentence }
     };
     if registry.draining() {
-        return Err(refuse(Refusal::Draining));
+        return Err(refuse(Refusal::Draining, DRAINING));
     }
-    let seat = Seat::take(registry.places(), &mount.handle.places).ok_or_else(|| refuse(Refusal::Full))?;
-    let permit = registry.crew().reserve().ok_or_else(|| refuse(Refusal::Full))?;
+    if patrol.pressure() >= Pressure::Listeners {
+        return Err(refuse(Refusal::Full, "the server is short of memory and takes no more listeners"));
+    }
+    let address = if let Peer::Inet(address) = peer { Some(address.ip()) } else { None };
+    let group = address.and_then(|address| registry.group_of(address));
+    let who = Who { address, user: None, rate: mount.handle.bytes_per_second(), now: registry.crew().clock().now() };
+    let seat =
+        Seat::claim(registry.places(), &mount.handle.places, group.as_ref(), who).map_err(|full| refuse(Refusal::Full, full.sentence()))?;
+    let permit = registry.crew().reserve().ok_or_else(|| refuse(Refusal::Full, "the server is busy with others who join"))?;
     Ok((permit, seat))
 }

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use crate::door::bound::TakeRaw;
+use crate::door::patrol::Patrol;
 use crate::engine::inbox::Command;
 use crate::engine::listener::Arrival;
 use crate::mount::Registry;
@@ -11,11 +12,12 @@ use crate::units::MountPath;
 
 /// What becomes of a connection to one of a mount's raw ports. Who is not let in is closed: there is no word for a refusal. The mount
 /// is looked up for each: it may have other settings by now, or be gone.
-pub fn take(registry: &Arc<Registry>, mount: &MountPath) -> TakeRaw {
-    let (registry, mount) = (Arc::clone(registry), mount.clone());
-    Box::new(move |wire, peer, accepted| {
+pub fn take(registry: &Arc<Registry>, patrol: &Arc<Patrol>, mount: &MountPath) -> TakeRaw {
+    let (registry, patrol, mount) = (Arc::clone(registry), Arc::clone(patrol), mount.clone());
+    Box::new(move |wire, peer, accepted, hold| {
         let Some(mount) = registry.find(mount.as_str()) else { return };
-        let Ok((permit, seat)) = super::admit(&registry, &mount) else { return };
+        let Ok((permit, mut seat)) = super::admit(&registry, &patrol, &mount, peer) else { return };
+        seat.hold(hold);
         permit.send(Command::Join(Box::new(Arrival {
             wire,
             broadcast: Arc::clone(&mount.handle.broadcast),

@@ -17,7 +17,10 @@ use mio::{Events, Interest, Poll, Token, Waker};
 
 use super::ListenAddress;
 use super::bound::{Accepted, Bound, Purpose};
+use super::patrol::{Barred, Patrol, Pressure};
+use super::proxied::Outcome;
 use super::tls::{Handshake, Port};
+use crate::engine::admission::Hold;
 use crate::engine::broadcast::Peer;
 use crate::engine::crew::Clock;
 use crate::engine::socket::Socket;
@@ -43,12 +46,14 @@ const WAKE: Token = Token(usize::MAX);
 /// Why accepting failed. Closed, for it is a metric label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AcceptError {
-    /// No descriptor left, in the process or in the system.
+    /// No descriptor left, in the process or in the system, or so few that they are kept for those inside.
     Descriptors,
-    /// No memory left in the kernel.
+    /// No memory left in the kernel, or so little in the process that it is kept for those inside.
     Memory,
     /// `max_connections` was reached.
     Connections,
+    /// `max_connections_per_address` was reached.
+    Address,
     /// No worker was left.
     Workers,
     /// The peer was gone again, and anything else.
@@ -57,7 +62,7 @@ pub enum AcceptError {
 
 impl AcceptError {
     /// All reasons, in the order of their counters.
-    pub const ALL: [Self; 5] = [Self::Descriptors, Self::Memory, Self::Connections, Self::Workers, Self::Other];
+    pub const ALL: [Self; 6] = [Self::Descriptors, Self::Memory, Self::Connections, Self::Address, Self::Workers, Self::Other];
 
     /// The word.
     pub fn label(self) -> &'static str {
@@ -65,6 +70,7 @@ impl AcceptError {
             Self::Descriptors => "descriptors",
             Self::Memory => "memory",
             Self::Connections => "connections",
+            Self::Address => "address",
             Self::Workers => "workers",
             Self::Other => "other",
         }
@@ -82,6 +88,8 @@ pub struct DoorCounters {
     pub errors: [AtomicU64; AcceptError::ALL.len()],
     /// TLS handshakes, in the order of [`Handshake::ALL`].
     pub handshakes: [AtomicU64; Handshake::ALL.len()],
+    /// PROXY headers, in the order of [`Outcome::ALL`].
+    pub headers: [AtomicU64; Outcome::ALL.len()],
 }
 
 impl DoorCounters {
@@ -100,26 +108,30 @@ impl DoorCounters {
         Handshake::ALL.iter().zip(&self.handshakes).for_each(|(how, count)| add(count, of(&packed.handshakes, how.label())));
     }
 
-    fn fail(&self, why: AcceptError) {
+    pub(super) fn fail(&self, why: AcceptError) {
         add(&self.errors[why as usize], 1);
     }
 }
 
 /// Counts a connection until dropped.
 #[derive(Debug)]
-pub struct Guest(Arc<DoorCounters>);
+pub struct Guest {
+    counters: Arc<DoorCounters>,
+    /// Counts it as one of its address.
+    pub(super) hold: Option<Hold>,
+}
 
 impl Guest {
-    fn new(counters: &Arc<DoorCounters>) -> Self {
+    fn new(counters: &Arc<DoorCounters>, hold: Option<Hold>) -> Self {
         add(&counters.guests, 1);
         add(&counters.accepted, 1);
-        Self(Arc::clone(counters))
+        Self { counters: Arc::clone(counters), hold }
     }
 }
 
 impl Drop for Guest {
     fn drop(&mut self) {
-        self.0.guests.fetch_sub(1, Ordering::Relaxed);
+        self.counters.guests.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -135,6 +147,8 @@ pub(super) struct Connection {
     pub(super) shoutcast: bool,
     /// How its socket speaks TLS, if it does.
     pub(super) tls: Option<Arc<Port>>,
+    /// It begins with a PROXY header, which says whether it is let in.
+    pub(super) proxied: bool,
     pub(super) guest: Guest,
 }
 
@@ -144,8 +158,8 @@ pub(super) enum Order {
     Open(Bound),
     /// Accepts here no more; whoever has come already is taken in first.
     Close(ListenAddress),
-    /// Connections to this address become something else.
-    Repurpose(ListenAddress, Purpose),
+    /// Connections to this address become something else, and begin with a PROXY header or not.
+    Repurpose(ListenAddress, Purpose, bool),
     /// The most connections of every kind.
     Limit(u64),
     /// Accepts nobody, until told to resume; whoever comes waits in the kernel's queue. Answered with the sockets.
@@ -166,6 +180,7 @@ pub(super) struct Acceptor {
     /// Listeners served by the engine now; they count as connections.
     pub(super) seated: Box<dyn Fn() -> u64 + Send>,
     pub(super) max_connections: u64,
+    pub(super) patrol: Arc<Patrol>,
     pub(super) clock: Clock,
     /// Nobody is accepted at present.
     pub(super) lent: bool,
@@ -233,9 +248,9 @@ impl Acceptor {
                     }
                 }
             }
-            Order::Repurpose(address, purpose) => {
+            Order::Repurpose(address, purpose, proxied) => {
                 if let Some(bound) = self.bound.iter_mut().find(|bound| *bound.address() == address) {
-                    bound.purpose = purpose;
+                    (bound.purpose, bound.proxied) = (purpose, proxied);
                 }
             }
             Order::Limit(most) => self.max_connections = most,
@@ -286,20 +301,37 @@ impl Acceptor {
 
     fn receive(&self, i: usize, stream: Accepted, peer: Peer, accepted: Moment, next_worker: &mut usize) {
         let connections = self.counters.guests.load(Ordering::Relaxed) + (self.seated)();
-        let purpose = &self.bound[i].purpose;
-        if connections >= self.max_connections {
-            self.counters.fail(AcceptError::Connections);
-            return turn_away(stream, purpose);
+        let (purpose, proxied) = (&self.bound[i].purpose, self.bound[i].proxied);
+        let shortage = if connections >= self.max_connections {
+            Some(AcceptError::Connections)
+        } else if is_among_the_last(&stream) {
+            Some(AcceptError::Descriptors)
+        } else {
+            (self.patrol.pressure() == Pressure::Everybody).then_some(AcceptError::Memory)
+        };
+        if let Some(why) = shortage {
+            self.counters.fail(why);
+            return turn_away(stream, purpose, NO_ROOM, 503);
         }
+        // Who is behind a proxy is asked about when it has said so.
+        let hold = match if proxied { Ok(None) } else { self.patrol.admit(peer) } {
+            Ok(hold) => hold,
+            Err(barred) => {
+                if barred == Barred::Crowded {
+                    self.counters.fail(AcceptError::Address);
+                }
+                return turn_away(stream, purpose, barred.sentence(), barred.status());
+            }
+        };
         match purpose {
             Purpose::Raw(take) => match Socket::new(stream) {
-                Ok(socket) => take(socket, peer, accepted),
+                Ok(socket) => take(socket, peer, accepted, hold),
                 Err(_) => self.counters.fail(AcceptError::Other),
             },
             Purpose::Http | Purpose::Https(_) | Purpose::Shoutcast => {
                 let (local, tls, shoutcast) = (stream.local_address(), purpose.tls().cloned(), matches!(purpose, Purpose::Shoutcast));
-                let guest = Guest::new(&self.counters);
-                let mut connection = Connection { stream, peer, local, accepted, shoutcast, tls, guest };
+                let guest = Guest::new(&self.counters, hold);
+                let mut connection = Connection { stream, peer, local, accepted, shoutcast, tls, proxied, guest };
                 for _ in 0..self.workers.len() {
                     *next_worker = (*next_worker + 1) % self.workers.len();
                     match self.workers[*next_worker].try_send(connection) {
@@ -308,7 +340,7 @@ impl Acceptor {
                     }
                 }
                 self.counters.fail(AcceptError::Workers);
-                turn_away(connection.stream, purpose);
+                turn_away(connection.stream, purpose, NO_ROOM, 503);
             }
         }
     }
@@ -317,7 +349,7 @@ impl Acceptor {
     fn apologise(&self, i: usize, reserved: &mut Option<OwnedFd>) {
         drop(reserved.take());
         if let Ok((stream, ..)) = self.bound[i].accept(self.clock) {
-            turn_away(stream, &self.bound[i].purpose);
+            turn_away(stream, &self.bound[i].purpose, NO_ROOM, 503);
         }
         *reserved = reserve();
     }
@@ -327,12 +359,27 @@ fn reserve() -> Option<OwnedFd> {
     std::fs::File::open("/dev/null").ok().map(OwnedFd::from)
 }
 
-/// Answers that there is no room, if that can be done without waiting, and closes.
-fn turn_away(stream: Accepted, purpose: &Purpose) {
+/// The most descriptors that are kept for those inside: relays, encoders, logs, a reload.
+const DESCRIPTORS_KEPT: u64 = 64;
+
+/// Whether a connection has one of the last descriptors. The kernel gives the lowest number that is free.
+fn is_among_the_last(stream: &Accepted) -> bool {
+    let number = match stream {
+        Accepted::Tcp(stream) => stream.as_raw_fd(),
+        Accepted::Unix(stream) => stream.as_raw_fd(),
+    };
+    let most = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX);
+    u64::try_from(number).is_ok_and(|number| number >= most - DESCRIPTORS_KEPT.min(most / 16))
+}
+
+const NO_ROOM: &str = "The server has no room for a connection.";
+
+/// Answers why somebody is turned away, if that can be done without waiting, and closes.
+fn turn_away(stream: Accepted, purpose: &Purpose, why: &str, status: u16) {
     if !purpose.is_plain() {
         return; // bytes of a stream or nothing; and no handshake for this
     }
-    let answer = no_room(fastrand::f64(), SystemTime::now());
+    let answer = turned_away(why, status, fastrand::f64(), SystemTime::now());
     // A socket that was just accepted has room for this; if not, closing says it too.
     let _ = match stream {
         Accepted::Tcp(mut stream) => stream.write_all(answer.as_bytes()).and_then(|()| stream.shutdown(std::net::Shutdown::Write)),
@@ -340,14 +387,17 @@ fn turn_away(stream: Accepted, purpose: &Purpose) {
     };
 }
 
-/// The answer to a connection for which there is no room; `jitter` is 0 to 1, lest all come back at once.
-fn no_room(jitter: f64, now: SystemTime) -> String {
-    const BODY: &str = "The server has no room for a connection.\n";
+/// The answer to a connection that is not taken in; `jitter` is 0 to 1, lest all come back at once.
+fn turned_away(why: &str, status: u16, jitter: f64, now: SystemTime) -> String {
+    let (line, again) = if status == 503 {
+        ("503 Service Unavailable", format!("Retry-After: {}\r\n", (RETRY_AFTER * (0.5 + jitter)) as u64))
+    } else {
+        ("403 Forbidden", String::new())
+    };
     format!(
-        "HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: {}\r\nRetry-After: {}\r\n\
-         Server: {SERVER}\r\nDate: {}\r\nConnection: close\r\n\r\n{BODY}",
-        BODY.len(),
-        (RETRY_AFTER * (0.5 + jitter)) as u64,
+        "HTTP/1.1 {line}\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: {}\r\n{again}\
+         Server: {SERVER}\r\nDate: {}\r\nConnection: close\r\n\r\n{why}\n",
+        why.len() + 1,
         HttpDate::from(now),
     )
 }
@@ -366,7 +416,7 @@ mod tests {
     #[test]
     fn who_finds_no_room_is_told_when_to_come_back() {
         for (jitter, seconds) in [(0.0, 5), (0.999, 14)] {
-            let answer = no_room(jitter, SystemTime::UNIX_EPOCH);
+            let answer = turned_away(NO_ROOM, 503, jitter, SystemTime::UNIX_EPOCH);
             let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
             for line in
                 [&format!("Retry-After: {seconds}"), &format!("Content-Length: {}", body.len()), "Date: Thu, 01 Jan 1970 00:00:00 GMT"]

@@ -17,6 +17,7 @@ use socket2::{Domain, SockAddr, Type};
 
 use super::ListenAddress;
 use super::tls::Port;
+use crate::engine::admission::Hold;
 use crate::engine::broadcast::Peer;
 use crate::engine::crew::Clock;
 use crate::engine::socket::Socket;
@@ -53,8 +54,8 @@ impl From<Accepted> for OwnedFd {
     }
 }
 
-/// What becomes of a raw connection.
-pub type TakeRaw = Box<dyn Fn(Socket, Peer, Moment) + Send>;
+/// What becomes of a raw connection; it counts as one as long as its hold is held.
+pub type TakeRaw = Box<dyn Fn(Socket, Peer, Moment, Option<Hold>) + Send>;
 
 /// What becomes of the connections to a socket.
 pub enum Purpose {
@@ -104,6 +105,8 @@ pub struct Bound {
     address: ListenAddress,
     unix: Option<UnixPath>,
     pub(super) purpose: Purpose,
+    /// Whether its connections begin with a PROXY header.
+    pub(super) proxied: bool,
     /// Whether somebody may be waiting to be accepted.
     pub(super) more: bool,
 }
@@ -164,13 +167,19 @@ impl Bound {
         };
         fd.listen(BACKLOG)?;
         fd.set_nonblocking(true)?;
-        Ok(Self { fd, address: address.clone(), unix, purpose, more: false })
+        Ok(Self { fd, address: address.clone(), unix, purpose, proxied: false, more: false })
+    }
+
+    /// The same; whether its connections begin with a PROXY header.
+    pub fn proxied(mut self, proxied: bool) -> Self {
+        self.proxied = proxied;
+        self
     }
 
     /// A socket that another process has bound and listens on. What belongs to it in the file system stays that process's until
     /// [`Self::inherit`].
     pub fn handed_over(fd: OwnedFd, address: &ListenAddress, purpose: Purpose) -> Self {
-        Self { fd: socket2::Socket::from(fd), address: address.clone(), unix: None, purpose, more: false }
+        Self { fd: socket2::Socket::from(fd), address: address.clone(), unix: None, purpose, proxied: false, more: false }
     }
 
     /// The other process is out of it.
@@ -192,7 +201,7 @@ impl Bound {
     pub fn adopt(address: &ListenAddress, fd: socket2::Socket, purpose: Purpose) -> io::Result<Self> {
         fd.listen(BACKLOG)?; // it may do so already; then this is the length of its queue
         fd.set_nonblocking(true)?;
-        Ok(Self { fd, address: address.clone(), unix: None, purpose, more: false })
+        Ok(Self { fd, address: address.clone(), unix: None, purpose, proxied: false, more: false })
     }
 
     /// Takes the next connection.

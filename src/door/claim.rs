@@ -23,7 +23,7 @@ use actix_web::body::{BodySize, BoxBody, MessageBody};
 use bytes::{Bytes, BytesMut};
 
 use super::acceptor::Guest;
-use super::hull::Io;
+use super::io::Io;
 use crate::engine::admission::Seat;
 use crate::engine::broadcast::{Broadcast, Peer};
 use crate::engine::inbox::Permit;
@@ -115,11 +115,16 @@ pub(super) struct Slot {
     pub(super) armed: Cell<bool>,
     pub(super) turn: Cell<Turn>,
     pub(super) refusal: Cell<Option<(u16, &'static str)>>,
-    pub(super) peer: Peer,
+    /// Who asks: who is connected, or for whom he speaks.
+    pub(super) peer: Cell<Peer>,
     /// Where it reached us; `None` on a unix socket.
     pub(super) local: Option<SocketAddr>,
-    /// Whether it speaks TLS.
-    pub(super) secure: bool,
+    /// Whether who asks speaks TLS, with us or with a proxy that is believed.
+    pub(super) secure: Cell<bool>,
+    /// For which host it asked a proxy that is believed, if that says.
+    pub(super) host: RefCell<Option<String>>,
+    /// Somebody speaks for somebody else.
+    pub(super) relayed: Cell<bool>,
     /// When the connection was accepted or, for a later request on it, when its head began.
     pub(super) began: Cell<Moment>,
     /// Whether the peer has ended its side, and who wants to know.
@@ -135,9 +140,11 @@ impl Slot {
             armed: Cell::new(false),
             turn: Cell::new(Turn::Idle),
             refusal: Cell::new(None),
-            peer,
+            peer: Cell::new(peer),
             local,
-            secure,
+            secure: Cell::new(secure),
+            host: RefCell::default(),
+            relayed: Cell::new(false),
             began: Cell::new(began),
             hung_up: Cell::new(false),
             waiting: RefCell::default(),
@@ -187,9 +194,19 @@ impl Claim {
         self.0.berth.borrow().is_some()
     }
 
-    /// Who is at the other end.
+    /// Who asks: who is at the other end, or for whom he speaks if he is believed.
     pub fn peer(&self) -> Peer {
-        self.0.peer
+        self.0.peer.get()
+    }
+
+    /// Whether somebody asks for somebody else, whoever that is.
+    pub fn is_relayed(&self) -> bool {
+        self.0.relayed.get()
+    }
+
+    /// For which host a proxy was asked, if it says so and is believed.
+    pub fn relayed_host(&self) -> Option<String> {
+        self.0.host.borrow().clone()
     }
 
     /// The address at which the peer reached us; `None` on a unix socket.
@@ -199,7 +216,7 @@ impl Claim {
 
     /// How an address begins under which the peer reached us: `http` or `https`.
     pub fn scheme(&self) -> &'static str {
-        if self.0.secure { "https" } else { "http" }
+        if self.0.secure.get() { "https" } else { "http" }
     }
 
     /// Why the request was refused before it was a request, if it was.

@@ -22,25 +22,29 @@
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
-use actix_rt::net::{TcpStream, UnixStream};
 use actix_web::http::Uri;
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
-use tokio_rustls::server::TlsStream;
 
 use super::acceptor::{Connection, Guest};
-use super::bound::Accepted;
 use super::claim::{Berth, Claim, Departing, Following, REFUSED_PATH, Slot, Turn};
+use super::io::Io;
+use super::patrol::{Barred, Patrol};
+use super::proxied;
 use super::tls::{self, Spoken, Vestibule};
+use crate::engine::admission::Hold;
+use crate::engine::broadcast::Peer;
 use crate::engine::crew::Clock;
 use crate::engine::inbox::Command;
 use crate::engine::listener::Arrival;
 use crate::engine::socket::Socket;
 use crate::units::Moment;
+use crate::wire::forwarded;
 use crate::wire::head::{self, Body, Head, Look};
 
 /// Most bytes of a response head that is captured; ours have some hundreds.
@@ -56,60 +60,6 @@ const READ_AT_ONCE: usize = 4096;
 pub(super) struct HeadLimits {
     pub(super) timeout: Duration,
     pub(super) size: usize,
-}
-
-/// A connection with its peer.
-#[derive(Debug)]
-pub enum Io {
-    /// From the internet.
-    Tcp(TcpStream),
-    /// From this machine.
-    Unix(UnixStream),
-    /// From the internet, over TLS.
-    Tls(Box<TlsStream<TcpStream>>),
-}
-
-impl Io {
-    pub(super) fn new(accepted: Accepted) -> io::Result<Self> {
-        Ok(match accepted {
-            Accepted::Tcp(stream) => Self::Tcp(TcpStream::from_std(stream)?),
-            Accepted::Unix(stream) => Self::Unix(UnixStream::from_std(stream)?),
-        })
-    }
-}
-
-macro_rules! delegate {
-    ($stream:expr, $method:ident $(, $argument:expr)*) => {
-        match $stream {
-            Io::Tcp(stream) => Pin::new(stream).$method($($argument),*),
-            Io::Unix(stream) => Pin::new(stream).$method($($argument),*),
-            Io::Tls(stream) => Pin::new(&mut **stream).$method($($argument),*),
-        }
-    };
-}
-
-impl AsyncRead for Io {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        match ready!(delegate!(self.get_mut(), poll_read, cx, buf)) {
-            // Over TLS this is a peer that went without a word of goodbye; most do.
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Poll::Ready(Ok(())),
-            read => Poll::Ready(read),
-        }
-    }
-}
-
-impl AsyncWrite for Io {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        delegate!(self.get_mut(), poll_write, cx, buf)
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        delegate!(self.get_mut(), poll_flush, cx)
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        delegate!(self.get_mut(), poll_shutdown, cx)
-    }
 }
 
 type Deadline = Option<Pin<Box<Sleep>>>;
@@ -147,6 +97,19 @@ pub(super) struct Hull {
     reader: Option<Waker>,
     /// Counts the connection for as long as it is on this side.
     guest: Option<Guest>,
+    patrol: Arc<Patrol>,
+    /// Who is connected: where that is a proxy, each request may be somebody else's.
+    connected: Connected,
+    /// Counts the connection as one of whoever the request is of that a proxy has passed on.
+    hold: Option<(Peer, Option<Hold>)>,
+}
+
+/// Who is connected, whoever asks.
+#[derive(Clone, Copy, Debug)]
+struct Connected {
+    peer: Peer,
+    secure: bool,
+    relayed: bool,
 }
 
 impl Hull {
@@ -156,9 +119,22 @@ impl Hull {
         vestibule: &Vestibule,
         limits: HeadLimits,
         clock: Clock,
+        patrol: &Arc<Patrol>,
     ) -> io::Result<Option<Self>> {
-        let Connection { stream, peer, local, accepted, tls, guest, .. } = connection;
-        let (stream, misplaced) = match (Io::new(stream)?, tls) {
+        let Connection { stream, mut peer, mut local, accepted, tls, proxied, mut guest, .. } = connection;
+        let io = Io::new(stream)?;
+        let mut barred = None;
+        if proxied {
+            let Some(announced) = proxied::announced(&io, limits.timeout, vestibule.counters()).await else { return Ok(None) };
+            peer = announced.client.map_or(peer, Peer::Inet);
+            local = announced.reached.or(local);
+            match patrol.admit(peer) {
+                Ok(hold) => guest.hold = hold,
+                Err(_) if tls.is_some() => return Ok(None), // no handshake for this
+                Err(why) => barred = Some(why),
+            }
+        }
+        let (stream, misplaced) = match (io, tls) {
             // In a box of its own, lest every connection's task be as large as a handshake.
             (Io::Tcp(stream), Some(port)) => match Box::pin(vestibule.receive(stream, &port)).await {
                 Some(Spoken::Plain(stream)) => (Io::Tcp(stream), false),
@@ -169,14 +145,18 @@ impl Hull {
             (io, _) => (io, false),
         };
         let secure = matches!(stream, Io::Tls(_));
-        let mut hull = Self::new(stream, Slot::new(peer, local, secure, accepted), guest, limits, clock);
+        let connected = Connected { peer, secure, relayed: proxied };
+        let mut hull = Self::new(stream, Slot::new(peer, local, secure, accepted), guest, limits, clock, (Arc::clone(patrol), connected));
+        hull.slot.relayed.set(proxied);
         if misplaced {
             hull.refuse(400, tls::MISPLACED);
+        } else if let Some(why) = barred {
+            hull.refuse(why.status(), why.sentence());
         }
         Ok(Some(hull))
     }
 
-    fn new(stream: Io, slot: Slot, guest: Guest, limits: HeadLimits, clock: Clock) -> Self {
+    fn new(stream: Io, slot: Slot, guest: Guest, limits: HeadLimits, clock: Clock, (patrol, connected): (Arc<Patrol>, Connected)) -> Self {
         Self {
             stream: Some(stream),
             arrived: Some(slot.began.get()),
@@ -193,6 +173,35 @@ impl Hull {
             farewell: None,
             reader: None,
             guest: Some(guest),
+            patrol,
+            connected,
+            hold: None,
+        }
+    }
+
+    /// Finds out who asks, where a trusted proxy passes requests on.
+    fn identify(&mut self, head: &Head) -> Result<(), Barred> {
+        if !self.patrol.trusts_peer(self.connected.peer) {
+            return Ok(());
+        }
+        let said = forwarded::read(&head.text, |address| self.patrol.trusts(address));
+        let peer = said.client.map_or(self.connected.peer, Peer::Inet);
+        self.slot.peer.set(peer);
+        self.slot.secure.set(said.secure.unwrap_or(self.connected.secure));
+        self.slot.relayed.set(self.connected.relayed || said.any);
+        self.slot.host.replace(said.host);
+        if said.client.is_some() && self.hold.as_ref().is_none_or(|(held, _)| *held != peer) {
+            self.hold = None; // the one before is done
+            self.hold = Some((peer, self.patrol.admit(peer)?));
+        }
+        Ok(())
+    }
+
+    /// What counts the connection as one of whoever asks.
+    fn take_hold(&mut self) -> Option<Hold> {
+        match self.hold.take() {
+            Some((_, hold)) => hold,
+            None => self.guest.as_mut().and_then(|guest| guest.hold.take()),
         }
     }
 
@@ -217,6 +226,9 @@ impl Hull {
             }
             Look::Complete(head) => {
                 self.unseen.advance(head.length);
+                if let Err(barred) = self.identify(&head) {
+                    return self.refuse(barred.status(), barred.sentence());
+                }
                 self.holds_body = head.body != Body::None;
                 self.slot.following.set(Following { body: head.body, expects_continue: head.expects_continue });
                 self.hand_out(&head.text, self.holds_body);
@@ -302,6 +314,8 @@ impl Hull {
                 Socket::with_tls(stream, session)?
             }
         };
+        let mut seat = ticket.seat;
+        seat.hold(self.take_hold());
         ticket.permit.send(Command::Join(Box::new(Arrival {
             wire,
             broadcast: ticket.broadcast,
@@ -310,10 +324,10 @@ impl Hull {
             placed: ticket.placed,
             icy: ticket.icy,
             id: ticket.id,
-            peer: self.slot.peer,
+            peer: self.slot.peer.get(),
             user_agent: ticket.user_agent,
             accepted: self.slot.began.get(),
-            seat: ticket.seat,
+            seat,
         })));
         Ok(())
     }
@@ -374,7 +388,7 @@ impl AsyncWrite for Hull {
             hull.captured.extend_from_slice(buf);
             return Poll::Ready(Ok(buf.len()));
         }
-        let written = delegate!(hull.stream()?, poll_write, cx, buf);
+        let written = Pin::new(hull.stream()?).poll_write(cx, buf);
         if written.is_ready() {
             hull.write_deadline = None;
         } else if is_over(&mut hull.write_deadline, hull.limits.timeout, cx) {
@@ -389,7 +403,7 @@ impl AsyncWrite for Hull {
             hull.embark()?;
             return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
         }
-        match delegate!(hull.stream()?, poll_flush, cx) {
+        match Pin::new(hull.stream()?).poll_flush(cx) {
             Poll::Ready(flushed) => flushed?,
             // Only what TLS has sealed can wait here.
             Poll::Pending if is_over(&mut hull.write_deadline, hull.limits.timeout, cx) => {
@@ -414,7 +428,7 @@ impl AsyncWrite for Hull {
             return Poll::Ready(Ok(()));
         }
         if hull.farewell.is_none() {
-            match delegate!(hull.stream()?, poll_shutdown, cx) {
+            match Pin::new(hull.stream()?).poll_shutdown(cx) {
                 Poll::Ready(done) => done?,
                 Poll::Pending if is_over(&mut hull.write_deadline, hull.limits.timeout, cx) => {
                     return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));

@@ -7,12 +7,16 @@ pub mod certificate;
 pub mod claim;
 mod hull;
 pub mod inherited;
+mod io;
+mod ledger;
 pub mod origin;
 pub mod passwords;
+pub mod patrol;
+pub mod proxied;
 mod service;
 pub mod tls;
 
-pub use hull::Io;
+pub use io::Io;
 pub use service::{Door, Greet, Lender};
 
 use std::net::SocketAddr;
@@ -52,4 +56,6 @@ pub struct Settings {
     pub max_header_size: ByteCount,
     /// Most connections of every kind.
     pub max_connections: u64,
+    /// Who may come in.
+    pub patrol: patrol::Settings,
 }

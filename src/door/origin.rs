@@ -1,7 +1,7 @@
 //! Where a client reached us, for the addresses that we give it: playlists, and Icecast's document.
 //!
-//! Only what the client itself did counts: the authority it asked for, its Host, else the socket it is connected to. What a proxy
-//! adds is not believed, for any client can write that as well; and a proxy that keeps the Host needs no belief.
+//! What the client itself did counts: the authority it asked for, its Host, else the socket it is connected to. What a proxy adds is
+//! believed only of those that are trusted, for any client can write that as well; and a proxy that keeps the Host needs no belief.
 
 use std::net::SocketAddr;
 use std::sync::LazyLock;
@@ -19,7 +19,9 @@ const PATH: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'<').add(b'>').add(b'
 pub fn authority(request: &HttpRequest) -> String {
     let asked = request.uri().authority().map(|authority| authority.as_str());
     let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
-    choose([asked, host], request.conn_data::<Claim>().and_then(Claim::local_address))
+    let claim = request.conn_data::<Claim>();
+    let relayed = claim.and_then(Claim::relayed_host);
+    choose([relayed.as_deref(), asked, host], claim.and_then(Claim::local_address))
 }
 
 /// The address of a path on this server, as this client can reach it.
@@ -58,7 +60,7 @@ pub fn decoded_path(path: &str) -> Option<String> {
 }
 
 /// What a client says is repeated only if it cannot break out of a line or a markup.
-fn choose(named: [Option<&str>; 2], local: Option<SocketAddr>) -> String {
+fn choose<const N: usize>(named: [Option<&str>; N], local: Option<SocketAddr>) -> String {
     let plain = |name: &&str| !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-:[]_".contains(&byte));
     let local = || local.map_or_else(|| "localhost".to_owned(), |local| SocketAddr::new(local.ip(), local.port()).to_string());
     named.into_iter().flatten().find(plain).map_or_else(local, str::to_owned)

@@ -23,7 +23,9 @@ use super::Settings;
 use super::acceptor::{Acceptor, Connection, DoorCounters, Order, WORKER_QUEUE, poll_and_waker};
 use super::bound::{Bound, Purpose};
 use super::claim::{Claim, Departing, REFUSED_PATH, Watched};
-use super::hull::{HeadLimits, Hull, Io};
+use super::hull::{HeadLimits, Hull};
+use super::io::Io;
+use super::patrol::Patrol;
 use super::tls::Vestibule;
 use crate::engine::broadcast::Peer;
 use crate::engine::crew::Clock;
@@ -48,7 +50,7 @@ pub struct Door {
 }
 
 impl Door {
-    /// Starts to accept. `configure` mounts the routes and `greeter` makes a host for other encoders, each once per worker; `seated`
+    /// Starts to accept whom `patrol` lets in. `configure` mounts the routes and `greeter` makes a host for other encoders, each once per worker; `seated`
     /// counts the listeners that the engine serves.
     ///
     /// # Errors
@@ -56,7 +58,7 @@ impl Door {
     pub fn open(
         settings: &Settings,
         bound: Vec<Bound>,
-        counters: Arc<DoorCounters>,
+        (counters, patrol): (Arc<DoorCounters>, &Arc<Patrol>),
         clock: Clock,
         seated: Box<dyn Fn() -> u64 + Send>,
         configure: impl Fn(&mut ServiceConfig) + Clone + Send + 'static,
@@ -70,9 +72,10 @@ impl Door {
                 senders.push(sender);
                 let arbiter = Arbiter::new();
                 let (configure, greeter, counters) = (configure.clone(), greeter.clone(), Arc::clone(&counters));
+                let patrol = Arc::clone(patrol);
                 arbiter.spawn_fn(move || {
                     let vestibule = Vestibule::new(limits.timeout, counters);
-                    drop(actix_rt::spawn(work(connections, vestibule, limits, clock, configure, greeter())));
+                    drop(actix_rt::spawn(work(connections, (vestibule, patrol), limits, clock, configure, greeter())));
                 });
                 arbiter
             })
@@ -87,6 +90,7 @@ impl Door {
             counters,
             seated,
             max_connections: settings.max_connections,
+            patrol: Arc::clone(patrol),
             clock,
             lent: false,
         };
@@ -106,9 +110,9 @@ impl Door {
         self.order(Order::Close(address.clone()));
     }
 
-    /// Connections to an address become something else from now on.
-    pub fn repurpose(&self, address: ListenAddress, purpose: Purpose) {
-        self.order(Order::Repurpose(address, purpose));
+    /// Connections to an address become something else from now on, and begin with a PROXY header or not.
+    pub fn repurpose(&self, address: ListenAddress, purpose: Purpose, proxied: bool) {
+        self.order(Order::Repurpose(address, purpose, proxied));
     }
 
     /// From now on there may be so many connections of every kind.
@@ -237,7 +241,7 @@ impl Asked {
 /// One worker: a service of its own, and a task per connection.
 async fn work(
     mut connections: mpsc::Receiver<Connection>,
-    vestibule: Vestibule,
+    (vestibule, patrol): (Vestibule, Arc<Patrol>),
     limits: HeadLimits,
     clock: Clock,
     configure: impl Fn(&mut ServiceConfig) + Clone + 'static,
@@ -278,9 +282,9 @@ async fn work(
             Peer::Inet(address) => Some(address),
             Peer::Unix => None,
         };
-        let (service, vestibule) = (Rc::clone(&service), vestibule.clone());
+        let (service, vestibule, patrol) = (Rc::clone(&service), vestibule.clone(), Arc::clone(&patrol));
         actix_rt::spawn(async move {
-            let Ok(Some(hull)) = Hull::receive(connection, &vestibule, limits, clock).await else { return };
+            let Ok(Some(hull)) = Hull::receive(connection, &vestibule, limits, clock, &patrol).await else { return };
             // A connection ends in many ways, most of them the peer's; the hand-over to the engine is an "error" too.
             if let Err(error) = service.call((hull, address)).await {
                 tracing::debug!(%error, "connection ended");

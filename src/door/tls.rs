@@ -162,6 +162,11 @@ impl Vestibule {
         Self { places: Rc::new(Semaphore::new(HANDSHAKES_AT_ONCE)), patience, counters }
     }
 
+    /// What is counted here, and with it.
+    pub(super) fn counters(&self) -> &DoorCounters {
+        &self.counters
+    }
+
     /// Finds out what a connection speaks and, if that is TLS, shakes hands. `None`: that came to nothing, and the connection is closed.
     pub(super) async fn receive(&self, stream: TcpStream, port: &Port) -> Option<Spoken> {
         let deadline = Instant::now() + self.patience;

@@ -7,6 +7,7 @@ use crate::door::certificate::Files;
 use crate::door::tls::{Port, TlsSettings};
 use crate::engine::crew::{Clock, Crew};
 use crate::fanout::stats::add;
+use crate::mount::groups::GroupSettings;
 
 /// What the interface promises: names without prefix, kinds, labels.
 const PROMISED: &str = "
@@ -20,6 +21,7 @@ const PROMISED: &str = "
     coalesce_window_seconds gauge shard | connections gauge kind | accept_errors_total counter reason
     metadata_updates_total counter mount | config_last_reload_successful gauge | config_last_reload_timestamp_seconds gauge
     upgrades_total counter result | upgrade_stall_seconds gauge | log_dropped_total counter log | webhook_events_total counter result | tls_handshakes_total counter result
+    bans gauge | connected_addresses gauge | group_listeners gauge group | memory_pressure gauge refuses | proxy_headers_total counter result
     tls_certificate_reloads_total counter result | tls_certificate_expiry_timestamp_seconds gauge certificate";
 
 /// A server with two mounts and two shards, as measured after `act`.
@@ -31,10 +33,13 @@ fn measure(act: impl FnOnce(&Measured)) -> String {
         for path in ["/a.mp3", "/b.ogg"] {
             registry.open(crate::mount::testing::settings(path), &arbiter.handle()).expect("opened");
         }
+        let group = GroupSettings { name: "de".into(), networks: Arc::default(), file: None, max_listeners: None };
+        registry.limit(100, &crate::engine::admission::Limits::default(), &[group]);
         let started_at = UNIX_EPOCH + Duration::from_secs(1_795_407_962);
         let measured = Measured {
             registry: Arc::new(registry),
             door: Arc::default(),
+            patrol: Patrol::new(&crate::door::patrol::Settings::default()),
             keyring: keyring(),
             started_at,
             reload: Arc::new(ReloadState::loaded_at(started_at)),

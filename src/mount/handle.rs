@@ -154,6 +154,7 @@ pub struct Standing {
 impl Handle {
     pub(super) fn new(settings: Settings, broadcast: Arc<Broadcast>, clock: Clock) -> Self {
         let places = Arc::new(Places::new(settings.max_listeners));
+        places.set_limits(&settings.limits);
         let status = Status { content_type: settings.content_type.clone(), ..Status::default() };
         let standing = Standing {
             places,
@@ -177,6 +178,7 @@ impl Handle {
         let same = settings.rules == self.settings.rules;
         let broadcast = if same { Arc::clone(&self.broadcast) } else { Arc::new(self.broadcast.with_rules(settings.rules.clone())) };
         self.places.set_most(settings.max_listeners);
+        self.places.set_limits(&settings.limits);
         self.chunk_max.store(settings.chunk_max(), Ordering::Relaxed);
         self.memory_bound.store(settings.memory_bound(), Ordering::Relaxed);
         Self { settings, broadcast, standing: Arc::clone(&self.standing) }
@@ -320,6 +322,11 @@ impl Handle {
     /// Listeners now.
     pub fn listeners(&self) -> u64 {
         self.broadcast.counters.listeners()
+    }
+
+    /// What one listener takes, in bytes per second; zero where nobody knows yet.
+    pub fn bytes_per_second(&self) -> u64 {
+        self.broadcast.feed.read(Ring::bytes_per_second).unwrap_or(0.0) as u64
     }
 
     /// Bytes sent to listeners so far.

@@ -9,6 +9,7 @@
 pub mod actor;
 mod closing;
 pub mod gate;
+pub mod groups;
 pub mod handle;
 pub mod metadata;
 pub mod publishers;
@@ -21,6 +22,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::access::Password;
+use crate::engine::admission::Limits;
 use crate::engine::broadcast::Rules;
 use crate::fanout::retention::Retention;
 use crate::units::{ByteCount, Extents, MountPath};
@@ -134,6 +136,10 @@ pub struct Settings {
     pub ring_max: ByteCount,
     /// Most listeners.
     pub max_listeners: Option<u64>,
+    /// What there is only so much of, beside places.
+    pub limits: Limits,
+    /// Where those are sent for whom there is no room.
+    pub redirect_on_overflow: Option<Arc<str>>,
     /// What becomes of listeners when the source ends.
     pub on_source_end: OnSourceEnd,
     /// Whether listeners may ask for their own placement.

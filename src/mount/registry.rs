@@ -17,10 +17,11 @@ use tokio::sync::oneshot;
 
 use super::actor::{KillSource, Mount, Post, Settle, SourceEnded};
 use super::closing::{self, Closing};
+use super::groups::{Group, GroupSettings, Groups};
 use super::handle::Handle;
 use super::slots::Slots;
 use super::{Profile, Settings};
-use crate::engine::admission::Places;
+use crate::engine::admission::{Limits, Places};
 use crate::engine::broadcast::Broadcast;
 use crate::engine::counters::MountCounters;
 use crate::engine::crew::Crew;
@@ -80,6 +81,7 @@ pub struct Registry {
     slots: Arc<Slots>,
     crew: Arc<Crew>,
     places: Arc<Places>,
+    groups: Groups,
     /// Refusals where the mount is unknown.
     unknown: Refusals,
     last_listener: AtomicU64,
@@ -111,6 +113,7 @@ impl Registry {
             slots: Arc::default(),
             crew,
             places: Arc::new(Places::new(Some(max_listeners))),
+            groups: Groups::default(),
             unknown: Refusals::default(),
             last_listener: AtomicU64::new(0),
             draining: AtomicBool::new(false),
@@ -227,6 +230,32 @@ impl Registry {
     /// The server's places.
     pub fn places(&self) -> &Arc<Places> {
         &self.places
+    }
+
+    /// From now on these limits hold for all mounts together, and for listeners from these addresses. Who listens stays.
+    pub fn limit(&self, max_listeners: u64, limits: &Limits, groups: &[GroupSettings]) {
+        self.places.set_most(Some(max_listeners));
+        self.places.set_limits(limits);
+        self.groups.settle(groups);
+    }
+
+    /// The places of those who come from where this address is, if there are only so many.
+    pub fn group_of(&self, address: std::net::IpAddr) -> Option<Arc<Places>> {
+        self.groups.of(address)
+    }
+
+    /// All groups of addresses.
+    pub fn groups(&self) -> Arc<[Group]> {
+        self.groups.all()
+    }
+
+    /// Measures what is sent, where a limit asks for it. To be called each [`crate::engine::admission::SAMPLE_EVERY`].
+    pub fn measure(&self) {
+        let now = self.crew.clock().now();
+        for entry in &self.mounts {
+            entry.handle.places.sample(|| entry.handle.sent_bytes(), now);
+        }
+        self.places.sample(|| self.mounts.iter().map(|entry| entry.handle.sent_bytes()).sum(), now);
     }
 
     /// A name for the next listener.

@@ -24,6 +24,8 @@ pub(crate) fn settings(path: &str) -> Settings {
         keep: Extents::NONE,
         ring_max,
         max_listeners: None,
+        limits: crate::engine::admission::Limits::default(),
+        redirect_on_overflow: None,
         on_source_end: OnSourceEnd::Wait,
         allow_query: false,
         icy_metadata: IcyMetadata::Auto,

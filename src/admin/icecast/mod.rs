@@ -16,7 +16,7 @@ mod command;
 mod facts;
 mod metadata;
 mod pages;
-mod query;
+pub(super) mod query;
 mod shoutcast;
 mod status;
 mod xml;

@@ -7,11 +7,11 @@ const MOST: usize = 32;
 
 /// The parameters of one request.
 #[derive(Debug)]
-pub(super) struct Parameters(Vec<(String, Vec<u8>)>);
+pub(in crate::admin) struct Parameters(Vec<(String, Vec<u8>)>);
 
 impl Parameters {
     /// Reads what follows the `?`.
-    pub(super) fn of(query: &str) -> Self {
+    pub(in crate::admin) fn of(query: &str) -> Self {
         let one = |pair: &str| {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             (String::from_utf8_lossy(&decoded(name)).into_owned(), decoded(value))
@@ -20,12 +20,12 @@ impl Parameters {
     }
 
     /// The value of one; the last counts.
-    pub(super) fn bytes(&self, name: &str) -> Option<&[u8]> {
+    pub(in crate::admin) fn bytes(&self, name: &str) -> Option<&[u8]> {
         self.0.iter().rev().find(|(key, _)| key == name).map(|(_, value)| value.as_slice())
     }
 
     /// The value of one that is plain text.
-    pub(super) fn text(&self, name: &str) -> Option<String> {
+    pub(in crate::admin) fn text(&self, name: &str) -> Option<String> {
         self.bytes(name).map(|value| String::from_utf8_lossy(value).into_owned())
     }
 }

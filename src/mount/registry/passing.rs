@@ -132,7 +132,9 @@ impl Registry {
             let socket = sockets.get_mut(packed.fd as usize).and_then(Option::take);
             let socket = socket.ok_or_else(|| Rubbish::new(format!("a listener without a socket: number {}", packed.fd)))?;
             let socket = Socket::new(socket).map_err(|error| Rubbish::new(error.to_string()))?;
-            let seat = Seat::keep(&self.places, &handle.places);
+            let address = packed.peer.as_deref().and_then(|peer| peer.parse::<std::net::SocketAddr>().ok()).map(|address| address.ip());
+            let group = address.and_then(|address| self.group_of(address));
+            let seat = Seat::keep(&self.places, &handle.places, group.as_ref(), address);
             listeners.push(Carried::unpack(packed, socket, seat, &unpacked, payloads)?);
         }
         let title = unpack_block(&mount.playing.block, payloads)?;
