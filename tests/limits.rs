@@ -1,0 +1,267 @@
+//! Limits and bans over real sockets: the last place of each kind goes to exactly one, and who is turned away is told why.
+
+mod support;
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::{Arc, Barrier};
+use std::time::Duration;
+
+use serde_json::Value;
+use support::{MP3, Response, Server, Stream, until};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// A connection from another address of this machine.
+fn connect_from(from: [u8; 4], port: u16) -> TcpStream {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
+    socket.bind(&SocketAddr::from((from, 0)).into()).expect("bound");
+    socket.connect(&SocketAddr::from(([127, 0, 0, 1], port)).into()).expect("connected");
+    let stream = TcpStream::from(socket);
+    stream.set_read_timeout(Some(SECOND * 20)).expect("a timeout");
+    stream
+}
+
+const LISTEN: &[u8] = b"GET /radio.mp3 HTTP/1.1\r\nHost: localhost\r\n\r\n";
+
+/// Asks for the stream from this address.
+fn join(from: [u8; 4], port: u16) -> Stream {
+    let mut socket = connect_from(from, port);
+    socket.write_all(LISTEN).expect("sent");
+    Stream::open(socket)
+}
+
+/// A body that is not a stream.
+fn reason(mut stream: Stream) -> String {
+    let mut text = String::new();
+    let _ = stream.socket.read_to_string(&mut text); // a reset is an end as well
+    text
+}
+
+/// A mount with more keys.
+fn mount(keys: &str) -> String {
+    format!("{MP3}{keys}\n")
+}
+
+/// So many ask at the same moment; those who got the stream, and the others.
+fn race(server: &Server, count: usize) -> (Vec<Stream>, Vec<Stream>) {
+    let barrier = Arc::new(Barrier::new(count));
+    let port = server.port;
+    let threads: Vec<_> = (0..count)
+        .map(|_| {
+            let barrier = Arc::clone(&barrier);
+            std::thread::spawn(move || {
+                let mut socket = connect_from([127, 0, 0, 1], port);
+                barrier.wait();
+                socket.write_all(LISTEN).expect("sent");
+                Stream::open(socket)
+            })
+        })
+        .collect();
+    threads.into_iter().map(|thread| thread.join().expect("an answer")).partition(|stream| stream.head.status == 200)
+}
+
+#[test]
+fn of_a_hundred_joins_for_the_last_place_exactly_one_gets_it_whatever_the_limit() {
+    for (server_keys, mount_keys, part) in [
+        ("max_listeners = 1\nmax_connections = 500", "", "max_listeners"),
+        ("", "max_listeners = 1", "max_listeners"),
+        ("max_listeners_per_address = 1", "", "max_listeners_per_address"),
+        ("", "max_listeners_per_address = 1", "max_listeners_per_address"),
+        ("", "max_join_rate = 1", "max_join_rate"),
+        // Of a stream of 128 kbit/s there is room for one.
+        ("", "max_bandwidth = \"200kbit/s\"", "max_bandwidth"),
+    ] {
+        let server = Server::start_with(server_keys, &mount(mount_keys));
+        if part == "max_bandwidth" {
+            // What a listener takes is known when there is a history.
+            assert!(until(SECOND * 10, || server.metric("flumen_ring_seconds", &["radio"]) > 2.0));
+        }
+        let (inside, outside) = race(&server, 100);
+        // In a second another may join, and a hundred take their time on a busy machine.
+        let most = if part == "max_join_rate" { 1..=5 } else { 1..=1 };
+        assert!(most.contains(&inside.len()), "{server_keys} {mount_keys}: {} got in", inside.len());
+        for refused in outside {
+            assert_eq!(refused.head.status, 503, "{}", refused.head.head);
+            let wait: u32 = refused.head.header("retry-after").expect("when to come back").parse().expect("seconds");
+            assert!((5..=15).contains(&wait));
+            let why = reason(refused);
+            assert!(why.contains(part), "{why}");
+        }
+        assert!(server.metric("flumen_refusals_total", &["\"full\"", "radio"]) >= 95.0);
+        drop(inside);
+        if part.starts_with("max_listeners") {
+            assert!(until(SECOND * 10, || join([127, 0, 0, 1], server.port).head.status == 200), "a place given back can be taken");
+        }
+    }
+}
+
+#[test]
+fn an_address_has_so_many_places_and_another_has_its_own() {
+    let server = Server::start_with("max_listeners_per_address = 2", &mount("max_listeners_per_address = 1"));
+    let _first = join([127, 0, 0, 5], server.port);
+    assert_eq!(join([127, 0, 0, 5], server.port).head.status, 503);
+    assert_eq!(join([127, 0, 0, 6], server.port).head.status, 200);
+    // A reload changes that for who comes, and nobody who is there notices.
+    server.rewrite("max_listeners_per_address = 2", &mount("max_listeners_per_address = 5"));
+    let (code, said) = server.tell("reload");
+    assert!(code == Some(0) && said.contains("max_listeners_per_address"), "{said}");
+    let second = join([127, 0, 0, 5], server.port);
+    assert_eq!(second.head.status, 200);
+    let third = join([127, 0, 0, 5], server.port);
+    assert_eq!(third.head.status, 503);
+    assert!(reason(third).contains("this server takes"));
+}
+
+#[test]
+fn an_address_has_so_many_connections_listeners_among_them() {
+    let server = Server::start_with("max_connections_per_address = 3", MP3);
+    let from = [127, 0, 0, 5];
+    let mut listener = join(from, server.port);
+    let idle = [connect_from(from, server.port), connect_from(from, server.port)];
+    let refused = Stream::open(connect_from(from, server.port)).head;
+    assert_eq!((refused.status, refused.header("retry-after").is_some()), (503, true));
+    listener.read(2000);
+    assert_eq!(join([127, 0, 0, 6], server.port).head.status, 200);
+    assert!(server.metric("flumen_accept_errors_total", &["address"]) >= 1.0);
+    drop((listener, idle));
+    assert!(until(SECOND * 10, || {
+        let mut socket = connect_from(from, server.port);
+        socket.write_all(LISTEN).is_ok() && Stream::open(socket).head.status == 200
+    }));
+    assert!(until(SECOND * 10, || server.metric("flumen_connected_addresses", &[]) <= 2.0), "who has gone leaves nothing behind");
+}
+
+#[test]
+fn where_it_is_full_there_may_be_another_server_with_room() {
+    let server = Server::start(&mount("max_listeners = 1\nredirect_on_overflow = \"https://b.example/radio.mp3\""));
+    let _first = join([127, 0, 0, 1], server.port);
+    let second = join([127, 0, 0, 1], server.port).head;
+    assert_eq!((second.status, second.header("location")), (302, Some("https://b.example/radio.mp3")), "{}", second.head);
+    assert_eq!(server.metric("flumen_refusals_total", &["\"full\""]), 1.0);
+}
+
+#[test]
+fn a_group_of_addresses_has_so_many_places() {
+    let dir = std::env::temp_dir().join(format!("flumen-limits-{}", std::process::id()));
+    std::fs::create_dir_all(&dir).expect("a folder");
+    std::fs::write(dir.join("here"), "# here\n127.0.0.8/30\n").expect("written");
+    let groups = format!(
+        "[[address_group]]\nname = \"here\"\nfile = \"{}/here\"\nmax_listeners = 1\n\
+         [[address_group]]\nname = \"there\"\nnetworks = [\"127.0.0.0/24\"]\n",
+        dir.display()
+    );
+    let server = Server::start(&(mount("") + &groups));
+    let _first = join([127, 0, 0, 9], server.port);
+    let refused = join([127, 0, 0, 10], server.port);
+    assert_eq!(refused.head.status, 503);
+    assert!(reason(refused).contains("address_group"));
+    let _other = join([127, 0, 0, 20], server.port);
+    assert_eq!(server.metric("flumen_group_listeners", &["\"here\""]), 1.0);
+    assert_eq!(server.metric("flumen_group_listeners", &["\"there\""]), 1.0);
+    std::fs::remove_dir_all(dir).expect("removed");
+}
+
+#[test]
+fn what_is_sent_is_measured_and_who_would_make_it_too_much_is_turned_away() {
+    // Room for two of 128 kbit/s; a burst is sent as well, so it takes some seconds until both are measured as what they are.
+    let server = Server::start(&mount("max_bandwidth = \"300kbit/s\"\nburst = \"none\"\nsync = \"latest\""));
+    assert!(until(SECOND * 10, || server.metric("flumen_ring_seconds", &["radio"]) > 2.0));
+    let mut held: Vec<Stream> = Vec::new();
+    assert!(until(SECOND * 20, || {
+        let stream = join([127, 0, 0, 1], server.port);
+        let inside = stream.head.status == 200;
+        if inside {
+            held.push(stream);
+        }
+        held.len() == 2
+    }));
+    std::thread::sleep(SECOND * 6); // it is measured, and still there
+    let refused = join([127, 0, 0, 1], server.port);
+    assert_eq!(refused.head.status, 503);
+    assert!(reason(refused).contains("max_bandwidth"));
+    drop(held);
+    assert!(until(SECOND * 15, || join([127, 0, 0, 1], server.port).head.status == 200), "what is not sent any more does not count");
+}
+
+fn ask(server: &Server, method: &str, target: &str) -> Response {
+    server.request(method, target).expect("an answer")
+}
+
+#[test]
+fn a_ban_holds_at_once_and_across_a_restart_until_it_is_lifted() {
+    let state = std::env::temp_dir().join(format!("flumen-bans-{}", std::process::id()));
+    std::fs::create_dir_all(&state).expect("a folder");
+    let keys = format!("state_dir = \"{}\"", state.display());
+    let banned = |server: &Server| Stream::open(connect_from([127, 0, 0, 7], server.port)).head.status == 403;
+    {
+        let mut server = Server::start_with(&keys, MP3);
+        let mut there = join([127, 0, 0, 7], server.port);
+        let mut elsewhere = join([127, 0, 0, 8], server.port);
+        there.read(2000);
+        let made = ask(&server, "POST", "/api/v1/bans?address=127.0.0.7&reason=flood&kick=true");
+        let made_text = made.body_text();
+        assert!(made.status == 201 && made_text.contains("\"kicked\":1") && made_text.contains("\"kept\":true"), "{made_text}");
+        assert!(there.ends_within(SECOND * 5), "who is there is removed where that is asked for");
+        elsewhere.read(2000);
+        assert!(banned(&server));
+        assert!(server.metric("flumen_refusals_total", &["\"banned\""]) >= 1.0);
+        assert_eq!(server.metric("flumen_listener_departures_total", &["\"kicked\""]), 1.0);
+        server.signal("-TERM");
+        assert_eq!(server.wait(SECOND * 20), Some(0));
+    }
+    {
+        let server = Server::start_with(&keys, MP3);
+        let list: Value = serde_json::from_str(&server.get("/api/v1/bans").body_text()).expect("JSON");
+        assert_eq!((&list[0]["address"], &list[0]["reason"]), (&"127.0.0.7/32".into(), &"flood".into()), "{list}");
+        assert!(banned(&server));
+        assert_eq!(ask(&server, "DELETE", "/api/v1/bans?address=127.0.0.7").status, 204);
+        assert_eq!(join([127, 0, 0, 7], server.port).head.status, 200);
+        // One that ends by itself.
+        assert_eq!(ask(&server, "POST", "/api/v1/bans?address=127.0.0.7&duration=1s").status, 201);
+        assert!(until(SECOND * 10, || join([127, 0, 0, 7], server.port).head.status == 200));
+    }
+    std::fs::write(state.join("bans.json"), "{ rubbish").expect("written");
+    let server = Server::start_with(&keys, MP3);
+    assert!(until(SECOND * 5, || server.log().contains("set aside")) && state.join("bans.json.bad").exists());
+    assert_eq!(join([127, 0, 0, 7], server.port).head.status, 200, "a file that makes no sense stops nobody");
+    std::fs::remove_dir_all(state).expect("removed");
+}
+
+#[test]
+fn a_file_of_banned_addresses_is_read_anew_with_the_configuration() {
+    let file = std::env::temp_dir().join(format!("flumen-banned-{}", std::process::id()));
+    std::fs::write(&file, "127.0.0.7\n").expect("written");
+    let keys = format!("banned_file = \"{}\"", file.display());
+    let server = Server::start_with(&keys, MP3);
+    assert_eq!(Stream::open(connect_from([127, 0, 0, 7], server.port)).head.status, 403);
+    let lift = ask(&server, "DELETE", "/api/v1/bans?address=127.0.0.7");
+    assert!(lift.status == 404 && lift.body_text().contains("banned_file"), "{}", lift.body_text());
+    std::fs::write(&file, "127.0.0.8\n").expect("written");
+    assert_eq!(server.tell("reload").0, Some(0));
+    assert_eq!(join([127, 0, 0, 7], server.port).head.status, 200);
+    assert_eq!(Stream::open(connect_from([127, 0, 0, 8], server.port)).head.status, 403);
+    std::fs::remove_file(file).expect("removed");
+}
+
+#[test]
+fn short_of_memory_the_newest_stay_outside_and_who_listens_goes_on() {
+    // Enough to begin with; then, by a reload, less than it has. 64 MiB is the least that can be written.
+    let server = Server::start(MP3);
+    let mut inside = join([127, 0, 0, 1], server.port);
+    inside.read(2000);
+    if server.rss_kib() < 64 * 1024 {
+        return; // there is no limit that it is above
+    }
+    server.rewrite("memory_limit = \"64MiB\"", MP3);
+    assert_eq!(server.tell("reload").0, Some(0));
+    let outside = || {
+        let mut socket = server.connect();
+        let _ = socket.write_all(LISTEN); // it may be closed already
+        Stream::open(socket).head
+    };
+    assert!(until(SECOND * 5, || outside().status == 503), "log:\n{}", server.log());
+    assert!(outside().header("retry-after").is_some());
+    inside.read(20_000);
+    assert!(until(SECOND * 5, || server.log().contains("memory: who comes newly")));
+}
