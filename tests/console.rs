@@ -157,6 +157,12 @@ fn what_the_buttons_do_is_done_and_what_strangers_write_stays_text() {
     browser.until("document.querySelector('#event-list li[data-event=source_restart], #event-list li[data-event=source_takeover], #event-list li[data-event=source_up]')");
     browser.until("[...document.querySelectorAll('#log-list li')].some(li => li.textContent.includes('an operator acts'))");
     browser.until("document.querySelector('#departures').textContent.includes('kicked')");
+    browser.value("document.querySelector('#ban [name=address]').value = '192.0.2.0/24'");
+    browser.value("document.querySelector('#ban [name=reason]').value = '<img src=x>'");
+    browser.click("#ban [type=submit]");
+    browser.until("document.querySelector('#ban-rows').textContent.includes('192.0.2.0/24<img src=x>for good')");
+    browser.click("#ban-rows button");
+    browser.until("document.querySelector('#ban-rows').textContent === 'Nobody is banned.'");
     assert_eq!(browser.value("document.querySelectorAll('main img, main script, main b b').length"), 0);
     assert!(browser.value("document.title").as_str().is_some_and(|title| !title.contains("caught")));
 

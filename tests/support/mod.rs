@@ -101,7 +101,10 @@ impl Server {
     pub fn rewrite(&self, server: &str, mounts: &str) {
         let listen = if server.contains("listen =") { String::new() } else { format!("listen = [\"127.0.0.1:{}\"]\n", self.port) };
         let log = if mounts.contains("[log]") { "" } else { "[log]\naccess = \"none\"\n" };
-        fs::write(self.dir.join("flumen.toml"), format!("[server]\n{listen}{server}\n{log}{mounts}")).expect("a configuration");
+        // Put in place as a whole: a reload that is under way must not read half of it, which may be valid.
+        let (file, new) = (self.dir.join("flumen.toml"), self.dir.join("flumen.toml.new"));
+        fs::write(&new, format!("[server]\n{listen}{server}\n{log}{mounts}")).expect("a configuration");
+        fs::rename(new, file).expect("in place");
     }
 
     /// Runs `flumen WORD` against this server; its exit code and what it printed, on either stream.
