@@ -127,7 +127,7 @@ pub(super) async fn add(request: HttpRequest, house: Data<House>) -> HttpRespons
     let query = Parameters::of(request.query_string());
     let network = match network(&query) {
         Ok(network) => network,
-        Err(answer) => return answer,
+        Err(why) => return problem(StatusCode::BAD_REQUEST, why),
     };
     let lasts = match query.text("duration").filter(|text| !text.is_empty()).map(|text| parse_duration(&text)).transpose() {
         Ok(lasts) if lasts.is_none_or(|lasts| lasts <= LONGEST) => lasts,
@@ -168,7 +168,7 @@ pub(super) async fn remove(request: HttpRequest, house: Data<House>) -> HttpResp
     }
     let network = match network(&Parameters::of(request.query_string())) {
         Ok(network) => network,
-        Err(answer) => return answer,
+        Err(why) => return problem(StatusCode::BAD_REQUEST, why),
     };
     let lifted = house.patrol.lift(network);
     audit(&request, &format!("lift ban {network}"), "", if lifted { "done" } else { "there is no such ban" });
@@ -180,11 +180,12 @@ pub(super) async fn remove(request: HttpRequest, house: Data<House>) -> HttpResp
     problem(StatusCode::NOT_FOUND, format!("{network} {why}"))
 }
 
-fn network(query: &Parameters) -> Result<Network, HttpResponse> {
+/// Whom it is about, or what is wrong with what is written.
+fn network(query: &Parameters) -> Result<Network, String> {
     let Some(text) = query.text("address") else {
-        return Err(problem(StatusCode::BAD_REQUEST, "address is missing: ?address=192.0.2.1, or a network such as 192.0.2.0/24"));
+        return Err("address is missing: ?address=192.0.2.1, or a network such as 192.0.2.0/24".to_owned());
     };
-    text.parse().map_err(|UnitError { problem: why, remedy }| problem(StatusCode::BAD_REQUEST, format!("address: {why}; {remedy}")))
+    text.parse().map_err(|UnitError { problem, remedy }| format!("address: {problem}; {remedy}"))
 }
 
 /// Removes who listens from there; how many there were. Who comes meanwhile is not let in any more.

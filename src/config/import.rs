@@ -160,7 +160,7 @@ fn limits(limits: &Element<'_>, to: &mut Sections) {
                 }
             }
             "max-bandwidth" => {
-                to.leave(&element, "it is counted otherwise here: write max_bandwidth = \"500Mbit/s\" in [server] or a mount")
+                to.leave(&element, "it is counted otherwise here: write max_bandwidth = \"500Mbit/s\" in [server] or a mount");
             }
             // Timeouts that flumen has otherwise, and threads of which it has as many as there are cores.
             "client-timeout" | "threadpool" | "workers" | "body-timeout" => {}

@@ -150,7 +150,7 @@ pub(super) fn bandwidth(node: &Node) -> Parsed<u64> {
 /// A bandwidth as it is written.
 pub(super) fn shown_bandwidth(bytes: u64) -> String {
     let bits = bytes.saturating_mul(8);
-    let (unit, of) = BANDWIDTHS.iter().find(|(_, of)| bits % of == 0).unwrap_or(&BANDWIDTHS[3]);
+    let (unit, of) = BANDWIDTHS.iter().find(|(_, of)| bits.is_multiple_of(*of)).unwrap_or(&BANDWIDTHS[3]);
     format!("{}{unit}", bits / of)
 }
 
