@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
 use flumen::admin;
+use flumen::door::patrol::{self, Patrol};
 use flumen::engine::broadcast::Rules;
 use flumen::engine::crew::{Clock, Crew};
 use flumen::engine::pace::Coalesce;
@@ -40,6 +41,8 @@ fn settings(path: &str) -> Settings {
         keep: Extents::NONE,
         ring_max,
         max_listeners: None,
+        limits: flumen::engine::admission::Limits::default(),
+        redirect_on_overflow: None,
         on_source_end: OnSourceEnd::Wait,
         allow_query: false,
         icy_metadata: IcyMetadata::Auto,
@@ -78,8 +81,17 @@ pub(crate) fn scrape() -> Run {
     }
     let started_at = UNIX_EPOCH + Duration::from_secs(1_795_407_962);
     let reload = Arc::new(ReloadState::loaded_at(started_at));
-    let measured =
-        Measured { registry, door: Arc::default(), keyring: Arc::default(), started_at, reload, upgrades: Arc::default(), events: None };
+    let patrol = Patrol::new(&patrol::Settings::default());
+    let measured = Measured {
+        registry,
+        door: Arc::default(),
+        patrol,
+        keyring: Arc::default(),
+        started_at,
+        reload,
+        upgrades: Arc::default(),
+        events: None,
+    };
     let crew = CrewAtWork(crew, arbiter, system);
     Box::new(move || {
         black_box((&crew, metrics::text(&measured).expect("a text")));
