@@ -220,7 +220,8 @@ fn every_query_finds_something_in_a_prometheus_that_scrapes_a_server_under_load(
     let (cert, key) = (keys.0.join("cert.pem"), keys.0.join("key.pem"));
     std::fs::write(&cert, made.cert.pem()).and_then(|()| std::fs::write(&key, made.signing_key.serialize_pem())).expect("written");
     let tls = format!(
-        "[[server.tls]]\nlisten = [\"127.0.0.1:{}\"]\ncertificates = [{{ cert = \"{}\", key = \"{}\" }}]\n",
+        "[[server.tls]]\nlisten = [\"127.0.0.1:{}\"]\ncertificates = [{{ cert = \"{}\", key = \"{}\" }}]\n\
+         [[address_group]]\nname = \"here\"\nnetworks = [\"127.0.0.0/8\"]\n",
         free_port(),
         cert.display(),
         key.display()
