@@ -12,7 +12,7 @@ use flumen::fanout::placement::{SyncMethod, Wish};
 use flumen::fanout::recovery::{Limits, RecoverPolicy};
 use flumen::fanout::stats::add;
 use flumen::metrics::{self, Measured, ReloadState};
-use flumen::mount::{Cors, IcyMetadata, OggChaining, OnSourceEnd, Profile, Registry, Settings};
+use flumen::mount::{Cors, IcyMetadata, OggChaining, OnSourceEnd, Profile, Registry, RelaySettings, Settings};
 use flumen::units::{ByteCount, Extents};
 
 use super::{Run, hall};
@@ -33,8 +33,7 @@ fn settings(path: &str) -> Settings {
         profile: Profile::default(),
         content_type: None,
         pipeline: None,
-        relay: Vec::new(),
-        relay_on_demand: false,
+        relay: RelaySettings::default(),
         push: None,
         tcp: Vec::new(),
         keep: Extents::NONE,

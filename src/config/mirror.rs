@@ -65,6 +65,6 @@ fn server(node: &Node) -> Parsed<String> {
     match bare.split_once("://") {
         Some((_, rest)) if rest.contains(['/', '?', '#']) => wrong("has a path in it"),
         Some((_, rest)) if rest.contains('@') => wrong("has a user in it: that has keys of its own, user and password"),
-        _ => Upstream::parse(bare).map(|_| bare.to_owned()).or_else(|why| wrong(why)),
+        _ => Upstream::parse(bare).map(|_| bare.to_owned()).or_else(wrong),
     }
 }

@@ -31,6 +31,7 @@ impl Edge {
         let mut slices = Slices::new();
         let shown = self.frames.gather(&self.cursor, ring, upto, &mut slices);
         let bytes: Vec<u8> = slices.iter().flat_map(|slice| slice.iter().copied()).collect();
+        drop(slices);
         assert_eq!(bytes.len(), shown);
         assert_eq!(shown > 0, self.frames.mid_frame() || self.cursor.has_unsent(upto), "what is said to wait is what is shown");
         let taken = most.min(shown);
@@ -53,7 +54,10 @@ fn said(number: u64) -> Notice {
 
 #[test]
 fn a_relay_is_told_the_epoch_then_what_is_on_then_every_chunk() {
-    let (ring, mut edge) = (ring_of("K.K"), Edge::at(0));
+    let (mut ring, mut edge, headers) = (Ring::default(), Edge::at(0), Headers::none());
+    for i in 0..3 {
+        ring.push(chunk_under(&headers, format!("{i:016}").as_bytes(), i != 1), i * 20_000_000);
+    }
     while edge.read(&ring, usize::MAX, &said(5)) {}
     assert_eq!(edge.heard[0], Frame::Epoch { instance: 77, in_band: false, parts: Vec::new() });
     assert!(matches!(&edge.heard[1], Frame::Notice(notice) if notice.title == "5"));

@@ -245,9 +245,9 @@ mod tests {
         for (name, mark, heard, want) in [
             ("a newborn", None, false, Asked { history: history.clone(), resume: None }),
             ("the same again", Some(mark("a", 5)), true, Asked { history: history.clone(), resume: Some((7, 9)) }),
-            ("after too long", Some(mark("a", 61)), true, Asked { history: history.clone(), resume: None }),
+            ("after too long", Some(mark("a", 61)), true, Asked { history, resume: None }),
             ("from another", Some(mark("b", 5)), true, Asked { history: nothing.clone(), resume: None }),
-            ("after something else", None, true, Asked { history: nothing.clone(), resume: None }),
+            ("after something else", None, true, Asked { history: nothing, resume: None }),
         ] {
             assert_eq!(asked(mark.as_ref(), "a", now, || heard, burst), want, "{name}");
         }
