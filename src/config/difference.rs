@@ -43,7 +43,9 @@ pub fn difference(old: &Config, new: &Config) -> Difference {
         sections.push("admin.password".to_owned());
         sections.sort();
     }
-    let logins = |config: &Config| config.mirrors.iter().map(|mirror| mirror.server.login.clone()).collect::<Vec<_>>();
+    let logins = |config: &Config| {
+        config.mirrors.iter().filter_map(|mirror| Some((mirror.address(), mirror.server.login.clone()?))).collect::<Vec<_>>()
+    };
     if logins(old) != logins(new) {
         sections.push("mirror.password".to_owned());
         sections.sort();
