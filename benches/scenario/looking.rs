@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
 use flumen::admin;
+use flumen::door::patrol::Patrol;
 use flumen::engine::broadcast::Rules;
 use flumen::engine::crew::{Clock, Crew};
 use flumen::engine::pace::Coalesce;
@@ -34,6 +35,8 @@ fn settings(path: &str) -> Settings {
         content_type: None,
         pipeline: None,
         relay: RelaySettings::default(),
+        limits: flumen::engine::admission::Limits::default(),
+        redirect_on_overflow: None,
         push: None,
         tcp: Vec::new(),
         keep: Extents::NONE,
@@ -77,8 +80,17 @@ pub(crate) fn scrape() -> Run {
     }
     let started_at = UNIX_EPOCH + Duration::from_secs(1_795_407_962);
     let reload = Arc::new(ReloadState::loaded_at(started_at));
-    let measured =
-        Measured { registry, door: Arc::default(), keyring: Arc::default(), started_at, reload, upgrades: Arc::default(), events: None };
+    let patrol = Patrol::new(&flumen::door::patrol::Settings::default());
+    let measured = Measured {
+        patrol,
+        registry,
+        door: Arc::default(),
+        keyring: Arc::default(),
+        started_at,
+        reload,
+        upgrades: Arc::default(),
+        events: None,
+    };
     let crew = CrewAtWork(crew, arbiter, system);
     Box::new(move || {
         black_box((&crew, metrics::text(&measured).expect("a text")));

@@ -5,9 +5,8 @@ use std::sync::Arc;
 
 use super::reader::{Parsed, Reader, Wrong};
 use super::secret;
-use super::tls;
 use super::tree::Node;
-use super::value::{boolean, line, texts};
+use super::value::{boolean, line, path, texts};
 use crate::access::Secret;
 use crate::ingest::relay::{Upstream, certificates};
 use crate::mount::{Login, RelaySettings};
@@ -52,7 +51,7 @@ fn upstreams(node: &Node) -> Parsed<Vec<Arc<str>>> {
 
 /// A file with certificates, which are looked at once here and again at each connection.
 pub(super) fn ca(node: &Node) -> Parsed<Arc<Path>> {
-    let path = tls::path(node)?;
+    let path = path(node)?;
     certificates(&path).map_err(|why| {
         vec![Wrong::new(why, "name a PEM file with the certificate of who signed the other server's (-----BEGIN CERTIFICATE-----)")]
     })?;
