@@ -361,6 +361,7 @@ async fn open_house(
         door,
         keepers: HashMap::new(),
         pullers: HashMap::new(),
+        mirrors: HashMap::new(),
         reload,
         looked_at: viewed,
         keyring: Arc::clone(&keyring),
@@ -376,6 +377,7 @@ async fn open_house(
         }
     }
     house.config.mounts.clone().iter().for_each(|mount| house.keep(mount));
+    house.mirror(&house.config.mirrors.clone());
     let announced = house.config.directories.clone();
     let directories: Vec<_> = announced.into_iter().map(|settings| Kept::start(settings, Arc::clone(&registry))).collect();
 

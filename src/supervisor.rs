@@ -6,6 +6,7 @@
 //!   old one has stopped, since they want the same ports and devices.
 //! - Mounts lose their source, never their listeners.
 
+pub mod mirror;
 mod puller;
 
 pub use puller::Puller;
@@ -267,6 +268,11 @@ impl Handler<Stop> for Keeper {
         })
     }
 }
+
+/// Its mount is gone, or is filled by something else from now on: what it kept stops, and so does it.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Retire;
 
 #[cfg(test)]
 mod tests {

@@ -8,91 +8,27 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
-use support::{Response, Server, free_port, until};
+use support::icecast::{Icecast, PASSWORD, installed};
+use support::{Response, Server, until};
 
 const SECOND: Duration = Duration::from_secs(1);
-const PASSWORD: &str = "only-on-loopback";
 /// `admin:only-on-loopback`.
 const ADMIN: &str = "Authorization: Basic YWRtaW46b25seS1vbi1sb29wYmFjaw==\r\n";
 /// `admin:wrong`.
 const WRONG: &str = "Authorization: Basic YWRtaW46d3Jvbmc=\r\n";
 const AGENT: &str = "User-Agent: beside & <b>\r\n";
 
-/// Ends what it runs when dropped.
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 /// icecast2 with two mounts on air.
-struct Icecast {
-    port: u16,
-    dir: PathBuf,
-    _server: Running,
-    _encoders: Vec<Running>,
-}
-
-impl Drop for Icecast {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.dir);
-    }
-}
-
-fn installed() -> bool {
-    Path::new("/usr/bin/icecast2").is_file()
-}
-
-impl Icecast {
-    fn start() -> Self {
-        let port = free_port();
-        let dir = std::env::temp_dir().join(format!("flumen-icecast-{}-{port}", std::process::id()));
-        fs::create_dir_all(&dir).expect("a directory");
-        // It refuses to run as root, and becomes its package's user, who has to be able to write there.
-        fs::set_permissions(&dir, fs::Permissions::from_mode(0o777)).expect("set");
-        let root = fs::metadata("/proc/self").is_ok_and(|itself| std::os::unix::fs::MetadataExt::uid(&itself) == 0);
-        let owner = if root { "<changeowner><user>icecast2</user><group>icecast</group></changeowner>" } else { "" };
-        let text = format!(
-            "<icecast><location>Earth</location><admin>icemaster@localhost</admin><hostname>127.0.0.1</hostname>\
-             <limits><clients>100</clients><sources>5</sources></limits>\
-             <authentication><source-password>{PASSWORD}</source-password><relay-password>{PASSWORD}</relay-password>\
-             <admin-user>admin</admin-user><admin-password>{PASSWORD}</admin-password></authentication>\
-             <listen-socket><port>{port}</port><bind-address>127.0.0.1</bind-address></listen-socket>\
-             <paths><basedir>/usr/share/icecast2</basedir><logdir>{}</logdir><webroot>/usr/share/icecast2/web</webroot>\
-             <adminroot>/usr/share/icecast2/admin</adminroot></paths>\
-             <logging><accesslog>-</accesslog><errorlog>-</errorlog><loglevel>2</loglevel></logging>\
-             <security>{owner}</security></icecast>",
-            dir.display()
-        );
-        let config = dir.join("icecast.xml");
-        fs::write(&config, text).expect("written");
-        let mut command = Command::new("/usr/bin/icecast2");
-        command.arg("-c").arg(&config).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        let server = Running(command.spawn().expect("icecast2"));
-        assert!(until(SECOND * 10, || TcpStream::connect(("127.0.0.1", port)).is_ok()), "icecast2 does not listen");
-        let encoders = ["/a.mp3", "/b.mp3"].map(|path| encoder(port, path)).into();
-        let icecast = Self { port, dir, _server: server, _encoders: encoders };
-        let on_air = || ask(icecast.port, "GET", "/status-json.xsl", "").body_text().matches("listenurl").count() == 2;
-        assert!(until(SECOND * 15, on_air), "its sources do not come up");
-        icecast
-    }
-}
-
-fn encoder(port: u16, path: &str) -> Running {
-    let mut command = Command::new("ffmpeg");
-    command.args(["-nostdin", "-v", "error", "-re", "-f", "lavfi", "-i", "sine=frequency=440:sample_rate=44100", "-c:a", "libmp3lame"]);
-    command.args(["-b:a", "128k", "-f", "mp3", "-content_type", "audio/mpeg", "-ice_name", "Name & <b>", "-ice_genre", "Talk"]);
-    command.args(["-ice_description", "All day", "-ice_url", "https://example.org/", "-ice_public", "0"]);
-    command.arg(format!("icecast://source:{PASSWORD}@127.0.0.1:{port}{path}"));
-    Running(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("ffmpeg"))
+fn icecast() -> Icecast {
+    let mut icecast = Icecast::start("");
+    ["/a.mp3", "/b.mp3"].iter().for_each(|path| icecast.encode(path));
+    let on_air = || ask(icecast.port, "GET", "/status-json.xsl", "").body_text().matches("listenurl").count() == 2;
+    assert!(until(SECOND * 15, on_air), "its sources do not come up");
+    icecast
 }
 
 fn flumen() -> Server {
@@ -159,7 +95,7 @@ fn panels_are_answered_as_icecast_answers_them() {
         eprintln!("icecast2 is not installed: nothing is compared");
         return;
     }
-    let (icecast, server) = (Icecast::start(), flumen());
+    let (icecast, server) = (icecast(), flumen());
     let ports = [icecast.port, server.port];
     let both = |method: &str, path: &str, fields: &str| ports.map(|port| ask(port, method, path, fields));
 
@@ -216,7 +152,7 @@ fn listeners_are_listed_and_moved_and_removed_as_by_icecast() {
         eprintln!("icecast2 is not installed: nothing is compared");
         return;
     }
-    let (icecast, server) = (Icecast::start(), flumen());
+    let (icecast, server) = (icecast(), flumen());
     let ports = [icecast.port, server.port];
     let listeners = ports.map(|port| {
         let mut stream = TcpStream::connect(("127.0.0.1", port)).expect("connected");
@@ -256,7 +192,7 @@ fn statistics_have_icecasts_names_in_icecasts_order() {
         eprintln!("icecast2 is not installed: nothing is compared");
         return;
     }
-    let (icecast, server) = (Icecast::start(), flumen());
+    let (icecast, server) = (icecast(), flumen());
     let ports = [icecast.port, server.port];
     for port in ports {
         ask(port, "GET", "/admin/metadata?mount=/a.mp3&mode=updinfo&song=Gr%FC%DFe+%26+%3Cb%3E&charset=ISO-8859-1", ADMIN);

@@ -134,6 +134,90 @@ fn the_next_upstream_is_tried_when_the_preferred_one_fails() {
     assert!(told("Connection refused") && told("it answers 404"), "{}", server.log());
 }
 
+/// A certificate for localhost that vouches for itself, and its key, in files of this name.
+fn certificate(name: &str) -> (String, String) {
+    let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).expect("a certificate");
+    let path = |ending| format!("{}/flumen-relays-{}-{name}.{ending}", std::env::temp_dir().display(), std::process::id());
+    let (cert, key) = (path("pem"), path("key"));
+    std::fs::write(&cert, made.cert.pem()).expect("written");
+    std::fs::write(&key, made.signing_key.serialize_pem()).expect("written");
+    (cert, key)
+}
+
+#[test]
+fn a_relay_pulls_by_tls_from_whom_its_certificates_vouch_for_and_says_why_it_does_not() {
+    let (cert, key) = certificate("own");
+    let (other, _) = certificate("other");
+    let (secure, plain) = (free_port(), free_port());
+    let tls = format!("[[server.tls]]\nlisten = [\"127.0.0.1:{secure}\"]\ncertificates = [{{ cert = \"{cert}\", key = \"{key}\" }}]\n");
+    let mount = format!("[[mount]]\npath = \"/live\"\npipeline = \"{OGG}\"\n");
+    let _origin = Server::start_with(&format!("listen = [\"127.0.0.1:{{port}}\", \"127.0.0.1:{plain}\"]"), &format!("{tls}{mount}"));
+    let (redirecting, asked) =
+        upstream(vec![format!("HTTP/1.1 302 Found\r\nLocation: https://localhost:{secure}/live\r\n\r\n").into_bytes()]);
+    let from = |path: &str, url: String, ca: &str| {
+        format!(
+            "[[mount]]\npath = \"{path}\"\nrelay = \"{url}\"\n{}\n",
+            if ca.is_empty() { String::new() } else { format!("relay_ca = \"{ca}\"") }
+        )
+    };
+    let mounts = [
+        from("/good", format!("https://us:er@localhost:{secure}/live"), &cert),
+        from("/redirected", format!("http://us:er@localhost:{redirecting}/"), &cert),
+        from("/unknown", format!("https://localhost:{secure}/live"), ""),
+        from("/other", format!("https://localhost:{secure}/live"), &other),
+        from("/misnamed", format!("https://127.0.0.1:{secure}/live"), &cert),
+        from("/plain", format!("https://localhost:{plain}/live"), &cert),
+    ];
+    let edge = Server::spawn("", &mounts.concat(), &[]);
+    assert!(until(SECOND * 10, || edge.try_get("/healthz").is_ok()), "{}", edge.log());
+    for path in ["/good", "/redirected"] {
+        let mut listener = edge.listen(path);
+        assert_eq!(listener.head.header("content-type"), Some("application/ogg"));
+        assert!(listener.read_for(SECOND).starts_with(b"OggS"), "{path}");
+    }
+    assert!(asked.join().expect("served")[0].contains("Basic dXM6ZXI="));
+    for (mount, why) in [
+        ("/unknown", "vouches for its certificate"),
+        ("/other", "vouches for its certificate"),
+        ("/misnamed", "its certificate is for another name"),
+        ("/plain", "does not speak TLS at this port"),
+    ] {
+        let said = |line: &str| line.contains(mount) && line.contains(why);
+        assert!(until(SECOND * 5, || edge.log().lines().any(said)), "{mount}: {why}: {}", edge.log());
+    }
+    assert!(!edge.log().contains("us:er") && !edge.log().contains("dXM6ZXI"), "no password in the log");
+    for file in [cert, key, other] {
+        std::fs::remove_file(file).expect("removed");
+    }
+}
+
+#[test]
+fn a_password_with_a_key_of_its_own_is_sent_and_not_logged() {
+    let (port, asked) = upstream(vec![b"HTTP/1.1 401 Unauthorized\r\n\r\n".to_vec()]);
+    let server = Server::spawn("", &relay("relay_user = \"me\"\nrelay_password = \"w0rd\"", &[format!("http://127.0.0.1:{port}/a")]), &[]);
+    assert!(asked.join().expect("served")[0].contains("Authorization: Basic bWU6dzByZA=="));
+    assert!(until(SECOND * 5, || server.log().contains("it answers 401: who asks has to be known there")), "{}", server.log());
+    assert!(!server.log().contains("w0rd"));
+}
+
+#[test]
+fn a_relay_is_stopped_started_and_begun_anew_by_operators() {
+    let origin = Server::start(&format!("[[mount]]\npath = \"/live\"\npipeline = \"{OGG}\"\n"));
+    let edge = Server::start(&relay("", &[origin.url("/live")]));
+    let mut listener = edge.listen("/relay");
+    let act =
+        |word: &str| edge.ask(format!("POST /api/v1/mounts/relay/source/{word} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n"));
+    let up = |want: f64| until(SECOND * 10, || edge.metric("flumen_source_up", &[]) == want);
+    for (word, want, listeners) in [("stop", 0.0, 0.0), ("start", 1.0, 1.0), ("restart", 1.0, 1.0)] {
+        let answer = act(word);
+        assert!(answer.starts_with("HTTP/1.1 204"), "{word}: {answer}");
+        assert!(up(want), "{word}: {}", edge.log());
+        assert!(until(SECOND * 10, || origin.metric("flumen_listeners", &[]) == listeners), "{word}");
+    }
+    assert!(!listener.read_for(SECOND).is_empty(), "who listened is still here");
+    assert_eq!(edge.metric("flumen_listener_departures_total", &[]), 0.0);
+}
+
 #[test]
 fn a_relay_on_demand_pulls_only_while_somebody_listens() {
     let origin = Server::start(&format!("[[mount]]\npath = \"/live\"\npipeline = \"{OGG}\"\n"));

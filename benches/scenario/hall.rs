@@ -165,7 +165,7 @@ impl Hall {
             head: vec![b'h'; 200].into(),
             wish: None,
             placed: None,
-            icy: None,
+            inlay: None,
             id: ListenerId(self.joined),
             peer: Peer::Unix,
             user_agent: "bench/1".into(),

@@ -66,8 +66,8 @@ pub enum SourceError {
     #[error("there is no such mount")]
     NoMount,
     /// Its source is not ours.
-    #[error("the mount has no pipeline: whoever sends to it starts and stops that")]
-    NoPipeline,
+    #[error("the mount has neither pipeline nor relay: whoever sends to it starts and stops that")]
+    NotOurs,
 }
 
 /// What a new configuration has changed.
@@ -304,7 +304,7 @@ pub(super) async fn upgrade(request: HttpRequest, house: Data<House>) -> HttpRes
         (status = 204, description = "It was done; a stopped source has stopped"),
         (status = 403, description = "Whoever asks may not do this", body = Problem),
         (status = 404, description = "There is no such mount", body = Problem),
-        (status = 409, description = "The mount has no pipeline", body = Problem),
+        (status = 409, description = "The mount has neither pipeline nor relay", body = Problem),
         (status = 503, description = "It could not be done now", body = Problem),
     )
 )]
@@ -324,7 +324,7 @@ pub(super) async fn source(request: HttpRequest, path: Path<(String, String)>, h
     match done {
         Ok(()) => HttpResponse::NoContent().insert_header((header::CACHE_CONTROL, "no-cache, no-store")).finish(),
         Err(SourceError::NoMount) => no_mount(&path),
-        Err(why @ SourceError::NoPipeline) => problem(StatusCode::CONFLICT, why.to_string()),
+        Err(why @ SourceError::NotOurs) => problem(StatusCode::CONFLICT, why.to_string()),
     }
 }
 

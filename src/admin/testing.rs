@@ -159,7 +159,7 @@ impl Town {
                     head: Box::default(),
                     wish: None,
                     placed: None,
-                    icy: None,
+                    inlay: None,
                     id: self.registry.next_listener(),
                     peer: Peer::Unix,
                     user_agent: "test/1".into(),

@@ -11,6 +11,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use actix::dev::ToEnvelope;
 use actix::prelude::*;
 use actix_rt::task::JoinHandle;
 use tokio::sync::oneshot;
@@ -31,11 +32,12 @@ use crate::ingest;
 use crate::ingest::relay;
 use crate::metrics::ReloadState;
 use crate::mount::{self, Registry};
-use crate::supervisor::{Keeper, Puller, Restart, Start, Stop};
+use crate::supervisor::mirror::{self, Mirror};
+use crate::supervisor::{Keeper, Puller, Restart, Retire, Start, Stop};
 use crate::units::MountPath;
 
 /// Keys outside of the mounts that hold without a new start, and whole sections. All others need one.
-const LIVE: [&str; 18] = [
+const LIVE: [&str; 19] = [
     "server.listen",
     "server.tls.",
     "server.max_listeners",
@@ -54,6 +56,7 @@ const LIVE: [&str; 18] = [
     "log.access_format",
     "push.",
     "webhook.",
+    "mirror.",
 ];
 
 /// Whether a key holds without a new start.
@@ -78,6 +81,8 @@ pub(super) struct House {
     pub(super) door: Door,
     pub(super) keepers: HashMap<MountPath, Addr<Keeper>>,
     pub(super) pullers: HashMap<MountPath, Addr<Puller>>,
+    /// By the address of the server that is mirrored.
+    pub(super) mirrors: HashMap<String, Addr<Mirror>>,
     pub(super) reload: Arc<ReloadState>,
     /// What operators and panels look at.
     pub(super) looked_at: Arc<admin::House>,
@@ -94,7 +99,35 @@ impl House {
         if let Some(pipeline) = settings.pipeline.as_deref() {
             self.keepers.insert(settings.path.clone(), Keeper::new(entry, pipeline).start());
         } else if !settings.relay.is_empty() {
-            self.pullers.insert(settings.path.clone(), Puller::new(entry, relay::upstreams(settings)).start());
+            self.pullers.insert(settings.path.clone(), Puller::new(entry, relay::upstreams(&settings.relay)).start());
+        }
+    }
+
+    /// Mirrors the servers that are to be mirrored, and no others.
+    pub(super) fn mirror(&mut self, wanted: &[mirror::Settings]) {
+        self.mirrors.retain(|address, mirror| {
+            let stays = wanted.iter().any(|settings| settings.address() == *address);
+            if !stays {
+                mirror.do_send(Retire);
+            }
+            stays
+        });
+        for settings in wanted {
+            match self.mirrors.get(&settings.address()) {
+                Some(mirror) => mirror.do_send(mirror::Settle(settings.clone())),
+                None => {
+                    let (registry, arbiter) = (Arc::clone(&self.registry), self.arbiter.clone());
+                    let mirror = Mirror::new(settings.clone(), registry, arbiter, config::may_be_a_mount);
+                    self.mirrors.insert(settings.address(), mirror.start());
+                }
+            }
+        }
+    }
+
+    /// A mount is to be opened where one may be mirrored: that one is closed, for what is declared here comes first.
+    fn make_way(&self, path: &MountPath) {
+        if !self.mirrors.is_empty() && self.registry.close(path.as_str()).is_some() {
+            self.mirrors.values().for_each(|mirror| mirror.do_send(mirror::GiveWay(path.clone())));
         }
     }
 
@@ -119,7 +152,7 @@ impl House {
                 }
                 actix_rt::spawn(async move {
                     if let Ok(Some(stopping)) = done {
-                        let _ = stopping.await; // the keeper is gone, and its source with it
+                        stopping.await;
                     }
                     let _ = reply.send(Ok(()));
                 });
@@ -134,16 +167,14 @@ impl House {
     }
 
     /// What to wait for, if the source is to stop.
-    fn source(&self, path: &str, act: SourceAct) -> Result<Option<actix::dev::Request<Keeper, Stop>>, SourceError> {
-        let Some(keeper) = self.keepers.get(path) else {
-            return Err(if self.registry.find(path).is_some() { SourceError::NoPipeline } else { SourceError::NoMount });
-        };
-        match act {
-            SourceAct::Start => keeper.do_send(Start),
-            SourceAct::Restart => keeper.do_send(Restart { description: None }),
-            SourceAct::Stop => return Ok(Some(keeper.send(Stop))),
+    fn source(&self, path: &str, act: SourceAct) -> Result<Option<Stopping>, SourceError> {
+        if let Some(keeper) = self.keepers.get(path) {
+            return Ok(done_to(keeper, act));
         }
-        Ok(None)
+        if let Some(puller) = self.pullers.get(path) {
+            return Ok(done_to(puller, act));
+        }
+        Err(if self.registry.find(path).is_some() { SourceError::NotOurs } else { SourceError::NoMount })
     }
 
     /// Says what has come of a reload, in the log and the metrics.
@@ -204,6 +235,7 @@ impl House {
             done.removed.push(path.to_string());
         }
         for settings in difference.added {
+            self.make_way(&settings.path);
             match self.registry.open(settings.clone(), &self.arbiter) {
                 Ok(_) => {
                     self.keep(&settings);
@@ -225,6 +257,9 @@ impl House {
         self.patrol.settle(&new.door.patrol);
         self.memory_limit.set(new.memory_limit);
         self.looked_at.settle(new.admin.clone());
+        if new.mirrors != self.config.mirrors {
+            self.mirror(&new.mirrors);
+        }
         if let Err(error) = self.registry.witnesses().webhooks.settle(&new.webhooks) {
             done.warnings.push(format!("a webhook cannot be told of anything: {error}"));
         }
@@ -240,6 +275,7 @@ impl House {
         let log = config::Log { format: self.config.log.format, ..new.log };
         self.config = Config {
             mounts: new.mounts,
+            mirrors: new.mirrors,
             max_listeners: new.max_listeners,
             limits: new.limits,
             groups: new.groups,
@@ -261,7 +297,7 @@ impl House {
         self.registry.settle(settings.clone());
         // An upstream's password is a secret.
         let of_source = |key: &String| match key.as_str() {
-            "pipeline" | "relay" | "relay_on_demand" => true,
+            "pipeline" | "relay" | "relay_on_demand" | "relay_ca" => true,
             config::SECRET => !settings.relay.is_empty(),
             _ => false,
         };
@@ -290,7 +326,7 @@ impl House {
             keeper.do_send(Stop);
         }
         if let Some(puller) = self.pullers.remove(path) {
-            puller.do_send(Stop);
+            puller.do_send(Retire);
         }
     }
 
@@ -341,6 +377,28 @@ impl House {
             self.door.repurpose(address, purpose, proxied);
         }
     }
+}
+
+/// A source that is on its way down.
+type Stopping = std::pin::Pin<Box<dyn Future<Output = ()>>>;
+
+/// Does something to whoever keeps a source; says what to wait for, if it is to stop.
+fn done_to<A>(keeper: &Addr<A>, act: SourceAct) -> Option<Stopping>
+where
+    A: Handler<Start> + Handler<Restart> + Handler<Stop>,
+    A::Context: ToEnvelope<A, Start> + ToEnvelope<A, Restart> + ToEnvelope<A, Stop>,
+{
+    match act {
+        SourceAct::Start => keeper.do_send(Start),
+        SourceAct::Restart => keeper.do_send(Restart { description: None }),
+        SourceAct::Stop => {
+            let stopping = keeper.send(Stop);
+            return Some(Box::pin(async move {
+                let _ = stopping.await; // the keeper is gone, and its source with it
+            }));
+        }
+    }
+    None
 }
 
 /// What is told of a configuration that could not be read.

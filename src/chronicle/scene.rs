@@ -176,7 +176,7 @@ impl MountScene {
             filler: match (&settings.pipeline, settings.relay.is_empty()) {
                 (Some(_), _) => Filler::Pipeline,
                 (None, true) => Filler::Encoder,
-                (None, false) if settings.relay_on_demand => Filler::OnDemand,
+                (None, false) if settings.relay.on_demand => Filler::OnDemand,
                 (None, false) => Filler::Relay,
             },
             up: status.up,

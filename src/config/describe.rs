@@ -113,6 +113,19 @@ pub(super) fn describe_settings(out: &mut String, config: &Config) {
         entry(out, "url", quoted(&directory.url));
         entry(out, "server", quoted(&directory.server));
     }
+    for mirror in &config.mirrors {
+        out.push_str("\n[[mirror]]\n");
+        entry(out, "from", quoted(mirror.server.upstreams.first().map_or("", |from| from)));
+        entry(out, "on_demand", mirror.server.on_demand);
+        entry(out, "interval", quoted(&format_duration(mirror.interval)));
+        entry(out, "max_mounts", mirror.most);
+        if let Some(ca) = &mirror.server.ca {
+            entry(out, "ca", quoted(&ca.to_string_lossy()));
+        }
+        if let Some(login) = &mirror.server.login {
+            let _ = writeln!(out, "# user = {}, with a password", quoted(&login.user));
+        }
+    }
 }
 
 fn or_none(text: Option<String>) -> String {
@@ -179,9 +192,16 @@ pub(super) fn describe_mount(out: &mut String, mount: &Settings) {
     }
     if !mount.relay.is_empty() {
         // Without user and password.
-        let upstreams: Vec<_> = crate::ingest::relay::upstreams(mount).iter().map(|upstream| quoted(&upstream.to_string())).collect();
+        let relay = &mount.relay;
+        let upstreams: Vec<_> = crate::ingest::relay::upstreams(relay).iter().map(|upstream| quoted(&upstream.to_string())).collect();
         entry(out, "relay", format_args!("[{}]", upstreams.join(", ")));
-        entry(out, "relay_on_demand", mount.relay_on_demand);
+        entry(out, "relay_on_demand", relay.on_demand);
+        if let Some(ca) = &relay.ca {
+            entry(out, "relay_ca", quoted(&ca.to_string_lossy()));
+        }
+        if let Some(login) = &relay.login {
+            let _ = writeln!(out, "# relay_user = {}, with a password", quoted(&login.user));
+        }
     }
     if let Some(push) = &mount.push {
         entry(out, "source_timeout", quoted(&format_duration(push.source_timeout)));
@@ -225,15 +245,21 @@ fn describe_memory(out: &mut String, config: &Config, costs: Costs) {
     let mut lines: Vec<[String; 6]> =
         vec![["mount", "history (ring_max)", "pinned by stragglers", "on its way in", "at most", "(largest chunk)"].map(str::to_owned)];
     let mut user = 0u64;
-    for mount in &config.mounts {
+    let declared = config.mounts.iter().map(|mount| (mount.path.to_string(), mount, 1));
+    let mirrored =
+        config.mirrors.iter().map(|mirror| (format!("{} of {}", mirror.most, mirror.address()), &mirror.mounts, mirror.most as u64));
+    for (name, mount, count) in declared.chain(mirrored) {
         // Each source has a framer, and one that relieves another is a second.
         let framers = 1 + u64::from(mount.push.as_ref().is_some_and(|push| push.takeover));
-        let (ring, bound) = (mount.ring_max.0, mount.memory_bound().saturating_add(framers * HELD_MOST as u64));
+        // A relay may get frames in place of bytes: the one that comes, and its payload on the way out of it.
+        let frames = if mount.relay.is_empty() && count == 1 { 0 } else { 2 * mount.chunk_max() };
+        let held = (framers * HELD_MOST as u64).max(frames);
+        let (ring, bound) = (mount.ring_max.0, mount.memory_bound().saturating_add(held));
         let pinned = mount.rules.memory_max - ring;
         let cells = [ring, pinned, bound - mount.rules.memory_max, bound, mount.chunk_max()].map(|bytes| ByteCount(bytes).to_string());
         let [ring, pinned, inbound, bound_text, chunk] = cells;
-        lines.push([mount.path.to_string(), ring, pinned, inbound, bound_text, chunk]);
-        user = user.saturating_add(bound);
+        lines.push([name, ring, pinned, inbound, bound_text, chunk]);
+        user = user.saturating_add(bound.saturating_mul(count));
     }
     out.push_str("# Memory at the very most, whatever listeners do:\n#\n");
     let width = |column: usize| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0);
@@ -326,7 +352,9 @@ fn worst_mix(config: &Config, listener: u64, guest: u64) -> (u64, u64) {
 /// what is asked for, and grants no more than `granted`.
 fn kernel_bytes(config: &Config, granted: u64) -> u64 {
     let buffer = |mount: &Settings| mount.rules.send_buffer.map_or(SEND_BUFFER_MOST as u64, u64::from).min(granted);
-    let mut mounts: Vec<_> = config.mounts.iter().map(|mount| (buffer(mount), mount.max_listeners.unwrap_or(u64::MAX))).collect();
+    let mirrored = config.mirrors.iter().map(|mirror| &mirror.mounts);
+    let mut mounts: Vec<_> =
+        config.mounts.iter().chain(mirrored).map(|mount| (buffer(mount), mount.max_listeners.unwrap_or(u64::MAX))).collect();
     mounts.sort_unstable_by(|a, b| b.cmp(a));
     let (mut left, mut bytes) = (config.max_listeners, 0u64);
     for (buffer, most) in mounts {

@@ -43,6 +43,13 @@ pub fn difference(old: &Config, new: &Config) -> Difference {
         sections.push("admin.password".to_owned());
         sections.sort();
     }
+    let logins = |config: &Config| {
+        config.mirrors.iter().filter_map(|mirror| Some((mirror.address(), mirror.server.login.clone()?))).collect::<Vec<_>>()
+    };
+    if logins(old) != logins(new) {
+        sections.push("mirror.password".to_owned());
+        sections.sort();
+    }
     Difference {
         added: new.mounts.iter().filter(|mount| !before.contains_key(&mount.path)).cloned().collect(),
         removed: old.mounts.iter().map(|mount| &mount.path).filter(|path| !after.contains_key(path)).cloned().collect(),
@@ -88,7 +95,7 @@ fn changed_keys(old: &str, new: &str) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::super::reader::Reader;
-    use super::super::{Environment, Place, Source, load, mount, nowhere, server};
+    use super::super::{Environment, Place, Source, load, mirror, mount, nowhere, server};
     use super::*;
 
     fn config(name: &str, text: &str) -> Config {
@@ -114,12 +121,24 @@ mod tests {
         let file = format!("push_password_file = \"{}\"", secret.display());
         const HASH: &str = "push_password_hash = \"$argon2id$v=19$m=256,t=2,p=1$c29tZXNhbHQ$nf65EOgLrQMR/uIPnA4rEsF5h7TKyQwu9U1bMCHGi/4\"";
         const RELAY: &str = "relay = [\"http://a/x\"]";
-        let on_demand = format!("{RELAY}\nrelay_on_demand = true");
+        let with_relay = |line: &str| format!("{RELAY}\n{line}");
+        let on_demand = with_relay("relay_on_demand = true");
+        let authority = std::env::temp_dir().join(format!("flumen-difference-{}-ca.pem", std::process::id()));
+        let pem = rcgen::generate_simple_self_signed(["a".to_owned()]).expect("a certificate").cert.pem();
+        std::fs::write(&authority, pem).expect("written");
+        let ca = with_relay(&format!("relay_ca = \"{}\"", authority.display()));
+        let asked = with_relay("relay_password = \"x\"");
+        let asked_from_file = with_relay(&format!("relay_password_file = \"{}\"", secret.display()));
+        let asked_as = with_relay("relay_password = \"x\"\nrelay_user = \"u\"");
         // What is there before, what is there then, and the keys that are named where they are not the one.
         let steps = [
             ("", "pipeline = \"fakesrc\"", "pipeline source_timeout takeover"),
             ("", RELAY, "relay relay_on_demand source_timeout takeover"),
             (RELAY, &on_demand, "relay_on_demand"),
+            (RELAY, &ca, "relay_ca"),
+            (RELAY, &asked, SECRET),
+            (RELAY, &asked_from_file, SECRET),
+            (RELAY, &asked_as, SECRET),
             ("", "push_password = \"s3cretively\"", SECRET),
             ("", &file, SECRET),
             ("", HASH, SECRET),
@@ -173,7 +192,9 @@ mod tests {
                 assert_eq!(changed, [("/a", if named.is_empty() { key } else { named }.to_owned())], "{after}");
             }
         }
-        std::fs::remove_file(secret).expect("removed");
+        for file in [secret, authority] {
+            std::fs::remove_file(file).expect("removed");
+        }
         let mut known = known(|reader| drop(mount::read(reader, nowhere(), &|_| Ok(()))));
         known.sort_unstable();
         walked.sort_unstable();
@@ -229,6 +250,7 @@ mod tests {
             ("[[webhook]]\nurl = \"http://a/\"\n", &["webhook.events", "webhook.url"]),
             (&by_tls, &["webhook.ca", "webhook.events", "webhook.url"]),
             ("[[directory]]\nurl = \"http://a/\"\nserver = \"http://b\"\n", &["directory.server", "directory.url"]),
+            ("[[mirror]]\nfrom = \"http://a\"\n", &["mirror.from", "mirror.interval", "mirror.max_mounts", "mirror.on_demand"]),
             ("[admin]\nuser = \"x\"\n", &["admin.user"]),
             ("[admin]\npassword = \"s3cret\"\n", &["admin.password"]),
             ("[admin]\ncontact = \"x\"\n", &["admin.contact"]),
@@ -237,6 +259,41 @@ mod tests {
         ] {
             assert_eq!(difference(&base, &config("server", text)).sections, keys, "{text}");
         }
+    }
+
+    #[test]
+    fn every_key_of_a_mirror_is_named_when_it_changes() {
+        let file = |name: &str| std::env::temp_dir().join(format!("flumen-difference-{}-mirror-{name}", std::process::id()));
+        let (authority, secret) = (file("ca.pem"), file("secret"));
+        let pem = rcgen::generate_simple_self_signed(["a".to_owned()]).expect("a certificate").cert.pem();
+        std::fs::write(&authority, pem).expect("written");
+        std::fs::write(&secret, "s3cret").expect("written");
+        let with = |lines: &str| config("mirror", &format!("[[mirror]]\n{lines}\n"));
+        const FROM: &str = "from = \"http://a\"";
+        let ca = format!("{FROM}\nca = \"{}\"", authority.display());
+        let from_file = format!("{FROM}\npassword_file = \"{}\"", secret.display());
+        let mut walked = Vec::new();
+        for (after, named) in [
+            ("from = \"http://b\"", "mirror.from"),
+            ("from = \"http://a\"\non_demand = true", "mirror.on_demand"),
+            ("from = \"http://a\"\ninterval = \"7s\"", "mirror.interval"),
+            ("from = \"http://a\"\nmax_mounts = 7", "mirror.max_mounts"),
+            (&ca, "mirror.ca"),
+            ("from = \"http://a\"\npassword = \"x\"", "mirror.password"),
+            (&from_file, "mirror.password"),
+            ("from = \"http://a\"\npassword = \"x\"\nuser = \"u\"", "mirror.password"),
+        ] {
+            walked.push(after.lines().last().and_then(|line| line.split(' ').next()).expect("a key"));
+            assert_eq!(difference(&with(FROM), &with(after)).sections, [named], "{after}");
+        }
+        for path in [authority, secret] {
+            std::fs::remove_file(path).expect("removed");
+        }
+        let defaults = config("mirror", "[[mount]]\npath = \"/a\"\n").mounts.remove(0);
+        let mut known = known(|reader| drop(mirror::section(reader, &defaults)));
+        known.sort_unstable();
+        walked.sort_unstable();
+        assert_eq!(walked, known, "each key of a mirror is walked here");
     }
 
     #[test]

@@ -106,16 +106,14 @@ fn top(root: &Element<'_>, to: &mut Sections) {
                 let port = root.child("listen-socket").and_then(|socket| socket.child("port")?.number(1..=65_534));
                 to.shoutcast(port.unwrap_or(8000), element.text());
             }
-            "master-server" => {
-                to.leave(&element, "a server is not mirrored as a whole: write a [[mount]] with relay for each of its mounts");
-            }
+            "master-server" => mounts::mirror(&element, root, to),
+            "master-redirect" => to.leave(&element, "listeners are not sent to other servers"),
             "master-server-port"
             | "master-update-interval"
             | "master-username"
             | "master-password"
             | "relays-on-demand"
             | "master-relay-auth"
-            | "master-redirect"
             | "master-ssl-port" => {}
             "server-id" => to.leave(&element, "the server says what it is"),
             "event-bindings" => to.leave(&element, "what is to happen on events has no equivalent yet"),

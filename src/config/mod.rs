@@ -20,9 +20,11 @@ mod error;
 mod identity;
 mod import;
 mod limits;
+mod mirror;
 mod mount;
 mod push;
 mod reader;
+mod relay;
 mod reports;
 mod secret;
 mod server;
@@ -46,6 +48,7 @@ use crate::door::{self, ListenAddress};
 use crate::engine::admission::Limits;
 use crate::mount as mounts;
 use crate::mount::groups::GroupSettings;
+use crate::supervisor::mirror as mirrors;
 use crate::units::MountPath;
 use crate::webhook;
 use address::{Claim, Claims};
@@ -95,6 +98,8 @@ pub struct Config {
     pub directories: Vec<directory::Settings>,
     /// The mounts, in the order written.
     pub mounts: Vec<mounts::Settings>,
+    /// Servers whose mounts are mounts here.
+    pub mirrors: Vec<mirrors::Settings>,
     /// Where all this comes from.
     pub origin: Origin,
 }
@@ -205,7 +210,7 @@ fn checked(
     let sections = ["server", "log", "admin", "push", "mount_defaults"]
         .map(|name| root.take_table(name).unwrap_or_else(|| (place.clone(), Table::new())));
     let tables = root.take_tables("mount");
-    let (webhooks, directories) = (root.take_tables("webhook"), root.take_tables("directory"));
+    let [webhooks, directories, mirrors] = ["webhook", "directory", "mirror"].map(|name| root.take_tables(name));
     let groups = root.take_tables("address_group");
     root.finish(&[]);
     let [server, log, admin, push, mut defaults] = sections;
@@ -244,7 +249,8 @@ fn checked(
         let claim = Claim { address: ListenAddress::Inet(*address), place: place.clone(), shown: shown.clone() };
         claims.add(&format!("push.shoutcast[{i}]"), claim, &mut errors);
     }
-    sound_defaults(&mut defaults, &mut errors, check);
+    let usual = sound_defaults(&mut defaults, &mut errors, check);
+    let mirrors = mirror::read(mirrors, &usual, &mut errors);
     let mut mounts = read_mounts(tables, &defaults.1, &mut claims, &mut errors, check);
     if !errors.is_empty() {
         return Err(ConfigErrors::new(errors));
@@ -266,8 +272,14 @@ fn checked(
         admin,
         directories,
         mounts,
+        mirrors,
         origin,
     })
+}
+
+/// Whether a path is one that no page of the server itself has.
+pub fn may_be_a_mount(path: &MountPath) -> bool {
+    mount::collision(path.as_str()).is_none()
 }
 
 /// What is allowed and hardly meant.
@@ -278,18 +290,20 @@ pub fn warnings(config: &Config) -> Vec<String> {
 /// Most mounts of one server: each is an actor, a GStreamer pipeline and a label in the metrics.
 const MOUNTS_MOST: usize = 60_000;
 
-/// Reports what is wrong with the defaults once, and leaves only what is right for the mounts to take over.
-fn sound_defaults((place, table): &mut (Place, Table), errors: &mut Vec<ConfigError>, check: CheckPipeline<'_>) {
+/// Reports what is wrong with the defaults once, and leaves only what is right for the mounts to take over. Returns a mount that says
+/// nothing itself.
+fn sound_defaults((place, table): &mut (Place, Table), errors: &mut Vec<ConfigError>, check: CheckPipeline<'_>) -> mounts::Settings {
     if let Some(node) = table.remove("path") {
         let remedy = "write it under each [[mount]]".to_owned();
         let (key, problem) = ("mount_defaults.path".to_owned(), "no two mounts have the same path".to_owned());
         errors.push(ConfigError { place: node.place.clone(), key, value: node.shown(), problem, remedy });
     }
     let mut reader = Reader::new("mount_defaults", place.clone(), table.clone(), errors);
-    mount::read(&mut reader, nowhere(), check);
+    let (usual, _) = mount::read(&mut reader, nowhere(), check);
     let known = reader.known().to_vec();
     let failed = reader.finish(mount::LATER);
     table.retain(|key, _| known.contains(&key.as_str()) && !failed.contains(key.as_str()));
+    usual
 }
 
 fn read_mounts(

@@ -4,23 +4,22 @@
 //! - The same reader serves both; for the defaults its settings are thrown away and only its errors count.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::address::{self, Claim};
 use super::limits;
 use super::reader::{Parsed, Reader, Wrong};
+use super::relay;
 use super::secret::{self, Keys};
 use super::tree::Node;
 use super::value::{
     boolean, coalesce, cors, dscp, duration, extents, interval, line, media_type, number, one_of, or_none, pipeline, send_buffer, size,
-    texts, web_address, word,
+    web_address, word,
 };
 use crate::engine::broadcast::{PATIENCE, Rules};
 use crate::engine::pace::Coalesce;
 use crate::fanout::placement::{SyncMethod, Wish};
 use crate::fanout::recovery::{Limits, RecoverPolicy};
-use crate::ingest::relay::Upstream;
 use crate::mount::{IcyMetadata, OggChaining, OnSourceEnd, Profile, PushSettings, STRAGGLERS_FACTOR, Settings};
 use crate::units::{ByteCount, Extent, Extents, MountPath};
 
@@ -49,7 +48,7 @@ pub(super) fn read(
     check: &dyn Fn(&str) -> Result<(), String>,
 ) -> (Settings, Vec<Claim<SocketAddr>>) {
     let pipeline = reader.take("pipeline", |node| pipeline(node, check));
-    let relay: Vec<Arc<str>> = reader.take("relay", upstreams).unwrap_or_default();
+    let relay = relay::read(reader);
     if pipeline.is_some() && !relay.is_empty() {
         let at = reader.whereabouts("pipeline");
         reader.wrong("relay", format!("is written beside pipeline{at}"), "a mount is filled by one of the two");
@@ -86,7 +85,6 @@ pub(super) fn read(
         content_type,
         pipeline,
         relay,
-        relay_on_demand: reader.take("relay_on_demand", boolean).unwrap_or(false),
         push,
         tcp: claims.iter().map(|claim| claim.address).collect(),
         keep,
@@ -103,15 +101,6 @@ pub(super) fn read(
         rules,
     };
     (settings, claims)
-}
-
-/// Where a relay pulls from: one address, or several.
-fn upstreams(node: &Node) -> Parsed<Vec<Arc<str>>> {
-    let parse = |text: &str| match Upstream::parse(text) {
-        Ok(_) => Ok(Arc::from(text)),
-        Err(why) => Err(vec![Wrong::new(why, "write an address such as \"http://radio.example:8000/live.ogg\"")]),
-    };
-    texts(node, "[\"http://radio.example:8000/live.ogg\"]", |text, _| parse(text))
 }
 
 /// How encoders that push are taken; not at all where a pipeline fills the mount.

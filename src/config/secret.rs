@@ -4,10 +4,12 @@ use std::path::Path;
 
 use super::reader::{Parsed, Reader, Wrong};
 use super::tree::{Node, Value};
-use crate::access::{Password, Unfit};
+use crate::access::{Password, Secret, Unfit};
 
 /// The largest file of one secret.
 const FILE_MOST: u64 = 4096;
+/// The longest password that is shown to another server.
+const SHOWN_MOST: usize = 256;
 
 /// The names of the three keys of a password.
 #[derive(Clone, Copy, Debug)]
@@ -31,6 +33,24 @@ pub(super) fn password(reader: &mut Reader<'_>, keys: Keys) -> Option<Password> 
         reader.wrong(second, format!("is written beside {first}{at}"), "write one of the two");
     }
     plain.or(file).or(hash)
+}
+
+/// Reads a password that is shown to another server, whose business it is whether it is a good one.
+pub(super) fn shown_elsewhere(reader: &mut Reader<'_>, [plain_key, file_key]: [&'static str; 2]) -> Option<Secret> {
+    let fit = |text: &str| {
+        if text.is_empty() || text.len() > SHOWN_MOST || text.chars().any(char::is_control) {
+            let problem = format!("is no password: empty, longer than {SHOWN_MOST} bytes, or with control characters");
+            return Err(vec![Wrong::new(problem, "write the password that the other server asks for")]);
+        }
+        Ok(Secret::new(text))
+    };
+    let plain = reader.take_secret(plain_key, |node| text(node).and_then(fit));
+    let file = reader.take_secret(file_key, |node| fit(read(Path::new(text(node)?))?.trim_end_matches(['\r', '\n'])));
+    if reader.given(plain_key) && reader.given(file_key) {
+        let at = reader.whereabouts(plain_key);
+        reader.wrong(file_key, format!("is written beside {plain_key}{at}"), "write one of the two");
+    }
+    plain.or(file)
 }
 
 fn text(node: &Node) -> Parsed<&str> {

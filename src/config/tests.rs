@@ -116,7 +116,7 @@ fn a_bad_key_of_a_mount_is_answered_with_line_key_value_and_remedy() {
         ("brust = \"5s\"", &[":3: mount[0].brust = \"5s\"", "did you mean \"mount[0].burst\"?"]),
         ("colour = 1", &["mount[0].colour = 1", "the keys here are"]),
         ("listen_auth = \"x\"", &["mount[0].listen_auth = \"x\"", "is not supported by this version", "remove it"]),
-        ("relay = [\"http://a/\", \"ftp://b/\"]", &["mount[0].relay[1] = \"ftp://b/\"", "does not begin with http://"]),
+        ("relay = [\"http://a/\", \"ftp://b/\"]", &["mount[0].relay[1] = \"ftp://b/\"", "does not begin with http:// or https://"]),
         ("relay = \"http://a/\"\npipeline = \"x\"", &["mount[0].relay", "is written beside pipeline"]),
         ("push_password = \"hackme\"", &["mount[0].push_password = …", "everybody knows", "openssl rand"]),
         ("push_password = \"s3cret\"\npush_password_hash = \"$1$x\"", &["mount[0].push_password_hash = …", "no hash"]),

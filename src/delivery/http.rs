@@ -8,18 +8,19 @@ use actix_web::web::{self, Data, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse};
 
 use super::probes::{Player, Probes};
-use super::{DRAINING, TurnedAway, admit, headers};
+use super::{DRAINING, TurnedAway, admit, framed, headers};
 use crate::door::answers::{SERVER, plain, plain_builder, unavailable, unframed};
 use crate::door::claim::{Claim, REFUSED_PATH, Ticket};
 use crate::door::origin::{self, decoded_path, user_agent};
 use crate::door::patrol::Patrol;
+use crate::engine::listener::Inlay;
 use crate::fanout::departure::Refusal;
 use crate::fanout::placement::Wish;
 use crate::mount::Registry;
 use crate::mount::registry::Entry;
 use crate::units::{Extents, UnitError};
 use crate::wire::playlist::Form;
-use crate::wire::range;
+use crate::wire::{range, relay};
 
 /// What this room needs to know.
 #[derive(Clone, Debug)]
@@ -126,8 +127,9 @@ fn playlist(request: &HttpRequest, entry: &Entry, form: Form) -> HttpResponse {
 
 async fn listen(request: &HttpRequest, desk: &Desk, probes: &Probes, entry: &Entry, claim: Option<&Claim>) -> HttpResponse {
     let (registry, handle) = (&desk.registry, &entry.handle);
+    let frames = framed::asked(request.headers());
     let wish = match wish(request.query_string(), entry) {
-        Ok(wish) => wish,
+        Ok(wish) => frames.as_ref().and_then(|asked| framed::wish(asked, &handle.settings.rules.wish)).or(wish),
         Err(why) => {
             registry.refuse(Some(entry), Refusal::BadRequest);
             return plain(StatusCode::BAD_REQUEST, why);
@@ -138,7 +140,7 @@ async fn listen(request: &HttpRequest, desk: &Desk, probes: &Probes, entry: &Ent
         return unavailable(DRAINING);
     }
     let Some(claim) = claim else { return plain(StatusCode::INTERNAL_SERVER_ERROR, "this connection cannot carry a stream") };
-    let placed = handle.place_early(wish.as_ref());
+    let mut placed = handle.place_early(wish.as_ref());
     // Who hangs up while waiting gives the connection's place back now; where half closed listeners are kept, none can be told.
     let found = tokio::select! {
         biased;
@@ -150,8 +152,9 @@ async fn listen(request: &HttpRequest, desk: &Desk, probes: &Probes, entry: &Ent
         return unavailable("the mount has no source at present");
     };
     let mut response = HttpResponse::Ok();
+    let sent_as = if frames.is_some() { relay::MEDIA_TYPE } else { &*content_type };
     response
-        .insert_header((header::CONTENT_TYPE, &*content_type))
+        .insert_header((header::CONTENT_TYPE, sent_as))
         .insert_header((header::CACHE_CONTROL, "no-cache, no-store"))
         .insert_header((header::PRAGMA, "no-cache"))
         .insert_header((header::EXPIRES, EXPIRED))
@@ -163,7 +166,17 @@ async fn listen(request: &HttpRequest, desk: &Desk, probes: &Probes, entry: &Ent
         let path = origin::via(handle.settings.path.as_str());
         response.insert_header((header::VIA, handle.said().through.into_iter().chain([path]).collect::<Vec<_>>().join(", ")));
     }
-    let icy = headers::interval(&handle.settings, &content_type, request.headers());
+    let (icy, inlay) = match &frames {
+        Some(asked) => {
+            response.insert_header((relay::FIELD, relay::VERSION));
+            placed = framed::resumed(asked, handle).or(placed);
+            (None, Some(Inlay::Frames))
+        }
+        None => {
+            let icy = headers::interval(&handle.settings, &content_type, request.headers());
+            (icy, icy.map(Inlay::Titles))
+        }
+    };
     headers::describe(&mut response, handle, icy);
     if request.method() == Method::HEAD {
         return unframed(response.body(Nothing));
@@ -186,7 +199,7 @@ async fn listen(request: &HttpRequest, desk: &Desk, probes: &Probes, entry: &Ent
         broadcast: Arc::clone(&handle.broadcast),
         wish: wish.map(Box::new),
         placed,
-        icy,
+        inlay,
         id,
         user_agent,
     });

@@ -24,7 +24,7 @@ pub fn take(registry: &Arc<Registry>, patrol: &Arc<Patrol>, mount: &MountPath) -
             head: Box::default(),
             wish: None,
             placed: None,
-            icy: None,
+            inlay: None,
             id: registry.next_listener(),
             peer,
             user_agent: "raw tcp".into(),

@@ -27,6 +27,7 @@ use super::io::Io;
 use crate::engine::admission::Seat;
 use crate::engine::broadcast::{Broadcast, Peer};
 use crate::engine::inbox::Permit;
+use crate::engine::listener::Inlay;
 use crate::engine::socket::Socket;
 use crate::fanout::placement::{Placement, Wish};
 use crate::units::{ListenerId, Moment};
@@ -48,8 +49,8 @@ pub struct Ticket {
     pub wish: Option<Box<Wish>>,
     /// Where it was placed, if it had to wait for the mount's first chunk.
     pub placed: Option<Placement>,
-    /// After how many bytes it was promised a block of metadata; `None`: never.
-    pub icy: Option<u32>,
+    /// What it was promised between the bytes of the stream.
+    pub inlay: Option<Inlay>,
     /// Who.
     pub id: ListenerId,
     /// What it says it is.

@@ -322,7 +322,7 @@ impl Hull {
             head: std::mem::take(&mut self.captured).into(),
             wish: ticket.wish,
             placed: ticket.placed,
-            icy: ticket.icy,
+            inlay: ticket.inlay,
             id: ticket.id,
             peer: self.slot.peer.get(),
             user_agent: ticket.user_agent,

@@ -328,11 +328,10 @@ impl<W: Wire> Audience<W> {
         let (rules, counters) = (&self.broadcast.rules, &self.broadcast.counters);
         let (mut sent, mut calls, next) = (0, 0, self.ring.next());
         let error = loop {
-            let (wire, head, cursor, icy) = listener.parts();
+            let (wire, head, cursor, woven) = listener.parts();
             let resend = rules.resend_streamheader;
-            let offered = if let Some(icy) = icy {
-                self.broadcast.title.tell(icy);
-                weaving::offer(wire, head, icy, |slices| cursor.gather(&self.ring, next, resend, BYTES_PER_VISIT, slices))
+            let offered = if let Some(woven) = woven {
+                weaving::offer(wire, head, woven, &self.broadcast.title, cursor, &self.ring, resend)
             } else {
                 let mut slices = Slices::new();
                 if !head.is_empty() {
@@ -349,8 +348,7 @@ impl<W: Wire> Audience<W> {
             calls += 1;
             match outcome {
                 Ok(taken) if taken > 0 => {
-                    let of_stream = listener.take(taken);
-                    listener.cursor.advance(&self.ring, resend, of_stream);
+                    let of_stream = listener.take(&self.ring, resend, taken);
                     listener.progress = turn.now;
                     self.sent_bytes += of_stream as u64;
                     if of_stream > 0 && !listener.served {

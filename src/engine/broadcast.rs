@@ -3,7 +3,7 @@
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use super::alarm::Alarm;
@@ -58,6 +58,8 @@ pub struct Broadcast {
     pub slot: usize,
     /// Its name.
     pub path: MountPath,
+    /// See [`Self::instance`].
+    instance: Arc<AtomicU64>,
     /// Its ring.
     pub feed: Arc<Feed>,
     /// Its rules.
@@ -81,6 +83,7 @@ impl Broadcast {
         Self {
             slot,
             path,
+            instance: Arc::new(AtomicU64::new(fastrand::u64(..))),
             feed: Arc::new(Feed::new(alarms)),
             rules,
             revision: 0,
@@ -95,6 +98,16 @@ impl Broadcast {
     /// The same mount with other rules.
     pub fn with_rules(&self, rules: Rules) -> Self {
         Self { rules, revision: self.revision + 1, ..self.clone() }
+    }
+
+    /// Tells its history from that of any other mount, also of one that had its name before, here or in another process.
+    pub fn instance(&self) -> u64 {
+        self.instance.load(Ordering::Relaxed)
+    }
+
+    /// It goes on with the history of the process before this. Before anybody listens.
+    pub fn resume(&self, instance: u64) {
+        self.instance.store(instance, Ordering::Relaxed);
     }
 
     /// Whether these are the same mount, whatever its rules.

@@ -10,7 +10,7 @@ use super::broadcast::{Broadcast, Obituary, Peer, Reports, Rules};
 use super::crew::{Clock, Crew};
 use super::frost::NotFrozen;
 use super::inbox::{Command, Reply};
-use super::listener::{Arrival, Carried};
+use super::listener::{Arrival, Carried, Inlay};
 use super::socket::Socket;
 use super::world::rules;
 use crate::fanout::chunk::{Chunk, Marks};
@@ -62,7 +62,7 @@ impl Hall {
             head: format!("head {id};").into_bytes().into(),
             wish: None,
             placed: None,
-            icy,
+            inlay: icy.map(Inlay::Titles),
             id: ListenerId(id),
             peer: Peer::Unix,
             user_agent: "ears".into(),
@@ -165,7 +165,7 @@ fn listeners_go_on_with_other_shards_from_the_very_byte() {
         .iter()
         .map(|listener| {
             let socket = Socket::new(sockets[listener.fd as usize].try_clone().expect("a descriptor")).expect("a socket");
-            Carried::unpack(listener, socket, Seat::keep(&new.server, &new.mount, None, None), &unpacked, payloads.as_slice())
+            Carried::unpack(listener, socket, Seat::keep(&new.server, &new.mount, None, None), 7, &unpacked, payloads.as_slice())
                 .expect("it makes sense")
         })
         .collect();

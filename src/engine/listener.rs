@@ -19,11 +19,28 @@ use super::broadcast::{Broadcast, ListenerView, Newcomer, Obituary, Peer};
 use super::socket::Wire;
 use crate::fanout::cursor::Cursor;
 use crate::fanout::departure::Departure;
+use crate::fanout::frames::Frames;
 use crate::fanout::placement::{self, Placement, Wish};
 use crate::fanout::recovery::Limits;
 use crate::fanout::ring::Ring;
 use crate::units::{ListenerId, Moment, Seq};
 use crate::wire::icy::Interleave;
+
+/// What is put between the bytes of the stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Inlay {
+    /// A block of metadata after so many bytes.
+    Titles(u32),
+    /// The frames of a relay.
+    Frames,
+}
+
+/// The same, as it is for one listener.
+#[derive(Debug)]
+pub(super) enum Woven {
+    Titles(Interleave),
+    Frames(Frames),
+}
 
 /// Everything the engine needs to serve a listener. Moving it is the hand-over: the sender keeps nothing, the receiver closes.
 #[derive(Debug)]
@@ -38,8 +55,8 @@ pub struct Arrival<W> {
     pub wish: Option<Box<Wish>>,
     /// Where it was placed already, if it had to wait for the mount's first chunk: that chunk decides, not what has come since.
     pub placed: Option<Placement>,
-    /// After how many bytes of the stream it was promised a block of metadata; `None`: never.
-    pub icy: Option<u32>,
+    /// What it was promised between the bytes of the stream.
+    pub inlay: Option<Inlay>,
     /// Who.
     pub id: ListenerId,
     /// From where.
@@ -101,8 +118,8 @@ pub(super) struct Listener<W> {
     pub(super) read_closed: bool,
     /// Why it will leave when it is drained.
     pub(super) leaving: Option<Departure>,
-    /// Where it stands between two blocks of metadata, if it wants any.
-    icy: Option<Box<Interleave>>,
+    /// What is woven into its stream, if anything is.
+    woven: Option<Box<Woven>>,
     about: Box<About>,
 }
 
@@ -129,7 +146,12 @@ impl<W> Listener<W> {
             served: false,
             read_closed: false,
             leaving: None,
-            icy: arrival.icy.map(|interval| Box::new(Interleave::new(interval))),
+            woven: arrival.inlay.map(|inlay| {
+                Box::new(match inlay {
+                    Inlay::Titles(interval) => Woven::Titles(Interleave::new(interval)),
+                    Inlay::Frames => Woven::Frames(Frames::new(arrival.broadcast.instance())),
+                })
+            }),
             about: Box::new(About {
                 id: arrival.id,
                 peer: arrival.peer,
@@ -167,8 +189,10 @@ impl<W> Listener<W> {
         // Whether its socket has room, the first send will tell.
         (self.blocked, self.listed, self.queued, self.newly_full, self.overdraft) = (false, false, false, false, 0);
         (self.about.joined, self.about.joined_at) = (now, SystemTime::now());
-        if let Some(icy) = &mut self.icy {
-            icy.go_elsewhere();
+        match self.woven.as_deref_mut() {
+            None => {}
+            Some(Woven::Titles(icy)) => icy.go_elsewhere(),
+            Some(Woven::Frames(frames)) => frames.go_elsewhere(broadcast.instance()),
         }
     }
 
@@ -197,18 +221,18 @@ impl<W> Listener<W> {
         self.about.accepted
     }
 
-    /// The wire to send on, and what there is to send: the rest of the head, then what the cursor gathers, with metadata in
+    /// The wire to send on, and what there is to send: the rest of the head, then what the cursor gathers, with something in
     /// between or without.
-    pub(super) fn parts(&mut self) -> (&mut W, &[u8], &Cursor, Option<&mut Interleave>) {
+    pub(super) fn parts(&mut self) -> (&mut W, &[u8], &Cursor, Option<&mut Woven>) {
         let head = match self.head_left as usize {
             0 => &[], // without a look into the box
             left => &self.about.head[self.about.head.len() - left..],
         };
-        (&mut self.wire, head, &self.cursor, self.icy.as_deref_mut())
+        (&mut self.wire, head, &self.cursor, self.woven.as_deref_mut())
     }
 
-    /// Takes note that so many bytes have gone; returns how many of them belong to the stream.
-    pub(super) fn take(&mut self, mut sent: usize) -> usize {
+    /// Takes note that so many bytes of what was shown have gone; returns how many of them belong to the stream.
+    pub(super) fn take(&mut self, ring: &Ring, resend: bool, mut sent: usize) -> usize {
         if self.head_left > 0 {
             let of_head = sent.min(self.head_left as usize);
             self.head_left -= of_head as u32;
@@ -217,15 +241,22 @@ impl<W> Listener<W> {
             }
             sent -= of_head;
         }
-        match &mut self.icy {
+        let of_stream = match self.woven.as_deref_mut() {
             None => sent,
-            Some(icy) => icy.take(sent),
-        }
+            Some(Woven::Titles(icy)) => icy.take(sent),
+            Some(Woven::Frames(frames)) => return frames.take(&mut self.cursor, ring, sent),
+        };
+        self.cursor.advance(ring, resend, of_stream);
+        of_stream
     }
 
-    /// Whether a block of metadata is half sent.
+    /// Whether a block of metadata is half sent, or what stands before a frame.
     fn mid_block(&self) -> bool {
-        self.icy.as_ref().is_some_and(|icy| icy.mid_block())
+        match self.woven.as_deref() {
+            None => false,
+            Some(Woven::Titles(icy)) => icy.mid_block(),
+            Some(Woven::Frames(frames)) => frames.mid_frame(),
+        }
     }
 
     /// Whether something could be sent now, as of what the ring holds, or is sealed and has not left.

@@ -10,7 +10,7 @@ use super::alarm::Alarm;
 use super::broadcast::{Broadcast, Peer, Rules};
 use super::counters::ShardCounters;
 use super::inbox::{Command, Inbox, MovePart, Reply};
-use super::listener::Arrival;
+use super::listener::{Arrival, Inlay};
 use super::shard::{Readiness, Shard, Token, Watch};
 use super::socket::{Discarded, Wire};
 use super::world::{World, rules};
@@ -134,7 +134,7 @@ impl Stage {
             head: Box::default(),
             wish: None,
             placed: None,
-            icy: interval,
+            inlay: interval.map(Inlay::Titles),
             id: ListenerId(self.listeners),
             peer: Peer::Unix,
             user_agent: "".into(),

@@ -1,8 +1,10 @@
-//! What is being played, as shards see it: one block of bytes per mount, and a number to tell by that it is another one.
+//! What is being played, as shards see it: one block of bytes per mount, and a number to tell by that it is another one. The same
+//! once more for relays, in a frame that says more.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crate::fanout::frames::{Frames, Notice};
 use crate::wire::icy::{Block, Interleave};
 
 /// The present title of one mount.
@@ -11,6 +13,9 @@ pub struct Title {
     /// Of the block below. Shards look at this, and take the lock only if it has changed.
     number: AtomicU64,
     block: Mutex<Arc<Block>>,
+    /// The same for relays.
+    notice_number: AtomicU64,
+    notice: Mutex<Arc<Notice>>,
 }
 
 impl Title {
@@ -36,6 +41,20 @@ impl Title {
         let mut present = self.lock();
         self.number.store(block.number, Ordering::Release);
         *present = Arc::new(block);
+    }
+
+    /// From now on relays are told this; a frame as [`crate::wire::relay::notice`] makes it.
+    pub fn set_notice(&self, frame: Box<[u8]>) {
+        let mut notice = self.notice.lock().unwrap_or_else(PoisonError::into_inner);
+        let number = notice.number + 1;
+        *notice = Arc::new(Notice { number, frame });
+        self.notice_number.store(number, Ordering::Release);
+    }
+
+    /// What a relay is to be told, if that is news for it.
+    pub(super) fn news(&self, frames: &Frames) -> Option<Arc<Notice>> {
+        let notice = || Arc::clone(&self.notice.lock().unwrap_or_else(PoisonError::into_inner));
+        frames.wants(self.notice_number.load(Ordering::Acquire)).then(notice)
     }
 
     /// Brings a listener up to date, if there is news for it and its next block has not begun.

@@ -330,7 +330,7 @@ fn a_listener_that_leaves_in_order_is_sent_what_its_session_holds_and_told_the_e
             head: Box::from(*b"head, "),
             wish: None,
             placed: None,
-            icy: None,
+            inlay: None,
             id: ListenerId(1),
             peer: Peer::Unix,
             user_agent: "".into(),

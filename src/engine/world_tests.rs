@@ -398,7 +398,7 @@ fn what_was_written_before_an_order_is_there_for_it() {
             head: Box::default(),
             wish: None,
             placed: None,
-            icy: None,
+            inlay: None,
             id: ListenerId(id),
             peer: Peer::Unix,
             user_agent: "".into(),

@@ -239,6 +239,49 @@ impl Cursor {
         bytes
     }
 
+    // ---- for who sends something of its own before each piece (`frames`) ----
+
+    /// The headers last given.
+    pub(super) fn given(&self) -> Option<&Arc<Headers>> {
+        self.given.as_ref()
+    }
+
+    /// What of the piece in flight has not gone.
+    pub(super) fn rest(&self) -> &[u8] {
+        self.flight.rest()
+    }
+
+    /// The chunks that may be begun now, as of those before `upto`.
+    pub(super) fn waiting<'a>(&self, ring: &'a Ring, upto: Seq) -> impl Iterator<Item = &'a Arc<Chunk>> + use<'a> {
+        ring.chunks(self.at, if self.await_keyframe { self.at } else { self.end(upto) })
+    }
+
+    /// Takes note that `most` bytes have gone, as far as they are of the piece in flight. Returns how many are.
+    pub(super) fn go_on(&mut self, most: usize) -> usize {
+        let rest = self.flight.rest().len();
+        let taken = most.min(rest);
+        match &mut self.flight {
+            Flight::Nothing => {}
+            Flight::Headers(..) | Flight::Chunk(..) if taken == rest => self.flight = Flight::Nothing,
+            Flight::Headers(_, sent) | Flight::Chunk(_, sent, _) => *sent += taken,
+        }
+        self.tally.bytes += taken as u64;
+        taken
+    }
+
+    /// Begins the headers of the next chunk, or with them given the chunk itself; all of that is in flight from now on.
+    pub(super) fn begin(&mut self, ring: &Ring, headers: bool) {
+        let Lookup::Held(chunk) = ring.look(self.at) else { return };
+        debug_assert!(!self.mid_flight(), "something else is in flight");
+        if headers {
+            self.given = Some(Arc::clone(chunk.headers()));
+            self.flight = Flight::Headers(Arc::clone(chunk.headers()), 0);
+            return;
+        }
+        self.flight = Flight::Chunk(Arc::clone(chunk), 0, self.at);
+        (self.at, self.followed) = (self.at.next(), true);
+    }
+
     fn header_due(&self, given: Option<&Headers>, chunk: &Chunk, resend: bool, followed: bool) -> bool {
         // Most chunks have the very headers the listener was given: one comparison of addresses.
         given.is_none_or(|given| !std::ptr::eq(given, &raw const **chunk.headers()))

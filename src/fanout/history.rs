@@ -37,7 +37,13 @@ impl History {
 
     /// Adds a chunk; `arrival` is when it came.
     pub fn push(&mut self, ring: &mut Ring, chunk: Arc<Chunk>, arrival: Moment) -> Pushed {
-        let time = self.clock.stamp(chunk.marks().stamp(), arrival);
+        let stamp = chunk.marks().stamp();
+        self.push_at(ring, chunk, stamp, arrival)
+    }
+
+    /// The same for a chunk whose place on the stream's clock somebody else has found; nanoseconds.
+    pub fn push_at(&mut self, ring: &mut Ring, chunk: Arc<Chunk>, stamp: Option<u64>, arrival: Moment) -> Pushed {
+        let time = self.clock.stamp(stamp, arrival);
         let at = ring.push(chunk, time);
         Pushed { at, forced: self.retention.trim(ring) }
     }

@@ -15,6 +15,7 @@ pub mod chunk;
 pub mod clock;
 pub mod cursor;
 pub mod departure;
+pub mod frames;
 pub mod history;
 pub mod passing;
 pub mod placement;

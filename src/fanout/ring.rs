@@ -360,6 +360,11 @@ impl Ring {
         self.keyframes.get(self.keyframes.partition_point(|&seq| seq < at)).copied()
     }
 
+    /// Stream time of the chunk at a place, in nanoseconds; zero where none is held.
+    pub fn time_of(&self, at: Seq) -> u64 {
+        if at < self.oldest { 0 } else { self.time_at(at) }
+    }
+
     fn index(&self, at: Seq) -> usize {
         at.since(self.oldest) as usize
     }

@@ -55,6 +55,16 @@ impl Headers {
         (&self.ends, self.in_band)
     }
 
+    /// The length of each part, in their order.
+    pub fn lengths(&self) -> impl ExactSizeIterator<Item = usize> + Clone + '_ {
+        (0..self.ends.len()).map(|i| self.ends[i] - if i > 0 { self.ends[i - 1] } else { 0 })
+    }
+
+    /// Whether who follows the stream finds the same in the chunks.
+    pub fn in_band(&self) -> bool {
+        self.in_band
+    }
+
     /// Whether there is nothing to send.
     pub fn is_empty(&self) -> bool {
         self.joined.is_empty()
@@ -134,6 +144,7 @@ mod tests {
     fn a_member_is_known_by_its_bytes() {
         let headers = headers(&["babe", "deadbeef"], false);
         assert_eq!(headers.bytes(), b"babedeadbeef");
+        assert_eq!(headers.lengths().collect::<Vec<_>>(), [4, 8]);
         assert!(headers.holds(b"babe") && headers.holds(b"deadbeef"));
         assert!(!headers.holds(b"babedeadbeef") && !headers.holds(b"dead") && !headers.holds(b""));
         assert!(headers.consists_of(&["babe", "deadbeef"], false) && Headers::none().consists_of::<&str>(&[], false));

@@ -185,6 +185,8 @@ pub struct Socket {
 pub struct Mount {
     /// Its path.
     pub path: String,
+    /// Tells its history from any other; `None`: nobody knows it by that.
+    pub instance: Option<u64>,
     /// The media type, once known.
     pub content_type: Option<String>,
     /// Whether its source delivered.
@@ -369,6 +371,8 @@ pub struct Listener {
     pub leaving: Option<String>,
     /// Where it stands between two titles.
     pub icy: Option<Icy>,
+    /// What of a frame's head has not gone, if it is sent frames.
+    pub frames: Option<Span>,
     /// Its place in the stream.
     pub cursor: Cursor,
 }
@@ -385,6 +389,8 @@ pub struct Arrival {
     pub wish: Option<Wish>,
     /// After how many bytes it was promised a title.
     pub icy: Option<u32>,
+    /// Whether it was promised frames.
+    pub frames: bool,
     /// Its address; `None`: it is on this machine.
     pub peer: Option<String>,
     /// What it says it is.

@@ -36,6 +36,16 @@ impl Outlet {
         Self { gate, content_type, headers, lost: false, discont: true, flushed: false, told: false, batch: Vec::new() }
     }
 
+    /// The outlet of a source that goes on where it stopped.
+    pub(super) fn resuming(gate: Gate) -> Self {
+        Self { discont: false, ..Self::new(gate) }
+    }
+
+    /// Something is missing before what comes next, and nothing that was left out here: whoever decodes starts at a keyframe.
+    pub(super) fn miss(&mut self) {
+        self.lost = true;
+    }
+
     /// The way into the mount.
     pub(super) fn gate(&self) -> &Gate {
         &self.gate
@@ -102,13 +112,21 @@ impl Outlet {
 
     /// Takes a chunk.
     pub(super) fn put(&mut self, data: Box<[u8]>, marks: Marks) {
+        self.put_at(data, marks, None);
+    }
+
+    /// The same for a chunk whose time on the stream's own clock is known, in nanoseconds.
+    pub(super) fn put_at(&mut self, data: Box<[u8]>, marks: Marks, time: Option<u64>) {
         if data.is_empty() || (self.lost && !marks.keyframe) {
             return;
         }
         let marks = Marks { discont: marks.discont || self.discont || self.lost, ..marks };
         match self.gate.chunk(data, marks, &self.headers) {
             Some(chunk) => {
-                self.batch.push(Delivery::Chunk(chunk));
+                self.batch.push(match time {
+                    None => Delivery::Chunk(chunk),
+                    Some(time) => Delivery::Timed(chunk, time),
+                });
                 (self.lost, self.discont) = (false, false);
             }
             None => self.lose("a chunk is too large for ring_max, or memory is used up"),

@@ -118,13 +118,19 @@ impl Mount {
         let (had_begun, has_begun) = self.handle.broadcast.feed.write(|ring| {
             let had_begun = ring.has_begun();
             for delivery in message.batch {
-                match delivery {
-                    Delivery::Chunk(chunk) => {
-                        counters.count(chunk.payload().len() as u64);
-                        forced |= history.push(ring, chunk, message.arrival).forced;
+                let (chunk, stamp) = match delivery {
+                    Delivery::Flush => {
+                        history.flush(ring);
+                        continue;
                     }
-                    Delivery::Flush => history.flush(ring),
-                }
+                    Delivery::Timed(chunk, time) => (chunk, Some(time)),
+                    Delivery::Chunk(chunk) => {
+                        let stamp = chunk.marks().stamp();
+                        (chunk, stamp)
+                    }
+                };
+                counters.count(chunk.payload().len() as u64);
+                forced |= history.push_at(ring, chunk, stamp, message.arrival).forced;
             }
             (had_begun, ring.has_begun())
         });
@@ -195,6 +201,21 @@ impl Handler<Resume> for Mount {
 
     fn handle(&mut self, Resume { time }: Resume, _: &mut Self::Context) {
         self.history.resume(time, self.crew.clock().now());
+    }
+}
+
+/// The source that was last here goes on where it stopped, with the very next chunk: to the history it is as if it had never been
+/// away. Answers with its gate.
+#[derive(Debug, Message)]
+#[rtype(result = "Gate")]
+pub struct ReopenGate;
+
+impl Handler<ReopenGate> for Mount {
+    type Result = MessageResult<ReopenGate>;
+
+    fn handle(&mut self, _: ReopenGate, ctx: &mut Self::Context) -> Self::Result {
+        let source = self.handle.next_writer();
+        MessageResult(Gate::new(ctx.address(), Arc::clone(&self.handle), source, self.crew.clock()))
     }
 }
 

@@ -32,6 +32,8 @@ const HOLD_STEP: Duration = Duration::from_millis(1);
 pub enum Delivery {
     /// A chunk of the stream.
     Chunk(Arc<Chunk>),
+    /// The same, with its time on the clock of the server that it was pulled from, in nanoseconds: that is the stream's own.
+    Timed(Arc<Chunk>, u64),
     /// Upstream flushed: what is held is void.
     Flush,
 }
@@ -170,7 +172,7 @@ impl Gate {
     }
 
     fn turned_away(&self, message: &Deliver) -> GateError {
-        let chunks = message.batch.iter().filter(|delivery| matches!(delivery, Delivery::Chunk(_))).count();
+        let chunks = message.batch.iter().filter(|delivery| !matches!(delivery, Delivery::Flush)).count();
         add(&self.handle.source.refused_chunks, chunks as u64);
         GateError::Full
     }

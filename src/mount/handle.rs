@@ -18,7 +18,7 @@ use crate::fanout::ring::Ring;
 use crate::fanout::stats::{add, read};
 use crate::handover;
 use crate::units::Moment;
-use crate::wire::icy;
+use crate::wire::{icy, relay};
 
 /// A newcomer is still let in so long after the source went: the ring has a burst, and most sources come back at once. What is
 /// older is for nobody who comes.
@@ -170,7 +170,9 @@ impl Handle {
             memory_bound: AtomicU64::new(settings.memory_bound()),
             replaced: Notify::new(),
         };
-        Self { settings, broadcast, standing: Arc::new(standing) }
+        let handle = Self { settings, broadcast, standing: Arc::new(standing) };
+        handle.renotice(&Metadata::default());
+        handle
     }
 
     /// The same mount with other settings.
@@ -247,7 +249,29 @@ impl Handle {
     }
 
     pub(super) fn change(&self, change: impl FnOnce(&mut Status)) {
-        self.status.send_modify(change);
+        let mut other_kind = false;
+        self.status.send_modify(|status| {
+            let before = status.content_type.clone();
+            change(status);
+            other_kind = before != status.content_type;
+        });
+        if other_kind {
+            let metadata = self.metadata.lock().unwrap_or_else(PoisonError::into_inner);
+            self.renotice(&metadata);
+        }
+    }
+
+    /// Relays are told what kind of stream it is and what is being played. To be called with the metadata locked, so that they are
+    /// told in the right order.
+    fn renotice(&self, metadata: &Metadata) {
+        let text = |text: &Option<Arc<str>>| text.as_deref().unwrap_or_default().to_owned();
+        let notice = relay::Notice {
+            media_type: text(&self.status.borrow().content_type),
+            artist: text(&metadata.artist),
+            title: text(&metadata.title),
+            url: text(&metadata.url),
+        };
+        self.broadcast.title.set_notice(relay::notice(&notice));
     }
 
     /// What is being played, as far as anybody has said; nothing, when the source has been away for so long that its history is
@@ -285,6 +309,7 @@ impl Handle {
             return false;
         }
         self.broadcast.title.set(icy::block(&metadata.line(), metadata.url.as_deref()));
+        self.renotice(&metadata);
         *current = Arc::new(metadata);
         true
     }
@@ -315,7 +340,7 @@ impl Handle {
 
     /// Whether a source is needed and missing.
     pub fn lacks_source(&self) -> bool {
-        let needed = self.settings.pipeline.is_some() || (!self.settings.relay.is_empty() && !self.settings.relay_on_demand);
+        let needed = self.settings.pipeline.is_some() || (!self.settings.relay.is_empty() && !self.settings.relay.on_demand);
         needed && !self.status.borrow().up
     }
 

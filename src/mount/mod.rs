@@ -18,10 +18,11 @@ mod slots;
 #[cfg(test)]
 pub(crate) mod testing;
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::access::Password;
+use crate::access::{Password, Secret};
 use crate::engine::admission::Limits;
 use crate::engine::broadcast::Rules;
 use crate::fanout::retention::Retention;
@@ -77,6 +78,40 @@ impl PushSettings {
     pub const USER: &str = "source";
 }
 
+/// Another server's stream that fills a mount.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RelaySettings {
+    /// Web addresses that it may be pulled from, in order of preference; checked. None: it is not a relay.
+    pub upstreams: Vec<Arc<str>>,
+    /// Whether it is pulled only while somebody listens.
+    pub on_demand: bool,
+    /// Who asks, where an address does not say so itself.
+    pub login: Option<Login>,
+    /// A file with the certificates that vouch for the upstreams; `None`: the system's.
+    pub ca: Option<Arc<Path>>,
+}
+
+impl RelaySettings {
+    /// Whether something else fills the mount.
+    pub fn is_empty(&self) -> bool {
+        self.upstreams.is_empty()
+    }
+}
+
+/// By what name and password this server asks another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Login {
+    /// The name.
+    pub user: String,
+    /// The password.
+    pub password: Secret,
+}
+
+impl Login {
+    /// The name by which Icecast's relays log in.
+    pub const USER: &str = "relay";
+}
+
 /// Which listeners get titles between the bytes of the stream, of those who ask for them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum IcyMetadata {
@@ -122,10 +157,8 @@ pub struct Settings {
     pub content_type: Option<Arc<str>>,
     /// The GStreamer pipeline that fills it, without its sink; `None`: it waits for an encoder to push.
     pub pipeline: Option<String>,
-    /// Web addresses that it may be pulled from, in order of preference; checked.
-    pub relay: Vec<Arc<str>>,
-    /// Whether it is pulled only while somebody listens.
-    pub relay_on_demand: bool,
+    /// The streams that it may be pulled from.
+    pub relay: RelaySettings,
     /// Encoders that push; `None` where something else fills the mount.
     pub push: Option<PushSettings>,
     /// Where raw TCP listeners connect.

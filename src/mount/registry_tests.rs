@@ -51,7 +51,7 @@ impl House {
             head: Box::default(),
             wish: None,
             placed: None,
-            icy: None,
+            inlay: None,
             id: self.registry.next_listener(),
             peer: Peer::Unix,
             user_agent: "test".into(),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Cors, IcyMetadata, OggChaining, OnSourceEnd, Profile, Settings};
+use super::{Cors, IcyMetadata, OggChaining, OnSourceEnd, Profile, RelaySettings, Settings};
 use crate::engine::broadcast::Rules;
 use crate::engine::pace::Coalesce;
 use crate::fanout::placement::{SyncMethod, Wish};
@@ -17,8 +17,7 @@ pub(crate) fn settings(path: &str) -> Settings {
         profile: Profile::default(),
         content_type: None,
         pipeline: None,
-        relay: Vec::new(),
-        relay_on_demand: false,
+        relay: RelaySettings::default(),
         push: None,
         tcp: Vec::new(),
         keep: Extents::NONE,

@@ -1,6 +1,7 @@
 //! Keeps a relay going: pulls from the first upstream that has something, tries the next when one fails, and on demand only
 //! while somebody listens.
 //!
+//! One that is stopped stays, and can be started again, until it is retired.
 //! Waits are the supervisor's own. A round of all upstreams counts as one failure, so that the second is tried at once.
 
 use std::sync::Arc;
@@ -8,10 +9,10 @@ use std::time::{Duration, Instant};
 
 use actix::prelude::*;
 
-use super::{Stop, failures_after, wait};
+use super::{Restart, Retire, Start, Stop, failures_after, wait};
 use crate::fanout::stats::{add, read};
 use crate::ingest::Ended;
-use crate::ingest::relay::{Upstream, pull};
+use crate::ingest::relay::{Bookmark, Upstream, pull};
 use crate::mount::actor::SourceEnded;
 use crate::mount::registry::Entry;
 
@@ -25,9 +26,13 @@ const LINGER: Duration = Duration::from_secs(30);
 pub struct Puller {
     entry: Entry,
     upstreams: Arc<[Upstream]>,
+    /// How far it has come, from one attempt to the next.
+    bookmark: Bookmark,
     /// Which is tried next.
     next: usize,
     failures: u32,
+    /// Whether it is to be pulled at all.
+    wanted: bool,
     pulling: Option<SpawnHandle>,
     /// When the present attempt began, and what the mount had received then.
     began: Instant,
@@ -45,8 +50,10 @@ impl Puller {
         Self {
             entry,
             upstreams: upstreams.into(),
+            bookmark: Bookmark::default(),
             next: 0,
             failures: 0,
+            wanted: true,
             pulling: None,
             began: now,
             received_before: 0,
@@ -57,8 +64,11 @@ impl Puller {
 
     /// Begins or ends, as is wanted now.
     fn look(&mut self, ctx: &mut Context<Self>) {
+        if !self.wanted {
+            return;
+        }
         let now = Instant::now();
-        let on_demand = self.entry.handle.settings.relay_on_demand;
+        let on_demand = self.entry.handle.settings.relay.on_demand;
         if !on_demand || self.entry.handle.is_wanted() {
             self.idle_since = None;
             if self.pulling.is_none() && now >= self.rests_until {
@@ -73,8 +83,8 @@ impl Puller {
         let Some(upstream) = self.upstreams.get(self.next).cloned() else { return };
         self.began = Instant::now();
         self.received_before = read(&self.entry.handle.source.received_chunks);
-        let entry = self.entry.clone();
-        let pulling = async move { pull(&entry, &upstream).await };
+        let (entry, bookmark) = (self.entry.clone(), self.bookmark.clone());
+        let pulling = async move { pull(&entry, &upstream, &bookmark).await };
         self.pulling = Some(ctx.spawn(pulling.into_actor(self).map(|how, puller, _| puller.ended(&how))));
     }
 
@@ -116,12 +126,52 @@ impl Actor for Puller {
     }
 }
 
+impl Puller {
+    /// Begins with the preferred upstream, at once.
+    fn begin_anew(&mut self, ctx: &mut Context<Self>) {
+        (self.next, self.failures, self.rests_until) = (0, 0, Instant::now());
+        self.look(ctx);
+    }
+}
+
+impl Handler<Start> for Puller {
+    type Result = ();
+
+    fn handle(&mut self, _: Start, ctx: &mut Self::Context) {
+        self.wanted = true;
+        if self.pulling.is_none() {
+            self.begin_anew(ctx);
+        }
+    }
+}
+
+impl Handler<Restart> for Puller {
+    type Result = ();
+
+    fn handle(&mut self, _: Restart, ctx: &mut Self::Context) {
+        self.wanted = true;
+        self.cease(ctx, "begins anew");
+        add(&self.entry.handle.source.restarts, 1);
+        self.begin_anew(ctx);
+    }
+}
+
 impl Handler<Stop> for Puller {
     type Result = ResponseFuture<()>;
 
     fn handle(&mut self, _: Stop, ctx: &mut Self::Context) -> Self::Result {
-        self.cease(ctx, "the server stops");
-        ctx.stop();
+        self.wanted = false;
+        self.cease(ctx, "stopped");
         Box::pin(std::future::ready(()))
+    }
+}
+
+impl Handler<Retire> for Puller {
+    type Result = ();
+
+    fn handle(&mut self, _: Retire, ctx: &mut Self::Context) {
+        self.wanted = false;
+        self.cease(ctx, "the mount is filled from there no more");
+        ctx.stop();
     }
 }

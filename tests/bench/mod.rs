@@ -114,7 +114,7 @@ impl Bench {
             head: head.into(),
             wish: wish.map(Box::new),
             placed: None,
-            icy: None,
+            inlay: None,
             id,
             peer: Peer::Unix,
             user_agent: "test".into(),

@@ -67,7 +67,7 @@ pub(super) fn relay(element: &Element<'_>, to: &mut Sections) {
     let urls: Vec<_> = upstreams.iter().filter_map(from).chain(from(element)).collect();
     let (urls, unfit): (Vec<_>, Vec<_>) = urls.into_iter().partition(|url| Upstream::parse(url).is_ok());
     for url in unfit {
-        to.leave(element, &format!("{url}: a relay pulls from http:// addresses"));
+        to.leave(element, &format!("{url}: a relay pulls from http:// and https:// addresses"));
     }
     let Some(path) = element.text_of(&["local-mount", "mount"]) else { return to.leave(element, "it has no mount") };
     if urls.is_empty() {
@@ -96,11 +96,52 @@ pub(super) fn relay(element: &Element<'_>, to: &mut Sections) {
             | "run-on"
             | "retry-delay"
             | "timeout" => {}
-            "username" | "password" => to.leave(&child, "put user:password@ before the host in relay"),
+            "username" => {}
+            "password" => login(element, &child, "relay_", &mut section, &mut to.left_out),
             _ => to.unknown(&child),
         }
     }
     to.mounts.push(section);
+}
+
+/// A server whose mounts are mounts here.
+pub(super) fn mirror(element: &Element<'_>, root: &Element<'_>, to: &mut Sections) {
+    let port = root.child("master-server-port").and_then(|port| port.number(1..=65_535)).unwrap_or(8000);
+    let host = if element.text().contains(':') { format!("[{}]", element.text()) } else { element.text().to_owned() };
+    let from = format!("http://{host}:{port}");
+    if element.text().contains(['/', '@', '?', '#', '[']) || Upstream::parse(&from).is_err() {
+        return to.leave(element, "it is no host");
+    }
+    let mut section = Section::new("[[mirror]]", &[]);
+    section.text("from", &from);
+    if let Some(interval) = root.child("master-update-interval") {
+        match interval.number(1..=86_400) {
+            Some(seconds) => section.set("interval", format!("\"{seconds}s\""), ""),
+            None => to.leave(&interval, "it is no number of seconds from 1 to 86400"),
+        }
+    }
+    if let Some(password) = root.child("master-password") {
+        login(root, &password, "", &mut section, &mut to.left_out);
+    }
+    if root.child("relays-on-demand").is_some_and(|demand| demand.flag()) {
+        section.set("on_demand", true, "");
+    }
+    to.directories.push(section);
+}
+
+/// Who asks the other server: two keys that begin with `prefix`, written where they are of use.
+pub(super) fn login(element: &Element<'_>, password: &Element<'_>, prefix: &str, section: &mut Section, left_out: &mut Vec<String>) {
+    let (user, word) = (element.text_of(&["username", "master-username"]), password.text());
+    let fit = |text: &str, most| !text.is_empty() && text.len() <= most && !text.chars().any(char::is_control);
+    if !fit(word, 256) {
+        return left_out.push(format!("{}: it is no password", password.place()));
+    }
+    section.text(&format!("{prefix}password"), word);
+    match user {
+        Some(user) if fit(user, 64) && !user.contains(':') => section.text(&format!("{prefix}user"), user),
+        Some(_) => left_out.push(format!("{}: its user is no name of at most 64 bytes without a colon", password.place())),
+        None => {}
+    }
 }
 
 /// The section of the mount at this path; one that is there already (a mount and its relay) is gone on with.

@@ -68,7 +68,7 @@ fn a_panels_template_keeps_what_flumen_has_and_lists_the_rest() {
     assert_eq!(radio.rules.limits.hard.to_string(), "\"1MiB\"");
     assert_eq!(radio.rules.max_duration.map(|span| span.as_secs()), Some(3600));
     assert_eq!(config.shoutcast.iter().map(ToString::to_string).collect::<Vec<_>>(), ["0.0.0.0:8011"]);
-    assert_eq!(&*config.mounts[2].relay[0], "http://upstream.example:8000/other.ogg");
+    assert_eq!(&*config.mounts[2].relay.upstreams[0], "http://upstream.example:8000/other.ogg");
     assert!(radio.push.as_ref().and_then(|push| push.password.as_ref()).is_some_and(|password| password.verify("mount-w0rd")));
     assert!(
         config.mounts[1].push.as_ref().and_then(|push| push.password.as_ref()).is_some_and(|password| password.verify("s0urce&\"word"))

@@ -3,11 +3,12 @@
 use std::io::{self, Write};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use super::{About, Arrival, Listener};
+use super::{About, Arrival, Inlay, Listener, Woven};
 use crate::engine::admission::Seat;
 use crate::engine::broadcast::Peer;
 use crate::fanout::cursor::Cursor;
 use crate::fanout::departure::Departure;
+use crate::fanout::frames::Frames;
 use crate::fanout::passing::{Packing, Unpacked};
 use crate::handover::{self, Payloads, Rubbish};
 use crate::units::{ListenerId, Moment, Seq};
@@ -21,12 +22,13 @@ impl<W> Listener<W> {
     /// As plain data; its socket has this number among the descriptors.
     pub(in crate::engine) fn pack<T: Write>(&self, fd: u32, mount: &mut Packing<'_, T>) -> io::Result<handover::Listener> {
         let about = &*self.about;
-        let icy = match &self.icy {
-            None => None,
-            Some(icy) => {
+        let (icy, frames) = match self.woven.as_deref() {
+            None => (None, None),
+            Some(Woven::Titles(icy)) => {
                 let (packed, due) = icy.pack();
-                Some(handover::Icy { due: due.map(|block| mount.block(block)).transpose()?, ..packed })
+                (Some(handover::Icy { due: due.map(|block| mount.block(block)).transpose()?, ..packed }), None)
             }
+            Some(Woven::Frames(frames)) => (None, Some(mount.bytes(frames.rest())?)),
         };
         Ok(handover::Listener {
             fd,
@@ -44,6 +46,7 @@ impl<W> Listener<W> {
             read_closed: self.read_closed,
             leaving: self.leaving.map(|why| why.label().to_owned()),
             icy,
+            frames,
             cursor: self.cursor.pack(mount)?,
         })
     }
@@ -60,7 +63,8 @@ impl<W> Arrival<W> {
                 burst: wish.burst.to_string(),
                 burst_max: wish.burst_max.to_string(),
             }),
-            icy: self.icy,
+            icy: if let Some(Inlay::Titles(interval)) = self.inlay { Some(interval) } else { None },
+            frames: self.inlay == Some(Inlay::Frames),
             peer: address_of(self.peer),
             user_agent: self.user_agent.to_string(),
             accepted: self.accepted.nanos(),
@@ -93,6 +97,7 @@ impl<W> Carried<W> {
         packed: &handover::Listener,
         wire: W,
         seat: Seat,
+        instance: u64,
         mount: &Unpacked,
         payloads: &(impl Payloads + ?Sized),
     ) -> Result<Self, Rubbish> {
@@ -102,12 +107,13 @@ impl<W> Carried<W> {
             None => None,
             Some(word) => Some(Departure::of_word(word).ok_or_else(|| Rubbish::new(format!("{word:?} is no reason to leave")))?),
         };
-        let icy = match &packed.icy {
-            None => None,
-            Some(icy) => {
+        let woven = match (&packed.icy, packed.frames) {
+            (None, None) => None,
+            (Some(icy), _) => {
                 let due = icy.due.map(|number| mount.block(number).cloned()).transpose()?;
-                Some(Box::new(Interleave::unpack(icy, due)?))
+                Some(Box::new(Woven::Titles(Interleave::unpack(icy, due)?)))
             }
+            (None, Some(begun)) => Some(Box::new(Woven::Frames(Frames::resume(instance, payloads.take(begun)?.into_vec())))),
         };
         Ok(Self(Listener {
             wire,
@@ -127,7 +133,7 @@ impl<W> Carried<W> {
             served: packed.served,
             read_closed: packed.read_closed,
             leaving,
-            icy,
+            woven,
             about: Box::new(About {
                 id: ListenerId(packed.id),
                 peer,

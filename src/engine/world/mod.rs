@@ -31,7 +31,7 @@ use super::alarm::Alarm;
 use super::broadcast::{Broadcast, Obituary, Peer, Reports, Rules};
 use super::counters::ShardCounters;
 use super::inbox::{Command, Inbox, Reply};
-use super::listener::Arrival;
+use super::listener::{Arrival, Inlay};
 use super::pace::Coalesce;
 use super::shard::Shard;
 use crate::fanout::chunk::{Chunk, Marks, OVERHEAD_BYTES};
@@ -393,7 +393,7 @@ impl World {
             head: vec![b'h'; guest.head].into(),
             wish: guest.wish.clone().map(Box::new),
             placed: None,
-            icy: guest.icy,
+            inlay: guest.icy.map(Inlay::Titles),
             id,
             peer: Peer::Unix,
             user_agent: "world".into(),

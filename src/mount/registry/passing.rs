@@ -16,7 +16,7 @@ use crate::engine::admission::Seat;
 use crate::engine::broadcast::Broadcast;
 use crate::engine::frost::Frost;
 use crate::engine::inbox::{Command, Reply};
-use crate::engine::listener::{Arrival, Carried, peer_at};
+use crate::engine::listener::{Arrival, Carried, Inlay, peer_at};
 use crate::engine::socket::Socket;
 use crate::fanout::departure::{Departure, Refusal};
 use crate::fanout::passing::{Packing, Unpacked, unpack_block};
@@ -126,6 +126,9 @@ impl Registry {
         sockets: &mut [Option<OwnedFd>],
     ) -> Result<Vec<Carried<Socket>>, Rubbish> {
         let handle = &entry.handle;
+        if let Some(instance) = mount.instance {
+            handle.broadcast.resume(instance);
+        }
         let unpacked = Unpacked::new(mount, payloads, &handle.broadcast.account)?;
         let mut listeners = Vec::with_capacity(mount.listeners.len());
         for packed in &mount.listeners {
@@ -135,7 +138,7 @@ impl Registry {
             let address = packed.peer.as_deref().and_then(|peer| peer.parse::<std::net::SocketAddr>().ok()).map(|address| address.ip());
             let group = address.and_then(|address| self.group_of(address));
             let seat = Seat::keep(&self.places, &handle.places, group.as_ref(), address);
-            listeners.push(Carried::unpack(packed, socket, seat, &unpacked, payloads)?);
+            listeners.push(Carried::unpack(packed, socket, seat, handle.broadcast.instance(), &unpacked, payloads)?);
         }
         let title = unpack_block(&mount.playing.block, payloads)?;
         let handover::Playing { artist, title: line, url, .. } = &mount.playing;
@@ -222,7 +225,7 @@ impl Registry {
             head: packed.head.as_slice().into(),
             wish,
             placed: None,
-            icy: packed.icy,
+            inlay: if packed.frames { Some(Inlay::Frames) } else { packed.icy.map(Inlay::Titles) },
             id: self.next_listener(),
             peer,
             user_agent: packed.user_agent.as_str().into(),
@@ -259,6 +262,7 @@ impl Entry {
         let text = |text: &Option<Arc<str>>| text.as_deref().map(str::to_owned);
         let (status, playing, said) = (handle.status(), handle.metadata(), handle.said());
         mount.path = handle.settings.path.to_string();
+        mount.instance = Some(broadcast.instance());
         mount.content_type = status.content_type.as_deref().map(str::to_owned);
         (mount.up, mount.since, mount.peak) = (status.up, status.since.map(Moment::nanos), handle.places.peak());
         mount.playing = handover::Playing {
