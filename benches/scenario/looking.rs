@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
 use flumen::admin;
-use flumen::door::patrol::{self, Patrol};
+use flumen::door::patrol::Patrol;
 use flumen::engine::broadcast::Rules;
 use flumen::engine::crew::{Clock, Crew};
 use flumen::engine::pace::Coalesce;
@@ -13,7 +13,7 @@ use flumen::fanout::placement::{SyncMethod, Wish};
 use flumen::fanout::recovery::{Limits, RecoverPolicy};
 use flumen::fanout::stats::add;
 use flumen::metrics::{self, Measured, ReloadState};
-use flumen::mount::{Cors, IcyMetadata, OggChaining, OnSourceEnd, Profile, Registry, Settings};
+use flumen::mount::{Cors, IcyMetadata, OggChaining, OnSourceEnd, Profile, Registry, RelaySettings, Settings};
 use flumen::units::{ByteCount, Extents};
 
 use super::{Run, hall};
@@ -34,15 +34,14 @@ fn settings(path: &str) -> Settings {
         profile: Profile::default(),
         content_type: None,
         pipeline: None,
-        relay: Vec::new(),
-        relay_on_demand: false,
+        relay: RelaySettings::default(),
+        limits: flumen::engine::admission::Limits::default(),
+        redirect_on_overflow: None,
         push: None,
         tcp: Vec::new(),
         keep: Extents::NONE,
         ring_max,
         max_listeners: None,
-        limits: flumen::engine::admission::Limits::default(),
-        redirect_on_overflow: None,
         on_source_end: OnSourceEnd::Wait,
         allow_query: false,
         icy_metadata: IcyMetadata::Auto,
@@ -81,11 +80,11 @@ pub(crate) fn scrape() -> Run {
     }
     let started_at = UNIX_EPOCH + Duration::from_secs(1_795_407_962);
     let reload = Arc::new(ReloadState::loaded_at(started_at));
-    let patrol = Patrol::new(&patrol::Settings::default());
+    let patrol = Patrol::new(&flumen::door::patrol::Settings::default());
     let measured = Measured {
+        patrol,
         registry,
         door: Arc::default(),
-        patrol,
         keyring: Arc::default(),
         started_at,
         reload,
