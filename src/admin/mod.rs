@@ -25,12 +25,11 @@ mod console;
 mod dates;
 mod health;
 mod icecast;
-mod keys;
 mod live;
 pub mod operate;
 mod page;
+mod removal;
 mod shards;
-mod throttle;
 
 #[cfg(test)]
 mod testing;
@@ -41,6 +40,7 @@ use std::time::SystemTime;
 use actix_web::web::ServiceConfig;
 
 use crate::access::Password;
+use crate::bouncer::keys::Keys;
 use crate::chronicle::Chronicle;
 use crate::door::acceptor::DoorCounters;
 use crate::door::patrol::Patrol;
@@ -93,7 +93,7 @@ pub struct House {
     settings: RwLock<Arc<Settings>>,
     door: Arc<DoorCounters>,
     patrol: Arc<Patrol>,
-    keys: keys::Keys,
+    keys: Keys,
 }
 
 /// Whether every sending thread turns, or sleeps and wakes when spoken to.
@@ -118,7 +118,7 @@ impl House {
             settings,
             door,
             patrol,
-            keys: keys::Keys::default(),
+            keys: Keys::default(),
         }
     }
 

@@ -22,6 +22,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::access::Password;
+use crate::access::rule::{Rule, UrlAuth};
 use crate::engine::admission::Limits;
 use crate::engine::broadcast::Rules;
 use crate::fanout::retention::Retention;
@@ -70,6 +71,8 @@ pub struct PushSettings {
     pub source_timeout: Duration,
     /// Whether a second encoder takes the place of the first.
     pub takeover: bool,
+    /// Who decides in place of the password.
+    pub stream_auth: Option<Arc<UrlAuth>>,
 }
 
 impl PushSettings {
@@ -97,6 +100,15 @@ pub enum OggChaining {
     Keep,
     /// Those that can be are joined, for players that stutter; only newcomers hear what the link is called.
     Hide,
+}
+
+/// Web addresses that are told when a source comes and goes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Announce {
+    /// There is one.
+    pub add: Option<Arc<str>>,
+    /// There is none any more.
+    pub remove: Option<Arc<str>>,
 }
 
 /// Which pages of other origins may read a mount's answers.
@@ -152,6 +164,10 @@ pub struct Settings {
     pub ogg_chaining: OggChaining,
     /// Which pages of other origins may read its answers.
     pub cors: Cors,
+    /// Who may listen; `None`: everybody.
+    pub listen_auth: Option<Arc<Rule>>,
+    /// Where it is told that there is a source, and that there is none any more.
+    pub announce: Announce,
     /// How listeners are served.
     pub rules: Rules,
 }

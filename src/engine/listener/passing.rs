@@ -1,9 +1,11 @@
 //! A listener as plain data, for the process that goes on with it, and back.
 
 use std::io::{self, Write};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::{About, Arrival, Listener};
+use crate::bouncer::Pass;
 use crate::engine::admission::Seat;
 use crate::engine::broadcast::Peer;
 use crate::fanout::cursor::Cursor;
@@ -33,6 +35,7 @@ impl<W> Listener<W> {
             id: about.id.0,
             peer: address_of(about.peer),
             user_agent: about.user_agent.to_string(),
+            pass: about.pass.as_ref().map(|pass| pass.pack()),
             accepted: about.accepted.nanos(),
             joined: about.joined.nanos(),
             joined_unix_ms: about.joined_at.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64,
@@ -63,6 +66,7 @@ impl<W> Arrival<W> {
             icy: self.icy,
             peer: address_of(self.peer),
             user_agent: self.user_agent.to_string(),
+            pass: self.pass.as_ref().map(|pass| pass.pack()),
             accepted: self.accepted.nanos(),
         }
     }
@@ -85,18 +89,20 @@ pub fn peer_at(address: Option<&str>) -> Result<Peer, Rubbish> {
 }
 
 impl<W> Carried<W> {
-    /// From plain data, with its socket and its place.
+    /// From plain data, with its socket, its place, and what it was let in with.
     ///
     /// # Errors
     /// When it makes no sense.
     pub fn unpack(
         packed: &handover::Listener,
         wire: W,
-        seat: Seat,
+        (seat, pass): (Seat, Option<Arc<Pass>>),
         mount: &Unpacked,
         payloads: &(impl Payloads + ?Sized),
     ) -> Result<Self, Rubbish> {
         let head = payloads.take(packed.head)?;
+        let accepted = Moment::from_nanos(packed.accepted);
+        let until = pass.as_ref().and_then(|pass| pass.lasts).map(|lasts| accepted + lasts);
         let peer = peer_at(packed.peer.as_deref())?;
         let leaving = match &packed.leaving {
             None => None,
@@ -126,13 +132,16 @@ impl<W> Carried<W> {
             queued: false,
             served: packed.served,
             read_closed: packed.read_closed,
+            expires: until.is_some(),
             leaving,
             icy,
             about: Box::new(About {
                 id: ListenerId(packed.id),
                 peer,
                 user_agent: packed.user_agent.as_str().into(),
-                accepted: Moment::from_nanos(packed.accepted),
+                pass,
+                until,
+                accepted,
                 joined: Moment::from_nanos(packed.joined),
                 joined_at: SystemTime::UNIX_EPOCH + Duration::from_millis(packed.joined_unix_ms.min(1 << 50)),
                 head,
