@@ -11,9 +11,8 @@ use std::time::Duration;
 
 use super::describe::quoted;
 use super::reader::{Parsed, Reader, Wrong, all, nearest};
-use super::tls;
 use super::tree::{Node, Table, Value, parse_value};
-use super::value::{duration, line, one_of, texts, web_address, word_of};
+use super::value::{duration, line, one_of, path, texts, web_address, word_of};
 use crate::access::network::{Network, Networks};
 use crate::access::rule::{OnError, Rule, UrlAuth};
 use crate::access::{Credentials, Secret};
@@ -40,7 +39,6 @@ const STREAM_OPTIONS: &[&str] = &["timeout", "on_error", "auth_header", "user", 
 const ON_ERROR: [(&str, OnError); 2] = [("deny", OnError::Deny), ("allow", OnError::Allow)];
 const RULE_REMEDY: &str = "write one such as { htpasswd = \"users\" } or { url = \"http://127.0.0.1:8080/auth\" }";
 const STREAM_REMEDY: &str = "write stream_auth = { url = \"http://127.0.0.1:8080/auth\" }";
-const FILE_REMEDY: &str = "write the path of a file, absolute or counted from the configuration's own folder";
 /// The longest that a backend may take, and what it is given where nothing is written.
 const TIMEOUTS: std::ops::RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(15);
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -144,7 +142,7 @@ fn rule(node: &Node, depth: usize) -> Parsed<Rule> {
     };
     known(&table, kind, options)?;
     let value = &table[*kind];
-    let file = || tls::path(value, FILE_REMEDY);
+    let file = || path(value);
     let rule = match *kind {
         "htpasswd" => file().map(Rule::Htpasswd),
         "signed" => file().map(Rule::Signed),
@@ -232,7 +230,7 @@ fn backend(table: &Table, tells: bool) -> Parsed<Arc<UrlAuth>> {
 pub(super) fn described(rule: &Rule) -> String {
     let list = |parts: Vec<String>| format!("[{}]", parts.join(", "));
     let networks = |networks: &Networks| list(networks.iter().map(|network| quoted(&network.to_string())).collect());
-    let path = |path: &std::path::Path| quoted(&path.to_string_lossy());
+    let shown = |path: &std::path::Path| quoted(&path.to_string_lossy());
     match rule {
         Rule::Any(rules) => format!("{{ any = {} }}", list(rules.iter().map(described).collect())),
         Rule::All(rules) => format!("{{ all = {} }}", list(rules.iter().map(described).collect())),
@@ -242,11 +240,11 @@ pub(super) fn described(rule: &Rule) -> String {
         Rule::Agent(patterns) => {
             format!("{{ agent = {} }}", list(patterns.iter().map(|pattern| quoted(&pattern.to_string())).collect()))
         }
-        Rule::Htpasswd(file) => format!("{{ htpasswd = {} }}", path(file)),
-        Rule::Signed(file) => format!("{{ signed = {} }}", path(file)),
+        Rule::Htpasswd(file) => format!("{{ htpasswd = {} }}", shown(file)),
+        Rule::Signed(file) => format!("{{ signed = {} }}", shown(file)),
         Rule::Jwt { keys, audience } => {
             let audience = audience.as_ref().map_or_else(String::new, |audience| format!(", audience = {}", quoted(audience)));
-            format!("{{ jwt = {}{audience} }}", path(keys))
+            format!("{{ jwt = {}{audience} }}", shown(keys))
         }
         Rule::Url(backend) => described_backend(backend, true),
     }

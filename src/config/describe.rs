@@ -307,7 +307,8 @@ fn describe_memory(out: &mut String, config: &Config, costs: Costs) {
             ByteCount(of_handshake)
         );
     }
-    let successor = user.saturating_mul(2).saturating_add(of_listeners).saturating_add(listeners.saturating_mul(HANDED_OVER_BYTES));
+    let successor =
+        user.saturating_mul(2).saturating_add(of_listeners).saturating_add(listeners.saturating_mul(HANDED_OVER_BYTES + of_pass));
     let _ = writeln!(
         out,
         "# while another binary takes over   {} more (histories in a memory file and in the new process, and listeners there)",
