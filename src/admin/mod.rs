@@ -110,16 +110,7 @@ impl House {
         orders: tokio::sync::mpsc::Sender<operate::Order>,
     ) -> Self {
         let settings = RwLock::new(Arc::new(settings));
-        Self {
-            registry,
-            started_at: SystemTime::now(),
-            orders,
-            chronicle: Arc::default(),
-            settings,
-            door,
-            patrol,
-            keys: Keys::default(),
-        }
+        Self { registry, started_at: SystemTime::now(), orders, chronicle: Arc::default(), settings, door, patrol, keys: Keys::default() }
     }
 
     /// From now on these settings hold: for the next request, and not for those being answered.

@@ -12,7 +12,6 @@ use crate::door::certificate::{self, Files, Which};
 use crate::door::tls::TlsSettings;
 
 const LISTEN_REMEDY: &str = "write listen = [\"0.0.0.0:8443\"]";
-pub(super) const PATH_REMEDY: &str = "write the path of a PEM file, absolute or counted from the configuration's own folder";
 const PAIRS_REMEDY: &str = "write certificates = [{ cert = \"fullchain.pem\", key = \"key.pem\" }]";
 
 /// Reads every section; each of their addresses joins the claims.
@@ -62,7 +61,7 @@ fn pairs(node: &Node) -> Parsed<Vec<(Place, Table)>> {
 
 /// A certificate and its key, if both are there and belong together.
 fn files(reader: &mut Reader<'_>) -> Option<Files> {
-    let (cert, key) = (reader.take("cert", |node| path(node, PATH_REMEDY)), reader.take("key", |node| path(node, PATH_REMEDY)));
+    let (cert, key) = (reader.take("cert", path), reader.take("key", path));
     for (name, found, remedy) in [("cert", &cert, "write cert = \"fullchain.pem\""), ("key", &key, "write key = \"key.pem\"")] {
         if found.is_none() && !reader.failed(name) {
             reader.wrong(name, "is missing: a certificate is nothing without its key, nor a key without its certificate", remedy);
