@@ -1,26 +1,39 @@
-//! Secrets, passwords, networks, and the credentials that a request brings. Pure: who asks for what, others know.
+//! Secrets, passwords, what a request brings of them, and the rules by which somebody is let in. Pure: who asks for what, others know.
 //!
 //! - A [`Secret`] does not print, whoever formats what it is in.
 //! - Passwords are compared in a time that does not tell how much of them was right.
+//! - What comes from outside (tokens, signed addresses, fields) is bounded before it is looked at.
 //!
-//! Deliberately absent: who may do what, and how often somebody may try.
+//! Deliberately absent: files, clocks and backends (`bouncer` has them), and how often somebody may try.
 
 pub mod ban;
+pub mod htpasswd;
 pub mod network;
+pub mod pattern;
+pub mod query;
+pub mod rule;
+pub mod signed;
+pub mod token;
 
 use std::fmt;
 
-use argon2::Argon2;
 use argon2::password_hash::PasswordVerifier;
 use argon2::password_hash::phc::PasswordHash;
+use argon2::{Argon2, Params};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use subtle::ConstantTimeEq;
 
 /// The longest password that is looked at: a hash of more would only cost time.
 const PASSWORD_MOST: usize = 256;
+/// What comparing one password may cost: some tenths of a second of a core, and this much memory, in KiB.
+const BCRYPT_COST_MOST: u32 = 14;
+const ARGON2_MEMORY_MOST: u32 = 256 * 1024;
+const ARGON2_WORK_MOST: u64 = 1 << 20;
 /// Passwords that everybody knows: Icecast's and its containers' defaults.
 const FAMOUS: [&str; 4] = ["hackme", "changeme", "password", "icecast"];
+
+const SHA1_BYTES: usize = 20;
 
 /// A text that is nobody's business.
 #[derive(Clone, PartialEq, Eq)]
@@ -59,6 +72,9 @@ pub enum Unfit {
     /// Neither argon2 nor bcrypt.
     #[error("is no hash by argon2 ($argon2id$…) or bcrypt ($2b$…)")]
     NoHash,
+    /// It was made to be slow, beyond measure.
+    #[error("takes longer to compare, or more memory, than a server can spare")]
+    Slow,
 }
 
 /// What a password is held against.
@@ -70,6 +86,8 @@ pub enum Password {
     Bcrypt(Secret),
     /// A hash by argon2, in the format of the password hashing competition.
     Argon2(Secret),
+    /// A hash by SHA-1, in base64. For files that others have made: whoever gets one finds most of its passwords.
+    Sha1(Secret),
 }
 
 impl Password {
@@ -92,13 +110,32 @@ impl Password {
     /// When it is no hash that is understood here.
     pub fn hashed(hash: &str) -> Result<Self, Unfit> {
         let hash = hash.trim();
-        if hash.starts_with("$2") && bcrypt::verify("", hash).is_ok() {
-            return Ok(Self::Bcrypt(Secret::new(hash)));
+        if let Ok(parts) = hash.parse::<bcrypt::HashParts>() {
+            return match parts.get_cost() {
+                4..=BCRYPT_COST_MOST => Ok(Self::Bcrypt(Secret::new(hash))),
+                ..4 => Err(Unfit::NoHash),
+                _ => Err(Unfit::Slow),
+            };
         }
-        if hash.starts_with("$argon2") && PasswordHash::new(hash).is_ok() {
-            return Ok(Self::Argon2(Secret::new(hash)));
+        let known = PasswordHash::new(hash).ok().filter(|_| hash.starts_with("$argon2"));
+        let params = known.as_ref().and_then(|hash| Params::try_from(hash).ok()).ok_or(Unfit::NoHash)?;
+        let work = u64::from(params.m_cost()) * u64::from(params.t_cost());
+        if params.m_cost() > ARGON2_MEMORY_MOST || work > ARGON2_WORK_MOST {
+            return Err(Unfit::Slow);
         }
-        Err(Unfit::NoHash)
+        Ok(Self::Argon2(Secret::new(hash)))
+    }
+
+    /// A hash as it stands in a file of users.
+    ///
+    /// # Errors
+    /// When it is no hash that is understood here.
+    fn listed(hash: &str) -> Result<Self, Unfit> {
+        match hash.strip_prefix("{SHA}") {
+            Some(sha) if BASE64_STANDARD.decode(sha).is_ok_and(|bytes| bytes.len() == SHA1_BYTES) => Ok(Self::Sha1(Secret::new(sha))),
+            Some(_) => Err(Unfit::NoHash),
+            None => Self::hashed(hash),
+        }
     }
 
     /// Whether this is the password. With a hash it takes some hundredths of a second of a core, by design: ask where that
@@ -113,12 +150,23 @@ impl Password {
             Self::Argon2(hash) => {
                 PasswordHash::new(hash.reveal()).is_ok_and(|hash| Argon2::default().verify_password(given.as_bytes(), &hash).is_ok())
             }
+            Self::Sha1(hash) => {
+                let digest = ring::digest::digest(&ring::digest::SHA1_FOR_LEGACY_USE_ONLY, given.as_bytes());
+                BASE64_STANDARD.decode(hash.reveal()).is_ok_and(|hash| hash.as_slice().ct_eq(digest.as_ref()).into())
+            }
         }
     }
 
-    /// Whether [`Self::verify`] takes its time.
+    /// Whether [`Self::verify`] may take its time.
     pub fn is_hashed(&self) -> bool {
         !matches!(self, Self::Plain(_))
+    }
+
+    /// What it is held against, as it was written.
+    pub fn written(&self) -> &Secret {
+        match self {
+            Self::Plain(text) | Self::Bcrypt(text) | Self::Argon2(text) | Self::Sha1(text) => text,
+        }
     }
 }
 
@@ -163,7 +211,7 @@ mod tests {
         for (text, why) in [("", Unfit::Empty), ("  ", Unfit::Empty), ("hackme", Unfit::Famous), (&"x".repeat(300), Unfit::Long)] {
             assert_eq!(Password::plain(text), Err(why), "{text}");
         }
-        for hash in ["", "s3cret", "$2b$04$short", "$argon2id$nonsense", "$1$md5"] {
+        for hash in ["", "s3cret", "$2b$04$short", "$argon2id$nonsense", "$1$md5", "{SHA}/SjUr6J4qBBlHZt+8hKs48fAFiE="] {
             assert_eq!(Password::hashed(hash), Err(Unfit::NoHash), "{hash}");
         }
     }

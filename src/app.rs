@@ -23,6 +23,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::admin;
 use crate::admin::operate::{self, Order};
+use crate::bouncer::Bouncer;
 use crate::chronicle::{self, Line, Lines};
 use crate::cli;
 use crate::config::{self, Config, ConfigErrors, Environment, LogFormat};
@@ -40,6 +41,7 @@ use crate::fanout::departure::Departure;
 use crate::ingest;
 use crate::journal::{self, Journal};
 use crate::metrics;
+use crate::mount::actor::Departed;
 use crate::mount::{Registry, Witnesses};
 use crate::supervisor::Stop;
 use crate::webhook::Webhooks;
@@ -50,6 +52,7 @@ mod house;
 mod memory;
 mod privileges;
 mod service;
+mod sign;
 mod signals;
 mod sockets;
 mod status;
@@ -68,6 +71,8 @@ const DRAIN_MOST: Duration = Duration::from_secs(10);
 const STOP_MOST: Duration = Duration::from_secs(5);
 /// The longest that the last lines of the access log may take.
 const LOG_MOST: Duration = Duration::from_secs(1);
+/// The longest that backends are told who has left.
+const TELL_MOST: Duration = Duration::from_secs(3);
 /// How often it is looked whether everybody has left.
 const DRAIN_LOOK: Duration = Duration::from_millis(20);
 
@@ -112,6 +117,9 @@ pub enum StartError {
     /// Another process was to be taken over from.
     #[error(transparent)]
     TakeOver(#[from] HeirError),
+    /// Nothing was signed.
+    #[error(transparent)]
+    Sign(#[from] sign::SignError),
     /// The system has no thread, descriptor or memory left.
     #[error("cannot start: {0}")]
     System(#[from] io::Error),
@@ -177,6 +185,7 @@ fn obey(command: cli::Command, heir: Option<Heir>) -> Result<(), StartError> {
         }
         cli::Command::Status { url } => print(&status::table(&url)?),
         cli::Command::Reload { url } => print(&ask::reload(&url)?),
+        cli::Command::Sign(asked) => print(&sign::sign(&asked)?),
         cli::Command::Drain { url } => print(&ask::drain(&url)?),
         cli::Command::Upgrade { url } => print(&ask::upgrade(&url)?),
     }
@@ -292,7 +301,9 @@ async fn open_house(
     let clock = heir.as_ref().map_or_else(Clock::default, |heir| heir.clock);
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let crew = Crew::start(if config.shards == 0 { cores } else { config.shards }, clock)?;
-    let witnesses = Witnesses { journal: Arc::clone(&journal), webhooks };
+    let bouncer = Arc::new(Bouncer::default());
+    house::settle_bouncer(&bouncer, &config).iter().for_each(|wrong| tracing::error!("{wrong}; what rests on it lets nobody in"));
+    let witnesses = Witnesses { journal: Arc::clone(&journal), webhooks, bouncer: Arc::clone(&bouncer) };
     let registry = Arc::new(Registry::new(Arc::clone(&crew), config.max_listeners).with_witnesses(witnesses));
     registry.limit(config.max_listeners, &config.limits, &config.groups);
     let patrol = Patrol::new(&config.door.patrol);
@@ -389,6 +400,7 @@ async fn open_house(
         lines: said,
     };
     drop(actix_rt::spawn(chronicle::watch(Arc::clone(&house.looked_at.chronicle), watched)));
+    drop(actix_rt::spawn(Arc::clone(&bouncer).keep_fresh()));
 
     let mut reloads = Reloads::new(load);
     service::ready();
@@ -401,7 +413,7 @@ async fn open_house(
                 Told::Stop => break,
                 Told::Upgrade => wanted = Some(oneshot::channel().0),
                 Told::Reload => {
-                    refresh(&journal, &keyring);
+                    refresh(&journal, &keyring, &bouncer);
                     reloads.ask(None);
                 }
             },
@@ -441,6 +453,7 @@ async fn open_house(
     if let Some(mut done) = handed_over {
         done.pass_on_latecomers()?;
         leave(house, &doormen, &done, &journal).await;
+        let _ = actix_rt::task::spawn_blocking(move || bouncer.finish(TELL_MOST)).await; // a panic there: we are leaving anyway
         drop(directories); // the new process keeps them up to date: nothing is taken off them
         return Ok(());
     }
@@ -476,6 +489,14 @@ async fn open_house(
         () = signals.stop() => tracing::warn!("told twice: stopping at once"),
     }
     crew.stop();
+    // Whoever left last is in the mounts' hands: what they have to say is said before the end.
+    let said = async {
+        for entry in registry.all() {
+            let _ = entry.actor.send(Departed(Vec::new())).await; // an actor that is gone has nothing to say
+        }
+    };
+    let _ = tokio::time::timeout(LOG_MOST, said).await; // an actor that hangs: we are leaving anyway
+    let _ = actix_rt::task::spawn_blocking(move || bouncer.finish(TELL_MOST)).await; // the same for a panic there
     journal.finish(LOG_MOST);
     patrol.finish(LOG_MOST);
     tracing::info!("stopped");
@@ -524,10 +545,13 @@ async fn leave(mut house: House, doormen: &DoorCounters, done: &HandedOver, jour
 }
 
 /// What HUP asks for beside a new configuration: files that somebody has replaced are opened again.
-fn refresh(journal: &Journal, keyring: &Arc<Keyring>) {
+fn refresh(journal: &Journal, keyring: &Arc<Keyring>, bouncer: &Arc<Bouncer>) {
     journal.reopen();
-    let keyring = Arc::clone(keyring);
-    drop(actix_rt::task::spawn_blocking(move || keyring.reload()));
+    let (keyring, bouncer) = (Arc::clone(keyring), Arc::clone(bouncer));
+    drop(actix_rt::task::spawn_blocking(move || {
+        keyring.reload();
+        bouncer.reload();
+    }));
 }
 
 /// Each listener needs a descriptor, and the usual soft limit of 1024 is a relic.

@@ -56,6 +56,8 @@ pub enum Command {
         /// Where it is, without a slash at the end.
         url: String,
     },
+    /// Sign an address for a listener.
+    Sign(Sign),
     /// Let a running server let nobody in any more.
     Drain {
         /// Where it is, without a slash at the end.
@@ -68,6 +70,29 @@ pub enum Command {
     },
     /// Run, and begin with what the process at the standard input hands over. For that process only.
     TakeOver(Box<Self>),
+}
+
+/// What is to be signed.
+#[derive(Clone, Debug, PartialEq, Eq, Args)]
+pub struct Sign {
+    /// The file with the secret
+    #[arg(long, value_name = "FILE")]
+    pub secret: PathBuf,
+    /// Path of the mount
+    #[arg(long, value_name = "PATH")]
+    pub mount: String,
+    /// For how long the address is good; whoever still listens then has to go
+    #[arg(long, value_name = "DURATION", default_value = "1h")]
+    pub lasts: String,
+    /// The one address from which it is good [default: any]
+    #[arg(long, value_name = "ADDRESS", default_value = "", hide_default_value = true)]
+    pub address: String,
+    /// Who will be listening, for the log and the lists [default: nobody by name]
+    #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
+    pub user: String,
+    /// Where the server is, to print a whole address [default: only the query is printed]
+    #[arg(long, value_name = "URL")]
+    pub url: Option<String>,
 }
 
 /// What came instead of a command: a usage error, or the help somebody asked for. Prints as what to show.
@@ -108,6 +133,7 @@ pub fn parse(arguments: impl IntoIterator<Item = impl Into<OsString> + Clone>) -
         Some(Word::ImportIcecast { file }) => Command::ImportIcecast { file },
         Some(Word::Status(server)) => Command::Status { url: server.url() },
         Some(Word::Reload(server)) => Command::Reload { url: server.url() },
+        Some(Word::Sign(sign)) => Command::Sign(sign),
         Some(Word::Drain(server)) => Command::Drain { url: server.url() },
         Some(Word::Upgrade(server)) => Command::Upgrade { url: server.url() },
         Some(Word::TakeOver { arguments }) => {
@@ -181,6 +207,8 @@ enum Word {
     Status(Server),
     /// Let a running server read its configuration anew; listeners stay
     Reload(Server),
+    /// Print an address that is signed with a secret of listen_auth = { signed = … }
+    Sign(Sign),
     /// Let a running server let nobody in any more; everybody is sent what is queued, and leaves
     Drain(Server),
     /// Let the binary on the disk take over from a running server; listeners stay
@@ -266,6 +294,17 @@ mod tests {
             ("doctor -c a.toml", Command::Doctor { config: file() }),
             ("completions bash", Command::Completions { shell: Shell::Bash }),
             ("manual", Command::Manual),
+            (
+                "sign --secret s --mount /a --lasts 5m --address 192.0.2.7 --user anna --url http://a:1",
+                Command::Sign(Sign {
+                    secret: "s".into(),
+                    mount: "/a".into(),
+                    lasts: "5m".into(),
+                    address: "192.0.2.7".into(),
+                    user: "anna".into(),
+                    url: Some("http://a:1".into()),
+                }),
+            ),
             ("drain --url http://a:1", Command::Drain { url: "http://a:1".to_owned() }),
             ("upgrade --url http://a:1/", Command::Upgrade { url: "http://a:1".to_owned() }),
             ("take-over serve -c a.toml", Command::TakeOver(Box::new(Command::Serve { config: file() }))),
@@ -277,7 +316,9 @@ mod tests {
 
     #[test]
     fn bad_usage_is_64_and_help_is_0() {
-        for line in ["play", "serve extra", "--loud", "check -c", "launch", "launch a b", "status --url", "launch a --set"] {
+        for line in
+            ["play", "serve extra", "--loud", "check -c", "launch", "launch a b", "status --url", "launch a --set", "sign --mount /a"]
+        {
             assert_eq!(parsed(line).expect_err(line).exit_code(), 64, "{line}");
         }
         for line in ["--help", "-h", "help", "--version", "-V", "check --help", "help launch"] {

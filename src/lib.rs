@@ -14,13 +14,14 @@
 //! | 5 | [`ingest`] in · [`delivery`] out · [`chronicle`] what happens, and what needs attention |
 //! | 4 | [`mount`] the actors · [`door`] sockets before they have a purpose |
 //! | 3 | [`engine`] threads, epoll, descriptors |
-//! | 2 | [`fanout`] PURE: ring, cursor, placement, recovery, streamheaders |
-//! | 1 | [`wire`] PURE: bytes of request heads and playlists · [`access`] PURE: secrets and passwords · [`journal`] the access log · [`webhook`] |
+//! | 2 | [`fanout`] PURE: ring, cursor, placement, recovery, streamheaders · [`bouncer`] who may listen and publish |
+//! | 1 | [`wire`] PURE: bytes of request heads and playlists · [`access`] PURE: secrets, passwords, rules · [`journal`] the access log · [`webhook`] |
 //! | 0 | [`units`] PURE · [`handover`] PURE: what one process hands to the next |
 
 pub mod access;
 pub mod admin;
 pub mod app;
+pub mod bouncer;
 pub mod chronicle;
 pub mod cli;
 pub mod config;

@@ -375,6 +375,12 @@ pub static CATALOGUE: &[Metric] = {
             }),
         metric(Counter, "flumen_webhook_events_total", &["result"], "Events for webhooks, by what became of them.",
             |scene, out| scene.measured.registry.witnesses().webhooks.outcomes().all().iter().for_each(|(word, n)| out.count(&[word], *n))),
+        metric(Counter, "flumen_auth_requests_total", &["result"],
+            "Questions to authentication backends: granted, refused, failed (no answer that means anything), and spared a backend that had failed.",
+            |scene, out| scene.measured.registry.witnesses().bouncer.asked().all().iter().for_each(|(word, n)| out.count(&[word], *n))),
+        metric(Counter, "flumen_auth_notices_total", &["result"],
+            "What authentication backends were told of listeners and sources that came and went, by what became of it.",
+            |scene, out| scene.measured.registry.witnesses().bouncer.told().all().iter().for_each(|(word, n)| out.count(&[word], *n))),
         // The audience.
         metric(Gauge, "flumen_listeners", MOUNT, "Listeners now.", each_mount!(|m| m.listeners() as f64)),
         metric(Gauge, "flumen_listeners_peak", MOUNT, "The most listeners there were at once since the start.",

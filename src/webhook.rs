@@ -104,6 +104,9 @@ pub struct ListenerEvent {
     pub peer: String,
     /// What it says it is.
     pub user_agent: String,
+    /// Who it is, if that is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
     /// Why it left.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub departure: Option<&'static str>,
@@ -236,14 +239,15 @@ impl Webhooks {
 }
 
 /// The wait after so many failures in a row; `jitter` is 0 to 1.
-fn wait(failures: u32, jitter: f64) -> Duration {
+pub fn wait(failures: u32, jitter: f64) -> Duration {
     let grown = FIRST_WAIT.saturating_mul(1 << failures.saturating_sub(1).min(16)).min(LONGEST_WAIT);
     grown.mul_f64(0.5 + jitter.clamp(0.0, 1.0)).min(LONGEST_WAIT)
 }
 
 /// What a hook said to an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Answer {
+pub enum Answer {
+    /// It has it.
     Taken,
     /// It may take it later.
     Later,
@@ -252,7 +256,7 @@ enum Answer {
 }
 
 /// What a status means.
-fn answer_of(status: u16) -> Answer {
+pub fn answer_of(status: u16) -> Answer {
     match status {
         200..=299 => Answer::Taken,
         408 | 425 | 429 | 500..=599 => Answer::Later,
@@ -296,6 +300,16 @@ pub fn check_ca(path: &Path) -> Result<(), String> {
     roots(Some(path)).map(drop)
 }
 
+fn trusting(roots: Vec<Certificate<'static>>) -> TlsConfig {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    TlsConfig::builder().root_certs(RootCerts::from(roots)).unversioned_rustls_crypto_provider(provider).build()
+}
+
+/// TLS that trusts whom the machine trusts. Blocks: it reads files.
+pub fn trust() -> TlsConfig {
+    trusting(roots(None).unwrap_or_default()) // with none, every certificate is refused
+}
+
 /// What a hook is told by. Its connection stays open between events that follow each other.
 fn agent(settings: &Settings) -> ureq::Agent {
     let mut config = ureq::Agent::config_builder()
@@ -309,9 +323,7 @@ fn agent(settings: &Settings) -> ureq::Agent {
             tracing::error!(url = settings.url, error, "a webhook's certificates cannot be read");
             Vec::new()
         });
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let tls = TlsConfig::builder().root_certs(RootCerts::from(roots)).unversioned_rustls_crypto_provider(provider).build();
-        config = config.tls_config(tls);
+        config = config.tls_config(trusting(roots));
     }
     config.build().into()
 }

@@ -169,6 +169,7 @@ impl Hall {
             id: ListenerId(self.joined),
             peer: Peer::Unix,
             user_agent: "bench/1".into(),
+            pass: None,
             accepted: self.now,
             seat: Seat::take(&self.places, &self.places).expect("there is no limit"),
         };

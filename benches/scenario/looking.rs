@@ -48,6 +48,8 @@ fn settings(path: &str) -> Settings {
         icy_metaint: 16_000,
         ogg_chaining: OggChaining::Keep,
         cors: Cors::Any,
+        listen_auth: None,
+        announce: flumen::mount::Announce::default(),
         rules: Rules {
             wish: Wish { method: SyncMethod::Latest, burst: Extents::NONE, burst_max: Extents::NONE },
             limits: Limits::default(),

@@ -6,9 +6,10 @@
 //! - a browser speaks for every page it shows, with a password that it remembers, or from this machine: a page of another origin
 //!   names that, and one whose name was made to point here has that name as its Host.
 //!
-//! Wrong passwords are refused wherever they are given, also where none is needed, and counted ([`super::keys`]).
+//! Wrong passwords are refused wherever they are given, also where none is needed, and counted ([`crate::bouncer::keys`]).
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use actix_web::http::{StatusCode, Version, header};
 use actix_web::{HttpRequest, HttpResponse};
@@ -16,8 +17,10 @@ use actix_web::{HttpRequest, HttpResponse};
 use super::House;
 use super::answers::text;
 use super::api::problem;
-use super::keys::Denied;
+use crate::access::rule::{Shown, UrlAuth};
 use crate::access::{Credentials, Password, basic};
+use crate::bouncer::Visitor;
+use crate::bouncer::keys::Denied;
 use crate::door::claim::Claim;
 use crate::engine::broadcast::Peer;
 
@@ -46,7 +49,7 @@ pub(super) async fn standing(request: &HttpRequest, house: &House) -> Result<Sta
     let settings = house.settings();
     match (credentials(request)?, &settings.password) {
         (Some(given), Some(password)) => {
-            house.keys.check(peer(request), &given, &[(&settings.user, password)]).await?;
+            house.keys.check(address(request), &given, &[(&settings.user, password)]).await?;
             Ok(unless_from_elsewhere(request, Standing::Operator))
         }
         _ => Ok(local(request).map_or_else(Standing::Stranger, |()| Standing::Operator)),
@@ -63,7 +66,7 @@ pub(super) async fn standing_at(request: &HttpRequest, house: &House, source: Op
             let settings = house.settings();
             let admin = settings.password.as_ref().map(|password| (settings.user.as_str(), password));
             let accepted: Vec<_> = admin.into_iter().chain([source]).collect();
-            house.keys.check(peer(request), &given, &accepted).await?;
+            house.keys.check(address(request), &given, &accepted).await?;
             let standing = if given.user == settings.user { Standing::Operator } else { Standing::Source };
             Ok(unless_from_elsewhere(request, standing))
         }
@@ -88,12 +91,30 @@ pub(super) async fn operator(request: &HttpRequest, house: &House) -> Result<(),
     }
 }
 
+/// What the one who asks is, where a backend says who is the source of a mount.
+///
+/// # Errors
+/// When credentials are given and not taken.
+pub(super) async fn standing_by(request: &HttpRequest, house: &House, mount: &str, backend: &Arc<UrlAuth>) -> Result<Standing, Denied> {
+    let given = credentials(request)?.filter(|given| given.user != house.settings().user);
+    if given.is_none() {
+        return standing(request, house).await;
+    }
+    let shown = Shown { credentials: given, token: None };
+    let visitor = Visitor { number: 0, mount, query: "", address: address(request), agent: "", shown: &shown };
+    match house.registry.witnesses().bouncer.may_publish(backend, &visitor, true).await {
+        Some(true) => Ok(unless_from_elsewhere(request, Standing::Source)),
+        Some(false) => Err(Denied::Wrong),
+        None => Err(Denied::Busy),
+    }
+}
+
 /// Whether a pair that came in another way than by a header is one of those that are accepted.
 ///
 /// # Errors
 /// Says why not.
 pub(super) async fn check(request: &HttpRequest, house: &House, given: &Credentials, accepted: &[(&str, &Password)]) -> Result<(), Denied> {
-    house.keys.check(peer(request), given, accepted).await
+    house.keys.check(address(request), given, accepted).await
 }
 
 /// What is told to those whose credentials are not taken, or who have none.
@@ -142,6 +163,10 @@ fn credentials(request: &HttpRequest) -> Result<Option<Credentials>, Denied> {
 
 fn peer(request: &HttpRequest) -> Option<Peer> {
     request.conn_data::<Claim>().map(Claim::peer)
+}
+
+fn address(request: &HttpRequest) -> Option<IpAddr> {
+    peer(request).and_then(|peer| peer.ip())
 }
 
 /// Who asks, for the log.

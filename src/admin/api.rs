@@ -5,30 +5,31 @@
 
 use std::time::{Duration, UNIX_EPOCH};
 
-use actix_web::http::{StatusCode, header};
+use actix_web::http::StatusCode;
 use actix_web::web::{Data, Path, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Serialize;
 use utoipa::{OpenApi, ToSchema};
 
 use super::admission::Standing;
-use super::answers::{json, readable, text};
+use super::answers::{json, readable};
 use super::dates::rfc3339;
-use super::{House, acts, admission, bans, live, operate, shards};
+use super::{House, acts, admission, bans, live, operate, removal, shards};
 use crate::engine::broadcast::ListenerView;
 use crate::fanout::stats::read;
 use crate::mount::Handle;
 use crate::mount::registry::Entry;
-use crate::units::ListenerId;
 
 pub(super) fn routes(config: &mut ServiceConfig) {
     config
         .service(readable("/api/v1/openapi.json", openapi))
         .service(readable("/api/v1/mounts", mounts))
         .service(
-            web::resource("/api/v1/mounts/{path:.+}/listeners/{id}").route(web::delete().to(kick)).default_service(web::to(only_to_kick)),
+            web::resource("/api/v1/mounts/{path:.+}/listeners/{id}")
+                .route(web::delete().to(removal::kick))
+                .default_service(web::to(removal::only_to_kick)),
         )
-        .service(readable("/api/v1/mounts/{path:.+}/listeners", listeners))
+        .service(readable("/api/v1/mounts/{path:.+}/listeners", listeners).route(web::delete().to(removal::kick_user)))
         .service(readable("/api/v1/mounts/{path:.+}", mount));
 }
 
@@ -39,7 +40,8 @@ pub(super) fn routes(config: &mut ServiceConfig) {
         mounts,
         mount,
         listeners,
-        kick,
+        removal::kick_user,
+        removal::kick,
         operate::reload,
         operate::drain,
         operate::upgrade,
@@ -187,6 +189,8 @@ struct Listener {
     peer: String,
     /// What it says it is; empty: nothing, or whoever asks is no operator.
     user_agent: String,
+    /// Who it is, where it has shown that; null: nobody knows, or whoever asks is no operator.
+    user: Option<String>,
     /// When it joined (RFC 3339).
     joined_at: String,
     /// Stream and streamheader bytes sent to it.
@@ -224,6 +228,7 @@ impl Listener {
             id: view.id.0,
             peer: if operator { view.peer.to_string() } else { String::new() },
             user_agent: if operator { view.user_agent.into() } else { String::new() },
+            user: view.user.filter(|_| operator).map(|user| user.to_string()),
             joined_at: rfc3339(view.joined_at),
             bytes_sent: view.tally.bytes,
             lag: Lag { chunks: view.lag.chunks, bytes: view.lag.bytes, seconds: view.lag.time.as_secs_f64() },
@@ -250,7 +255,7 @@ pub(super) fn full(path: &str) -> String {
     format!("/{}", path.strip_prefix('/').unwrap_or(path))
 }
 
-fn find(house: &House, path: &str) -> Option<Entry> {
+pub(super) fn find(house: &House, path: &str) -> Option<Entry> {
     house.registry.find(&full(path))
 }
 
@@ -325,48 +330,6 @@ pub fn listed(views: Vec<ListenerView>, operator: bool) -> HttpResponse {
     json(StatusCode::OK, &listeners)
 }
 
-/// Removes a listener at once. For operators.
-#[utoipa::path(
-    delete,
-    path = "/api/v1/mounts/{path}/listeners/{id}",
-    params(
-        ("path" = String, Path, description = "The mount's path without its first slash; slashes in it as %2F", example = "radio.mp3"),
-        ("id" = u64, Path, description = "The listener's number"),
-    ),
-    responses(
-        (status = 204, description = "It is gone"),
-        (status = 401, description = "The password of [admin] is needed, or the one given is wrong"),
-        (status = 403, description = "Whoever asks may not do this", body = Problem),
-        (status = 404, description = "There is no such mount or listener", body = Problem),
-        (status = 429, description = "Too many wrong passwords came from the same address"),
-        (status = 503, description = "A sending thread did not answer", body = Problem),
-    )
-)]
-async fn kick(request: HttpRequest, path: Path<(String, String)>, house: Data<House>) -> HttpResponse {
-    if let Err(answer) = admission::operator(&request, &house).await {
-        return answer;
-    }
-    let (path, id) = path.into_inner();
-    let Some(entry) = find(&house, &path) else { return no_mount(&path) };
-    let unknown = || problem(StatusCode::NOT_FOUND, format!("the mount has no listener {id:?}"));
-    let Ok(number) = id.parse() else { return unknown() };
-    let kicked = shards::kick(house.registry.crew(), entry.handle.broadcast.slot, ListenerId(number)).await;
-    let outcome = if matches!(kicked, Ok(true)) { "done" } else { "there is no such listener, or no answer" };
-    operate::audit(&request, &format!("remove listener {number}"), entry.handle.settings.path.as_str(), outcome);
-    match kicked {
-        Ok(true) => HttpResponse::NoContent().insert_header((header::CACHE_CONTROL, "no-cache, no-store")).finish(),
-        Ok(false) => unknown(),
-        Err(silent) => problem(StatusCode::SERVICE_UNAVAILABLE, silent.to_string()),
-    }
-}
-
-async fn only_to_kick() -> HttpResponse {
-    let mut answer =
-        text(StatusCode::METHOD_NOT_ALLOWED, "A listener can be removed with DELETE, and nothing else; the list has the rest.");
-    answer.headers_mut().insert(header::ALLOW, header::HeaderValue::from_static("DELETE"));
-    answer
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::{Value, json};
@@ -416,7 +379,7 @@ mod tests {
         let ids: Vec<_> = listed.iter().map(|listener| listener["id"].as_u64().expect("a number")).collect();
         assert_eq!(ids, (1..=1200).collect::<Vec<_>>());
         let fields: Vec<_> = listed[0].as_object().expect("an object").keys().map(String::as_str).collect();
-        let mut wanted = ["id", "peer", "user_agent", "joined_at", "bytes_sent", "lag", "rate_bps", "dropped", "phase"];
+        let mut wanted = ["id", "peer", "user_agent", "user", "joined_at", "bytes_sent", "lag", "rate_bps", "dropped", "phase"];
         wanted.sort_unstable();
         assert_eq!(fields, wanted);
         assert_eq!((&listed[0]["peer"], &listed[0]["user_agent"]), (&json!("unix"), &json!("test/1")));
@@ -469,6 +432,9 @@ mod tests {
             let length = format!("content-length: {}", body.len());
             assert!(head.contains(&length) && head_of_get.contains(&length), "{path}: {head}");
             for method in ["POST", "PUT", "DELETE", "SOURCE"] {
+                if method == "DELETE" && path.ends_with("/listeners") {
+                    continue; // a user's can be removed
+                }
                 let (status, head, body) = town.ask(method, path, "Content-Length: 0\r\n");
                 assert_eq!(status, 405, "{method} {path}");
                 assert!(head.contains("allow: get, head, options") && body.contains("GET or HEAD"), "{head}");

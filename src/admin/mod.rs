@@ -25,12 +25,11 @@ mod console;
 mod dates;
 mod health;
 mod icecast;
-mod keys;
 mod live;
 pub mod operate;
 mod page;
+mod removal;
 mod shards;
-mod throttle;
 
 #[cfg(test)]
 mod testing;
@@ -41,6 +40,7 @@ use std::time::SystemTime;
 use actix_web::web::ServiceConfig;
 
 use crate::access::Password;
+use crate::bouncer::keys::Keys;
 use crate::chronicle::Chronicle;
 use crate::door::acceptor::DoorCounters;
 use crate::door::patrol::Patrol;
@@ -93,7 +93,7 @@ pub struct House {
     settings: RwLock<Arc<Settings>>,
     door: Arc<DoorCounters>,
     patrol: Arc<Patrol>,
-    keys: keys::Keys,
+    keys: Keys,
 }
 
 /// Whether every sending thread turns, or sleeps and wakes when spoken to.
@@ -110,16 +110,7 @@ impl House {
         orders: tokio::sync::mpsc::Sender<operate::Order>,
     ) -> Self {
         let settings = RwLock::new(Arc::new(settings));
-        Self {
-            registry,
-            started_at: SystemTime::now(),
-            orders,
-            chronicle: Arc::default(),
-            settings,
-            door,
-            patrol,
-            keys: keys::Keys::default(),
-        }
+        Self { registry, started_at: SystemTime::now(), orders, chronicle: Arc::default(), settings, door, patrol, keys: Keys::default() }
     }
 
     /// From now on these settings hold: for the next request, and not for those being answered.

@@ -77,6 +77,17 @@ pub(super) async fn kick(crew: &Crew, slot: usize, id: ListenerId) -> Result<boo
     silent.map_or(Ok(false), Err)
 }
 
+/// Removes every listener of a mount who has shown to be this user. Returns how many were there.
+pub(super) async fn kick_user(crew: &Crew, slot: usize, user: &str) -> Result<usize, Silent> {
+    let mut removed = 0;
+    for view in listeners(crew, slot).await? {
+        if view.user.as_deref() == Some(user) {
+            removed += usize::from(kick(crew, slot, view.id).await?);
+        }
+    }
+    Ok(removed)
+}
+
 /// How many of a mount's listeners have moved.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Moved {

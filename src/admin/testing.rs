@@ -163,6 +163,7 @@ impl Town {
                     id: self.registry.next_listener(),
                     peer: Peer::Unix,
                     user_agent: "test/1".into(),
+                    pass: None,
                     accepted: self.registry.crew().clock().now(),
                     seat: Seat::take(self.registry.places(), &entry.handle.places).expect("a place"),
                 };

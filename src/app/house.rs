@@ -20,6 +20,7 @@ use super::StartError;
 use super::sockets::{Maker, Moves};
 use crate::admin;
 use crate::admin::operate::{ChangedMount, Draining, Fault, NotReloaded, Order, Reloaded, SourceAct, SourceError};
+use crate::bouncer::{Bouncer, Whereabouts};
 use crate::chronicle::{Event, Kind};
 use crate::config::{self, Config, ConfigErrors};
 use crate::door::certificate::Keyring;
@@ -90,6 +91,19 @@ pub(super) struct House {
     pub(super) patrol: Arc<Patrol>,
     pub(super) memory_limit: Arc<super::memory::Limit>,
     pub(super) push: ingest::push::Desk,
+}
+
+/// Gives the bouncer the rules of this configuration. Returns what is wrong with their files, which were good a moment ago.
+pub(super) fn settle_bouncer(bouncer: &Bouncer, config: &Config) -> Vec<String> {
+    let inet = config.door.listen.iter().find_map(|address| match address {
+        door::ListenAddress::Inet(address) => Some(address.port()),
+        door::ListenAddress::Unix(_) => None,
+    });
+    let at = Whereabouts {
+        server: config.admin.hostname.clone().unwrap_or_else(|| Whereabouts::default().server),
+        port: inet.unwrap_or(Whereabouts::default().port),
+    };
+    bouncer.settle(config.mounts.iter().filter_map(|mount| mount.listen_auth.as_deref()), at)
 }
 
 impl House {
@@ -260,6 +274,7 @@ impl House {
         if new.mirrors != self.config.mirrors {
             self.mirror(&new.mirrors);
         }
+        done.warnings.extend(settle_bouncer(&self.registry.witnesses().bouncer, &new));
         if let Err(error) = self.registry.witnesses().webhooks.settle(&new.webhooks) {
             done.warnings.push(format!("a webhook cannot be told of anything: {error}"));
         }

@@ -3,8 +3,10 @@
 use std::fmt::Write;
 
 use super::value::shown_bandwidth;
-use super::{Config, LogFormat, MemoryLimit, mount, reports};
+use super::{Config, LogFormat, MemoryLimit, auth, mount, reports};
 use crate::access::ban::BANS_MOST;
+use crate::access::rule::Rule;
+use crate::bouncer;
 use crate::chronicle::{WATCHERS_BYTES, WATCHERS_MOST};
 use crate::door::patrol;
 use crate::door::tls::{self, TlsSettings};
@@ -12,7 +14,7 @@ use crate::engine::admission::Limits;
 use crate::engine::socket::SEND_BUFFER_MOST;
 use crate::engine::tls as session;
 use crate::ingest::framing::HELD_MOST;
-use crate::mount::{Cors, Settings};
+use crate::mount::{Announce, Cors, Settings};
 use crate::units::{ByteCount, Extent, Extents, format_duration};
 
 /// What the caller knows of memory that no setting says.
@@ -206,7 +208,16 @@ pub(super) fn describe_mount(out: &mut String, mount: &Settings) {
     if let Some(push) = &mount.push {
         entry(out, "source_timeout", quoted(&format_duration(push.source_timeout)));
         entry(out, "takeover", push.takeover);
-        let whose = if push.password.is_some() { "with a password" } else { "by nobody: there is no password" };
+        if let Some(backend) = &push.stream_auth {
+            entry(out, "stream_auth", auth::described_backend(backend, false));
+        }
+        let whose = if push.stream_auth.is_some() {
+            "as its backend says"
+        } else if push.password.is_some() {
+            "with a password"
+        } else {
+            "by nobody: there is no password"
+        };
         out.push_str(&format!("# filled by an encoder that pushes, {whose}\n"));
     }
     entry(out, "public", profile.public);
@@ -238,6 +249,14 @@ pub(super) fn describe_mount(out: &mut String, mount: &Settings) {
     entry(out, "icy_metaint", mount.icy_metaint);
     entry(out, "ogg_chaining", quoted(label(&mount::OGG_CHAINING, mount.ogg_chaining)));
     entry(out, "cors", cors(&mount.cors));
+    if let Some(rule) = &mount.listen_auth {
+        entry(out, "listen_auth", auth::described(rule));
+    }
+    for (key, url) in [("mount_add", &mount.announce.add), ("mount_remove", &mount.announce.remove)] {
+        if let Some(url) = url {
+            entry(out, key, quoted(url));
+        }
+    }
     entry(out, "half_close", quoted(label(&mount::HALF_CLOSE, rules.keep_half_closed)));
 }
 
@@ -273,13 +292,15 @@ fn describe_memory(out: &mut String, config: &Config, costs: Costs) {
     }
     // Where TLS is spoken, it may be spoken by everybody.
     let (of_session, of_handshake) = if config.door.tls.is_empty() { (0, 0) } else { (session::SESSION_BYTES, tls::SESSION_BYTES) };
-    let listener = costs.listener_bytes + of_session;
+    let (of_pass, of_letters) = memory_of_auth(config);
+    let listener = costs.listener_bytes + of_session + of_pass;
     let guest = costs.connection_bytes + HEADS_HELD * config.door.max_header_size.0 + of_handshake;
     let (listeners, guests) = worst_mix(config, listener, guest);
     let [of_listeners, of_guests] = [listeners.saturating_mul(listener), guests.saturating_mul(guest)];
     let kernel = kernel_bytes(config, costs.socket_buffer_max);
     let lists = lists_bytes(config);
     let total = user.saturating_add(of_listeners).saturating_add(of_guests).saturating_add(WATCHERS_BYTES).saturating_add(lists);
+    let total = total.saturating_add(of_letters);
     let _ = writeln!(
         out,
         "#\n# mounts                            {} (on its way in: {} of that in a framer, for types that have one)\
@@ -312,12 +333,21 @@ fn describe_memory(out: &mut String, config: &Config, costs: Costs) {
             ByteCount(of_handshake)
         );
     }
-    let successor = user.saturating_mul(2).saturating_add(of_listeners).saturating_add(listeners.saturating_mul(HANDED_OVER_BYTES));
+    let successor =
+        user.saturating_mul(2).saturating_add(of_listeners).saturating_add(listeners.saturating_mul(HANDED_OVER_BYTES + of_pass));
     let _ = writeln!(
         out,
         "# while another binary takes over   {} more (histories in a memory file and in the new process, and listeners there)",
         ByteCount(successor)
     );
+    if of_pass > 0 {
+        let _ = writeln!(
+            out,
+            "# of that, who listens: {} of each listener, as if all were asked at length, and {} for what backends have to be told",
+            ByteCount(of_pass),
+            ByteCount(of_letters)
+        );
+    }
     for warning in super::warnings(config) {
         let _ = writeln!(out, "#\n# Warning: {warning}");
     }
@@ -334,6 +364,17 @@ fn lists_bytes(config: &Config) -> u64 {
     let listed = config.door.patrol.banned.iter().count() + config.door.patrol.trusted.iter().count();
     let grouped: usize = config.groups.iter().map(|group| group.networks.iter().count()).sum();
     BANS_MOST as u64 * BAN_BYTES + (listed + grouped) as u64 * NETWORK_BYTES
+}
+
+/// What who may listen costs, of each listener and in all: its pass, and what waits to be told to each backend.
+fn memory_of_auth(config: &Config) -> (u64, u64) {
+    let rules = config.mounts.iter().filter_map(|mount| mount.listen_auth.as_deref());
+    let leaves: Vec<_> = rules.flat_map(Rule::leaves).collect();
+    let told = |leaf: &&&Rule| matches!(leaf, Rule::Url(backend) if backend.remove_url.is_some());
+    let farewells = leaves.iter().filter(told).count() as u64;
+    let announced = config.mounts.iter().filter(|mount| mount.announce != Announce::default()).count() as u64;
+    let of_pass = if leaves.is_empty() { 0 } else { bouncer::PASS_BYTES + farewells.min(1) * bouncer::FAREWELL_MOST as u64 };
+    (of_pass, (farewells + announced) * bouncer::LETTERS_BYTES_MOST as u64)
 }
 
 /// How often the largest head is held for one guest: as it came, as it was passed on, in the framework's buffer (which doubles),

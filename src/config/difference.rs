@@ -178,6 +178,10 @@ mod tests {
             ("", "icy_metaint = 8192", ""),
             ("", "ogg_chaining = \"hide\"", ""),
             ("", "cors = \"none\"", ""),
+            ("", "listen_auth = { allow = [\"10.0.0.0/8\"] }", ""),
+            ("", "stream_auth = { url = \"http://a/\" }", ""),
+            ("", "mount_add = \"http://a/\"", ""),
+            ("", "mount_remove = \"http://a/\"", ""),
         ];
         let with = |lines: &str| config("mount", &format!("[[mount]]\npath = \"/a\"\n{lines}\n[[mount]]\npath = \"/b\"\n"));
         let mut walked = Vec::new();

@@ -13,6 +13,9 @@
 //! Deliberately absent: writing files, watching them, and any setting that has no reader yet.
 
 mod address;
+mod auth;
+#[cfg(test)]
+mod auth_tests;
 mod describe;
 mod difference;
 mod environment;

@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::address::{self, Claim};
+use super::auth;
 use super::limits;
 use super::reader::{Parsed, Reader, Wrong};
 use super::relay;
@@ -24,7 +25,7 @@ use crate::mount::{IcyMetadata, OggChaining, OnSourceEnd, Profile, PushSettings,
 use crate::units::{ByteCount, Extent, Extents, MountPath};
 
 /// Keys of a mount that another version will know.
-pub(super) const LATER: &[&str] = &["fallback", "override", "intro", "listen_auth"];
+pub(super) const LATER: &[&str] = &["fallback", "override", "intro"];
 
 /// The words of `on_source_end`.
 pub(super) const ON_SOURCE_END: [(&str, OnSourceEnd); 2] = [("wait", OnSourceEnd::Wait), ("close", OnSourceEnd::Close)];
@@ -98,6 +99,8 @@ pub(super) fn read(
         icy_metaint: reader.take("icy_metaint", interval).unwrap_or(16_000),
         ogg_chaining: reader.take("ogg_chaining", one_of(&OGG_CHAINING)).unwrap_or_default(),
         cors: reader.take("cors", cors).unwrap_or_default(),
+        listen_auth: auth::listen(reader, !claims.is_empty()),
+        announce: auth::announce(reader),
         rules,
     };
     (settings, claims)
@@ -111,6 +114,7 @@ fn push(reader: &mut Reader<'_>, has_pipeline: bool) -> Option<PushSettings> {
         password: secret::password(reader, KEYS),
         source_timeout: reader.take("source_timeout", duration(seconds(1)..=seconds(3600), false)).unwrap_or(seconds(10)),
         takeover: reader.take("takeover", boolean).unwrap_or(false),
+        stream_auth: auth::stream(reader),
     };
     (!has_pipeline).then_some(settings)
 }
@@ -170,7 +174,7 @@ pub(super) fn warnings(mount: &Settings) -> Vec<String> {
             mount.path
         ))
     };
-    let closed = mount.push.as_ref().is_some_and(|push| push.password.is_none()).then(|| {
+    let closed = mount.push.as_ref().is_some_and(|push| push.password.is_none() && push.stream_auth.is_none()).then(|| {
         format!("mount {}: nothing will ever be heard: it has no pipeline, and encoders have no password; set [push] password", mount.path)
     });
     let beneath = [("soft_limit", &limits.soft, "recovered"), ("hard_limit", &limits.hard, "removed")];

@@ -64,6 +64,7 @@ fn checked(password: Result<Password, Unfit>) -> Parsed<Password> {
     password.map_err(|unfit| {
         let remedy = match unfit {
             Unfit::NoHash => "make one with `htpasswd -nbB user PASSWORD` (what follows the colon)",
+            Unfit::Slow => "make one that costs less: a cost of 10 to 12 for bcrypt, 19 MiB for argon2",
             Unfit::Empty | Unfit::Famous | Unfit::Long => "choose one that nobody guesses: `openssl rand -hex 12` makes one",
         };
         vec![Wrong::new(unfit.to_string(), remedy)]

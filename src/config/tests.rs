@@ -115,7 +115,6 @@ fn a_bad_key_of_a_mount_is_answered_with_line_key_value_and_remedy() {
         ("pipeline = \"nosuch ! x\"", &[":3: mount[0].pipeline = \"nosuch ! x\": no element \"nosuch\"", "gst-launch-1.0"]),
         ("brust = \"5s\"", &[":3: mount[0].brust = \"5s\"", "did you mean \"mount[0].burst\"?"]),
         ("colour = 1", &["mount[0].colour = 1", "the keys here are"]),
-        ("listen_auth = \"x\"", &["mount[0].listen_auth = \"x\"", "is not supported by this version", "remove it"]),
         ("relay = [\"http://a/\", \"ftp://b/\"]", &["mount[0].relay[1] = \"ftp://b/\"", "does not begin with http:// or https://"]),
         ("relay = \"http://a/\"\npipeline = \"x\"", &["mount[0].relay", "is written beside pipeline"]),
         ("push_password = \"hackme\"", &["mount[0].push_password = …", "everybody knows", "openssl rand"]),
@@ -123,6 +122,10 @@ fn a_bad_key_of_a_mount_is_answered_with_line_key_value_and_remedy() {
         ("source_timeout = \"0s\"", &["mount[0].source_timeout", "out of range"]),
     ] {
         assert_refused(load_with(&format!("[[mount]]\npath = \"/a\"\n{line}\n"), &[]), parts, line);
+    }
+    for key in mount::LATER {
+        let later = load_with(&format!("[[mount]]\npath = \"/a\"\n{key} = \"x\"\n"), &[]);
+        assert_refused(later, &[&format!("mount[0].{key} = \"x\""), "is not supported by this version", "remove it"], key);
     }
 }
 

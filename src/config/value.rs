@@ -72,6 +72,11 @@ pub(super) fn boolean(node: &Node) -> Parsed<bool> {
 /// A word out of a closed set, by its own parser.
 pub(super) fn word<T: FromStr<Err = UnitError>>(node: &Node) -> Parsed<T> {
     let text = text(node, |_| "write a word in quotes".to_owned()).map_err(|wrong| vec![wrong])?;
+    word_of(text)
+}
+
+/// The same of an item of a list.
+pub(super) fn word_of<T: FromStr<Err = UnitError>>(text: &str) -> Parsed<T> {
     text.trim().parse().map_err(|error| vec![unit_error(text, &error)])
 }
 

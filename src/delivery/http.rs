@@ -7,6 +7,7 @@ use actix_web::http::{Method, StatusCode, header};
 use actix_web::web::{self, Data, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse};
 
+use super::asking::may_listen;
 use super::probes::{Player, Probes};
 use super::{DRAINING, TurnedAway, admit, framed, headers};
 use crate::door::answers::{SERVER, plain, plain_builder, unavailable, unframed};
@@ -81,7 +82,7 @@ async fn answer(request: HttpRequest, desk: Data<Desk>, probes: Data<Probes>) ->
     let mut response = match *request.method() {
         Method::OPTIONS => options(Some(&entry)),
         Method::GET | Method::HEAD => match form {
-            Some(form) => playlist(&request, &entry, form),
+            Some(form) => playlist(&request, &desk, &entry, claim, form).await,
             None => listen(&request, &desk, &probes, &entry, claim).await,
         },
         _ => plain_builder(StatusCode::METHOD_NOT_ALLOWED)
@@ -115,14 +116,27 @@ fn find(registry: &Registry, path: &str) -> Option<(Entry, Option<Form>)> {
     Some((registry.find(mount)?, Some(form)))
 }
 
-fn playlist(request: &HttpRequest, entry: &Entry, form: Form) -> HttpResponse {
-    let path = entry.handle.settings.path.as_str();
+async fn playlist(request: &HttpRequest, desk: &Desk, entry: &Entry, claim: Option<&Claim>, form: Form) -> HttpResponse {
+    let settings = &entry.handle.settings;
+    let path = settings.path.as_str();
+    let mut url = origin::url(request, path);
+    if settings.listen_auth.is_some() {
+        let Some(claim) = claim else { return plain(StatusCode::INTERNAL_SERVER_ERROR, "this connection cannot be asked who it is") };
+        let asked = may_listen(request, &desk.registry, entry, claim, desk.registry.next_listener()).await;
+        if let Err(refusal) = asked {
+            return refusal;
+        }
+        // By what the playlist was asked for, its stream can be, too; a password is for whoever knows it to type.
+        if !request.query_string().is_empty() {
+            url = format!("{url}?{}", request.query_string());
+        }
+    }
     let title = entry.handle.profile().name.unwrap_or_else(|| path.to_owned());
     HttpResponse::Ok()
         .content_type(form.content_type())
         .insert_header((header::SERVER, SERVER))
         .insert_header((header::CACHE_CONTROL, "no-cache"))
-        .body(form.write(&title, &origin::url(request, path)))
+        .body(form.write(&title, &url))
 }
 
 async fn listen(request: &HttpRequest, desk: &Desk, probes: &Probes, entry: &Entry, claim: Option<&Claim>) -> HttpResponse {
@@ -140,6 +154,11 @@ async fn listen(request: &HttpRequest, desk: &Desk, probes: &Probes, entry: &Ent
         return unavailable(DRAINING);
     }
     let Some(claim) = claim else { return plain(StatusCode::INTERNAL_SERVER_ERROR, "this connection cannot carry a stream") };
+    let id = registry.next_listener();
+    let pass = match may_listen(request, registry, entry, claim, id).await {
+        Ok(pass) => pass,
+        Err(refusal) => return refusal,
+    };
     let mut placed = handle.place_early(wish.as_ref());
     // Who hangs up while waiting gives the connection's place back now; where half closed listeners are kept, none can be told.
     let found = tokio::select! {
@@ -189,7 +208,6 @@ async fn listen(request: &HttpRequest, desk: &Desk, probes: &Probes, entry: &Ent
         Err(TurnedAway { why: Refusal::Full, sentence }) => return overflow(entry, sentence),
         Err(TurnedAway { sentence, .. }) => return unavailable(sentence),
     };
-    let id = registry.next_listener();
     if request.headers().get(header::RANGE).and_then(|range| range.to_str().ok()).is_some_and(range::probes) {
         probes.note(player, id, Instant::now());
     }
@@ -202,6 +220,7 @@ async fn listen(request: &HttpRequest, desk: &Desk, probes: &Probes, entry: &Ent
         inlay,
         id,
         user_agent,
+        pass,
     });
     unframed(response.body(gangway))
 }

@@ -5,6 +5,7 @@
 //!
 //! Deliberately absent: sending. There is no body here that has bytes.
 
+mod asking;
 mod framed;
 mod headers;
 pub mod http;

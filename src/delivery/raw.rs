@@ -28,6 +28,7 @@ pub fn take(registry: &Arc<Registry>, patrol: &Arc<Patrol>, mount: &MountPath) -
             id: registry.next_listener(),
             peer,
             user_agent: "raw tcp".into(),
+            pass: None,
             accepted,
             seat,
         })));

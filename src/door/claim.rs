@@ -24,6 +24,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::acceptor::Guest;
 use super::io::Io;
+use crate::bouncer::Pass;
 use crate::engine::admission::Seat;
 use crate::engine::broadcast::{Broadcast, Peer};
 use crate::engine::inbox::Permit;
@@ -55,6 +56,8 @@ pub struct Ticket {
     pub id: ListenerId,
     /// What it says it is.
     pub user_agent: Box<str>,
+    /// What it was let in with, where somebody was asked.
+    pub pass: Option<Arc<Pass>>,
 }
 
 /// A connection that has left with its request's body still to come.

@@ -326,6 +326,7 @@ impl Hull {
             id: ticket.id,
             peer: self.slot.peer.get(),
             user_agent: ticket.user_agent,
+            pass: ticket.pass,
             accepted: self.slot.began.get(),
             seat,
         })));

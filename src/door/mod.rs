@@ -10,7 +10,6 @@ pub mod inherited;
 mod io;
 mod ledger;
 pub mod origin;
-pub mod passwords;
 pub mod patrol;
 pub mod proxied;
 mod service;

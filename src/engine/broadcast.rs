@@ -11,6 +11,7 @@ use super::counters::MountCounters;
 use super::feed::Feed;
 use super::pace::Coalesce;
 use super::title::Title;
+use crate::bouncer::Pass;
 use crate::fanout::account::Account;
 use crate::fanout::cursor::Tally;
 use crate::fanout::departure::Departure;
@@ -154,6 +155,8 @@ pub struct Newcomer {
     pub peer: Peer,
     /// What it says it is.
     pub user_agent: Box<str>,
+    /// Who it is, if that is known.
+    pub user: Option<Arc<str>>,
 }
 
 /// Who is at the other end.
@@ -166,6 +169,14 @@ pub enum Peer {
 }
 
 impl Peer {
+    /// The address without its port; `None`: a process on this machine.
+    pub fn ip(&self) -> Option<std::net::IpAddr> {
+        match self {
+            Self::Inet(address) => Some(address.ip()),
+            Self::Unix => None,
+        }
+    }
+
     /// The address without its port, or `unix`.
     pub fn host(&self) -> String {
         match self {
@@ -195,6 +206,8 @@ pub struct Obituary {
     pub peer: Peer,
     /// What it said it was.
     pub user_agent: Box<str>,
+    /// What it was let in with. Who drops the last of these says farewell to whoever has to be told.
+    pub pass: Option<Arc<Pass>>,
     /// What it has been through.
     pub tally: Tally,
     /// When it joined.
@@ -212,6 +225,8 @@ pub struct ListenerView {
     pub peer: Peer,
     /// What it says it is.
     pub user_agent: Box<str>,
+    /// Who it is, if that is known.
+    pub user: Option<Arc<str>>,
     /// When it joined.
     pub joined_at: SystemTime,
     /// How long it has been here.

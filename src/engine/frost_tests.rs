@@ -66,6 +66,7 @@ impl Hall {
             id: ListenerId(id),
             peer: Peer::Unix,
             user_agent: "ears".into(),
+            pass: None,
             accepted: self.crew.clock().now(),
             seat: Seat::take(&self.server, &self.mount).expect("a seat"),
         };
@@ -165,8 +166,8 @@ fn listeners_go_on_with_other_shards_from_the_very_byte() {
         .iter()
         .map(|listener| {
             let socket = Socket::new(sockets[listener.fd as usize].try_clone().expect("a descriptor")).expect("a socket");
-            Carried::unpack(listener, socket, Seat::keep(&new.server, &new.mount, None, None), 7, &unpacked, payloads.as_slice())
-                .expect("it makes sense")
+            let seat = Seat::keep(&new.server, &new.mount, None, None);
+            Carried::unpack(listener, socket, (seat, None), 7, &unpacked, payloads.as_slice()).expect("it makes sense")
         })
         .collect();
     new.broadcast.title.resume(icy::Block { number: old.broadcast.title.block().number, bytes: old.broadcast.title.block().bytes.clone() });

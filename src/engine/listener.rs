@@ -17,6 +17,7 @@ use std::time::SystemTime;
 use super::admission::{Places, Seat};
 use super::broadcast::{Broadcast, ListenerView, Newcomer, Obituary, Peer};
 use super::socket::Wire;
+use crate::bouncer::Pass;
 use crate::fanout::cursor::Cursor;
 use crate::fanout::departure::Departure;
 use crate::fanout::frames::Frames;
@@ -63,6 +64,8 @@ pub struct Arrival<W> {
     pub peer: Peer,
     /// What it says it is.
     pub user_agent: Box<str>,
+    /// What it was let in with, where somebody was asked.
+    pub pass: Option<Arc<Pass>>,
     /// When it was accepted.
     pub accepted: Moment,
     /// Its place in the mount and in the server.
@@ -75,6 +78,9 @@ struct About {
     id: ListenerId,
     peer: Peer,
     user_agent: Box<str>,
+    pass: Option<Arc<Pass>>,
+    /// When its pass ends.
+    until: Option<Moment>,
     accepted: Moment,
     joined: Moment,
     joined_at: SystemTime,
@@ -116,6 +122,8 @@ pub(super) struct Listener<W> {
     pub(super) served: bool,
     /// The peer sends no more.
     pub(super) read_closed: bool,
+    /// Its pass ends some time.
+    expires: bool,
     /// Why it will leave when it is drained.
     pub(super) leaving: Option<Departure>,
     /// What is woven into its stream, if anything is.
@@ -127,6 +135,7 @@ impl<W> Listener<W> {
     /// Places a newcomer by what the ring holds now.
     pub(super) fn join(arrival: Arrival<W>, ring: &Ring, generation: u16, now: Moment) -> Self {
         let wish = arrival.wish.as_deref().unwrap_or(&arrival.broadcast.rules.wish);
+        let until = arrival.pass.as_ref().and_then(|pass| pass.lasts).map(|lasts| arrival.accepted + lasts);
         let placed = arrival.placed.unwrap_or_else(|| placement::place(wish, ring));
         Self {
             cursor: Cursor::new(placed),
@@ -145,6 +154,7 @@ impl<W> Listener<W> {
             queued: false,
             served: false,
             read_closed: false,
+            expires: until.is_some(),
             leaving: None,
             woven: arrival.inlay.map(|inlay| {
                 Box::new(match inlay {
@@ -156,6 +166,8 @@ impl<W> Listener<W> {
                 id: arrival.id,
                 peer: arrival.peer,
                 user_agent: arrival.user_agent,
+                pass: arrival.pass,
+                until,
                 accepted: arrival.accepted,
                 joined: now,
                 joined_at: SystemTime::now(),
@@ -176,6 +188,7 @@ impl<W> Listener<W> {
             why: Departure::Moved,
             peer: self.about.peer,
             user_agent: self.about.user_agent.clone(),
+            pass: self.about.pass.clone(),
             tally: self.cursor.tally(),
             joined_at: self.about.joined_at,
             stayed: now.since(self.about.joined),
@@ -211,6 +224,22 @@ impl<W> Listener<W> {
 
     pub(super) fn id(&self) -> ListenerId {
         self.about.id
+    }
+
+    /// Another process goes on with it, or this one does.
+    pub(super) fn handed_over(&self, to_us: bool) {
+        if let Some(pass) = &self.about.pass {
+            if to_us { pass.take_over() } else { pass.hand_over() }
+        }
+    }
+
+    /// Whether its pass has ended.
+    pub(super) fn has_expired(&self, now: Moment) -> bool {
+        self.expires && self.about.until.is_some_and(|until| now >= until)
+    }
+
+    fn user(&self) -> Option<Arc<str>> {
+        self.about.pass.as_ref()?.user.clone()
     }
 
     pub(super) fn joined(&self) -> Moment {
@@ -308,6 +337,7 @@ impl<W> Listener<W> {
             why,
             peer: about.peer,
             user_agent: about.user_agent,
+            pass: about.pass,
             tally: self.cursor.tally(),
             joined_at: about.joined_at,
             stayed: now.since(about.joined),
@@ -316,7 +346,7 @@ impl<W> Listener<W> {
 
     /// What is told of it when it joins.
     pub(super) fn newcomer(&self) -> Newcomer {
-        Newcomer { id: self.about.id, peer: self.about.peer, user_agent: self.about.user_agent.clone() }
+        Newcomer { id: self.about.id, peer: self.about.peer, user_agent: self.about.user_agent.clone(), user: self.user() }
     }
 
     /// What somebody who asks is told.
@@ -325,6 +355,7 @@ impl<W> Listener<W> {
             id: self.about.id,
             peer: self.about.peer,
             user_agent: self.about.user_agent.clone(),
+            user: self.user(),
             joined_at: self.about.joined_at,
             stayed: now.since(self.about.joined),
             lag: self.cursor.lag(ring),

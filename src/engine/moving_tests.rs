@@ -138,6 +138,7 @@ impl Stage {
             id: ListenerId(self.listeners),
             peer: Peer::Unix,
             user_agent: "".into(),
+            pass: None,
             accepted: Moment::ZERO,
             seat: Seat::take(&self.server, &self.here).expect("a seat"),
         };

@@ -334,6 +334,7 @@ fn a_listener_that_leaves_in_order_is_sent_what_its_session_holds_and_told_the_e
             id: ListenerId(1),
             peer: Peer::Unix,
             user_agent: "".into(),
+            pass: None,
             accepted: Moment::ZERO,
             seat: Seat::take(&places, &Arc::new(Places::new(None))).expect("a seat"),
         };

@@ -402,6 +402,7 @@ fn what_was_written_before_an_order_is_there_for_it() {
             id: ListenerId(id),
             peer: Peer::Unix,
             user_agent: "".into(),
+            pass: None,
             accepted: Moment::ZERO,
             seat: Seat::take(&places, &places).expect("a seat"),
         };

@@ -11,7 +11,7 @@ pub enum Departure {
     Stalled,
     /// Somebody removed it: the operator, or the bound on what a listener may send.
     Kicked,
-    /// Its `max_listener_duration` was over.
+    /// Its `max_listener_duration` was over, or what it was let in with.
     SessionLimit,
     /// The source ended and the mount's `on_source_end` is `close`.
     SourceEnded,

@@ -349,6 +349,8 @@ pub struct Listener {
     pub peer: Option<String>,
     /// What it says it is.
     pub user_agent: String,
+    /// What it was let in with.
+    pub pass: Option<Pass>,
     /// When it was accepted.
     pub accepted: u64,
     /// When it joined.
@@ -377,6 +379,39 @@ pub struct Listener {
     pub cursor: Cursor,
 }
 
+/// What a listener was let in with.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Pass {
+    /// Who it is.
+    pub user: Option<String>,
+    /// For how long after it was accepted it holds, in seconds.
+    pub lasts: Option<f64>,
+    /// What is said when it goes.
+    pub farewells: Vec<Farewell>,
+}
+
+/// What a backend is told when a listener goes.
+#[derive(Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Farewell {
+    /// Where.
+    pub url: String,
+    /// By which name and password.
+    pub login: Option<(String, String)>,
+    /// What is said before and after how long it was here.
+    pub words: (String, String),
+    /// How long it has been here, in seconds.
+    pub stayed: u64,
+}
+
+impl std::fmt::Debug for Farewell {
+    /// Without what is nobody's business.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Farewell").field("stayed", &self.stayed).finish_non_exhaustive()
+    }
+}
+
 /// A newcomer, placed by nobody yet.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -395,6 +430,8 @@ pub struct Arrival {
     pub peer: Option<String>,
     /// What it says it is.
     pub user_agent: String,
+    /// What it was let in with.
+    pub pass: Option<Pass>,
     /// When it was accepted.
     pub accepted: u64,
 }

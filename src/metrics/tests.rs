@@ -20,7 +20,8 @@ const PROMISED: &str = "
     ring_seconds gauge mount | ring_chunks gauge mount | shard_turn_seconds histogram | shard_busy_ratio gauge shard
     coalesce_window_seconds gauge shard | connections gauge kind | accept_errors_total counter reason
     metadata_updates_total counter mount | config_last_reload_successful gauge | config_last_reload_timestamp_seconds gauge
-    upgrades_total counter result | upgrade_stall_seconds gauge | log_dropped_total counter log | webhook_events_total counter result | tls_handshakes_total counter result
+    upgrades_total counter result | upgrade_stall_seconds gauge | auth_requests_total counter result | auth_notices_total counter result
+    log_dropped_total counter log | webhook_events_total counter result | tls_handshakes_total counter result
     bans gauge | connected_addresses gauge | group_listeners gauge group | memory_pressure gauge refuses | proxy_headers_total counter result
     tls_certificate_reloads_total counter result | tls_certificate_expiry_timestamp_seconds gauge certificate";
 

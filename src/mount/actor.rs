@@ -53,6 +53,9 @@ impl Mount {
             let source = SourceEvent { reason, ..SourceEvent::default() };
             self.witnesses.webhooks.tell(&Event::of_source(Kind::SourceDown, self.handle.settings.path.as_str(), source));
         }
+        if was_up {
+            self.announce(false);
+        }
         self.handle.change(|status| {
             status.up = false;
             status.fault = fault;
@@ -64,6 +67,16 @@ impl Mount {
         if was_up && self.handle.settings.on_source_end == OnSourceEnd::Close && !self.handle.broadcast.is_closed() {
             let slot = self.handle.broadcast.slot;
             self.crew.tell_all(|| Command::Drain { slot: Some(slot), why: Departure::SourceEnded });
+        }
+    }
+}
+
+impl Mount {
+    /// Tells whoever is to be told that there is a source, or none any more.
+    fn announce(&self, up: bool) {
+        let announce = &self.handle.settings.announce;
+        if let Some(url) = if up { &announce.add } else { &announce.remove } {
+            self.witnesses.bouncer.announce(url, up, self.handle.settings.path.as_str());
         }
     }
 }
@@ -151,6 +164,9 @@ impl Mount {
             if !status.up && self.witnesses.webhooks.want(Kind::SourceUp) {
                 let source = SourceEvent { content_type: content_type.as_deref().map(Into::into), ..SourceEvent::default() };
                 self.witnesses.webhooks.tell(&Event::of_source(Kind::SourceUp, self.handle.settings.path.as_str(), source));
+            }
+            if !status.up {
+                self.announce(true);
             }
             self.handle.change(|status| {
                 if !status.up {
@@ -297,8 +313,10 @@ impl Handler<Joined> for Mount {
     type Result = ();
 
     fn handle(&mut self, Joined(newcomers): Joined, _: &mut Self::Context) {
-        for Newcomer { id, peer, user_agent } in newcomers {
-            let listener = ListenerEvent { id: id.0, peer: peer.to_string(), user_agent: user_agent.into(), ..ListenerEvent::default() };
+        for Newcomer { id, peer, user_agent, user } in newcomers {
+            let user = user.as_deref().map(Into::into);
+            let listener =
+                ListenerEvent { id: id.0, peer: peer.to_string(), user_agent: user_agent.into(), user, ..ListenerEvent::default() };
             self.witnesses.webhooks.tell(&Event::of_listener(Kind::ListenerJoined, self.handle.settings.path.as_str(), listener));
         }
     }
@@ -308,7 +326,8 @@ impl Mount {
     /// One line for one session: in the access log, or where there is none in the event log.
     fn witness_departure(&self, gone: &Obituary) {
         let (mount, why, seconds) = (self.handle.settings.path.as_str(), gone.why.label(), (gone.stayed.as_secs_f64() * 1e3).round() / 1e3);
-        let Witnesses { journal, webhooks } = &self.witnesses;
+        let user = gone.pass.as_ref().and_then(|pass| pass.user.as_deref());
+        let Witnesses { journal, webhooks, .. } = &self.witnesses;
         macro_rules! event {
             ($level:expr) => {
                 tracing::event!(
@@ -318,6 +337,7 @@ impl Mount {
                     id = gone.id.0,
                     peer = %gone.peer,
                     agent = &*gone.user_agent,
+                    user,
                     reason = why,
                     seconds,
                     bytes = gone.tally.bytes,
@@ -330,6 +350,7 @@ impl Mount {
             event!(tracing::Level::DEBUG);
             journal.note(&Visit {
                 peer: &gone.peer.host(),
+                user: user.unwrap_or_default(),
                 at: gone.joined_at,
                 method: "GET",
                 target: mount,
@@ -349,6 +370,7 @@ impl Mount {
                 id: gone.id.0,
                 peer: gone.peer.to_string(),
                 user_agent: gone.user_agent.to_string(),
+                user: user.map(Into::into),
                 departure: Some(why),
                 seconds: Some(seconds),
                 bytes: Some(gone.tally.bytes),

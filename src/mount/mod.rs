@@ -22,6 +22,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::access::rule::{Rule, UrlAuth};
 use crate::access::{Password, Secret};
 use crate::engine::admission::Limits;
 use crate::engine::broadcast::Rules;
@@ -71,6 +72,8 @@ pub struct PushSettings {
     pub source_timeout: Duration,
     /// Whether a second encoder takes the place of the first.
     pub takeover: bool,
+    /// Who decides in place of the password.
+    pub stream_auth: Option<Arc<UrlAuth>>,
 }
 
 impl PushSettings {
@@ -134,6 +137,15 @@ pub enum OggChaining {
     Hide,
 }
 
+/// Web addresses that are told when a source comes and goes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Announce {
+    /// There is one.
+    pub add: Option<Arc<str>>,
+    /// There is none any more.
+    pub remove: Option<Arc<str>>,
+}
+
 /// Which pages of other origins may read a mount's answers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Cors {
@@ -185,6 +197,10 @@ pub struct Settings {
     pub ogg_chaining: OggChaining,
     /// Which pages of other origins may read its answers.
     pub cors: Cors,
+    /// Who may listen; `None`: everybody.
+    pub listen_auth: Option<Arc<Rule>>,
+    /// Where it is told that there is a source, and that there is none any more.
+    pub announce: Announce,
     /// How listeners are served.
     pub rules: Rules,
 }

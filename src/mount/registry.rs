@@ -21,6 +21,7 @@ use super::groups::{Group, GroupSettings, Groups};
 use super::handle::Handle;
 use super::slots::Slots;
 use super::{Profile, Settings};
+use crate::bouncer::Bouncer;
 use crate::engine::admission::{Limits, Places};
 use crate::engine::broadcast::Broadcast;
 use crate::engine::counters::MountCounters;
@@ -96,11 +97,13 @@ pub struct Witnesses {
     pub journal: Arc<Journal>,
     /// Programs elsewhere.
     pub webhooks: Arc<Webhooks>,
+    /// Backends that decide who may listen, and hear who has left.
+    pub bouncer: Arc<Bouncer>,
 }
 
 impl Default for Witnesses {
     fn default() -> Self {
-        Self { journal: Journal::off(), webhooks: Arc::default() }
+        Self { journal: Journal::off(), webhooks: Arc::default(), bouncer: Arc::default() }
     }
 }
 

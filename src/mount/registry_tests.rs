@@ -55,6 +55,7 @@ impl House {
             id: self.registry.next_listener(),
             peer: Peer::Unix,
             user_agent: "test".into(),
+            pass: None,
             accepted: self.registry.crew().clock().now(),
             seat: Seat::take(self.registry.places(), &entry.handle.places).expect("a place"),
         };

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Cors, IcyMetadata, OggChaining, OnSourceEnd, Profile, RelaySettings, Settings};
+use super::{Announce, Cors, IcyMetadata, OggChaining, OnSourceEnd, Profile, RelaySettings, Settings};
 use crate::engine::broadcast::Rules;
 use crate::engine::pace::Coalesce;
 use crate::fanout::placement::{SyncMethod, Wish};
@@ -30,6 +30,8 @@ pub(crate) fn settings(path: &str) -> Settings {
         icy_metadata: IcyMetadata::Auto,
         icy_metaint: 16_000,
         ogg_chaining: OggChaining::Keep,
+        listen_auth: None,
+        announce: Announce::default(),
         cors: Cors::Any,
         rules: Rules {
             wish: Wish { method: SyncMethod::Latest, burst: Extents::NONE, burst_max: Extents::NONE },

@@ -118,6 +118,7 @@ impl Bench {
             id,
             peer: Peer::Unix,
             user_agent: "test".into(),
+            pass: None,
             accepted: self.crew.clock().now(),
             seat: Seat::take(&self.places, &self.places).expect("a seat"),
         };

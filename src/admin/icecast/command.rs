@@ -163,7 +163,12 @@ async fn command(request: HttpRequest, path: Path<String>, house: Data<House>) -
     let parameters = Parameters::of(request.query_string());
     let mount = parameters.text("mount");
     let entry = mount.as_deref().and_then(|mount| house.registry.find(mount));
-    match admission::standing_at(&request, &house, entry.as_ref().and_then(metadata::source_of)).await {
+    let backend = entry.as_ref().and_then(metadata::backend_of).zip(mount.as_deref());
+    let standing = match backend {
+        Some((backend, mount)) => admission::standing_by(&request, &house, mount, backend).await,
+        None => admission::standing_at(&request, &house, entry.as_ref().and_then(metadata::source_of)).await,
+    };
+    match standing {
         Ok(Standing::Operator | Standing::Source) => {}
         Ok(Standing::Stranger(why)) => return stranger(&request, &house, why),
         Err(denied) => return admission::refusal(denied),
@@ -298,13 +303,16 @@ async fn list_clients(house: &House, entry: &Entry, form: Form) -> HttpResponse 
     let mut document = Document::new("icestats");
     document.begin("source", &[("mount", handle.settings.path.as_str())]);
     document.leaf("Listeners", listeners.len());
-    for ListenerView { id, peer, user_agent, stayed, lag, .. } in &listeners {
+    for ListenerView { id, peer, user_agent, user, stayed, lag, .. } in &listeners {
         document.begin("listener", &[]);
         document.leaf("IP", facts::address(*peer));
         document.leaf("UserAgent", if user_agent.is_empty() { "Unknown" } else { &**user_agent });
         document.leaf("Connected", stayed.as_secs());
         document.leaf("ID", id.0);
         document.leaf("lag", lag.bytes);
+        if let Some(user) = user {
+            document.leaf("username", &**user);
+        }
         document.end();
     }
     xml(document)

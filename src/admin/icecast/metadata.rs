@@ -1,19 +1,27 @@
 //! Titles that encoders send: in whatever charset, for whatever mount they have the password of.
 
+use std::sync::Arc;
+
 use encoding_rs::{Encoding, WINDOWS_1252};
 
 use super::query::Parameters;
 use crate::access::Password;
+use crate::access::rule::UrlAuth;
 use crate::mount::registry::Entry;
 use crate::mount::{Metadata, PushSettings};
 
 /// Characters of a text that are kept; ICY metadata have no room for more.
 const TEXT_MOST: usize = 1000;
 
-/// The name and the password of a mount's source, where encoders may push.
+/// Who says who a mount's source is, where a backend does.
+pub(super) fn backend_of(entry: &Entry) -> Option<&Arc<UrlAuth>> {
+    entry.handle.settings.push.as_ref()?.stream_auth.as_ref()
+}
+
+/// The name and the password of a mount's source, where encoders may push and it is the password that counts.
 pub(super) fn source_of(entry: &Entry) -> Option<(&'static str, &Password)> {
     let push = entry.handle.settings.push.as_ref()?;
-    push.password.as_ref().map(|password| (PushSettings::USER, password))
+    push.password.as_ref().filter(|_| push.stream_auth.is_none()).map(|password| (PushSettings::USER, password))
 }
 
 /// What an update says is playing; `None`: it says nothing.

@@ -150,8 +150,10 @@ impl HandedOver {
             for arrival in latecomers {
                 // One that cannot be passed on is closed, as if it had come a moment later.
                 let said = channel.say(&Message::Late(Box::new(arrival.pack())), &[arrival.wire.as_fd()], Instant::now() + LATE_MOST);
-                if let Err(error) = said {
-                    tracing::warn!(%error, peer = %arrival.peer, "somebody who came late could not be passed on");
+                match said {
+                    // Who has it counts it out.
+                    Ok(()) => arrival.pass.iter().for_each(|pass| pass.hand_over()),
+                    Err(error) => tracing::warn!(%error, peer = %arrival.peer, "somebody who came late could not be passed on"),
                 }
             }
         };

@@ -5,6 +5,8 @@ use super::super::mount::{LATER, collision};
 use super::super::value::is_media_type;
 use super::elements::Element;
 use super::sections::{Section, Sections};
+use crate::access::rule::Rule;
+use crate::bouncer::files;
 use crate::ingest::relay::Upstream;
 use crate::units::{ByteCount, MountPath};
 
@@ -225,11 +227,14 @@ fn keys(mount: &Element<'_>, section: &mut Section, to: &mut Sections) {
             }
             "dump-file" => left_out.push(format!("{}: streams are not written to files yet", element.place())),
             "on-connect" | "on-disconnect" | "event-bindings" => {
-                left_out.push(format!("{}: programs are not started on events", element.place()));
+                left_out.push(format!(
+                    "{}: programs are not started on events; mount_add and mount_remove tell a web address",
+                    element.place()
+                ));
             }
             "cluster-password" => {}
             "http-headers" => super::headers(&element, to),
-            "authentication" => listen_auth(&element, section, to),
+            "authentication" => authentication(&element, section, to),
             _ => to.unknown(&element),
         }
     }
@@ -237,38 +242,98 @@ fn keys(mount: &Element<'_>, section: &mut Section, to: &mut Sections) {
 
 fn url(element: &Element<'_>, section: &mut Section, left_out: &mut Vec<String>) {
     let text = element.text();
-    let rest = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"));
-    if rest.is_none_or(|rest| rest.is_empty() || rest.starts_with('/')) || text.contains(char::is_whitespace) || text.len() > 2048 {
+    if !is_web_address(text) {
         left_out.push(format!("{}: it is no web address", element.place()));
     } else {
         section.text("url", text);
     }
 }
 
-/// Who may listen.
-fn listen_auth(element: &Element<'_>, section: &mut Section, to: &mut Sections) {
+/// What a mount says that nobody may listen to, until somebody sees to it.
+const NOBODY: &str = "{ deny = [\"0.0.0.0/0\", \"::/0\"] }";
+
+/// Who may listen and publish, and who is told. A mount that asked and cannot go on asking is closed, not opened.
+fn authentication(element: &Element<'_>, section: &mut Section, to: &mut Sections) {
     let options: Vec<_> = element.children().filter(|child| child.name() == "option").collect();
-    let option =
-        |name: &str| options.iter().find(|option| option.attribute("name") == Some(name)).and_then(|option| option.attribute("value"));
+    let option = |name: &str| {
+        let value = options.iter().find(|option| option.attribute("name") == Some(name)).and_then(|option| option.attribute("value"));
+        value.filter(|value| !value.is_empty())
+    };
+    let fit =
+        |name: &str| option(name).filter(|value| value.len() <= 255 && !value.trim().is_empty() && !value.chars().any(char::is_control));
     match element.attribute("type") {
-        Some("htpasswd") => {
-            if let Some(file) = option("filename") {
-                section.set("listen_auth", format!("{{ htpasswd = {} }}", quoted(file)), "");
-            }
-        }
+        Some("htpasswd") => match option("filename") {
+            Some(file) => match files::check(&Rule::Htpasswd(file.into())) {
+                Ok(()) => section.set("listen_auth", format!("{{ htpasswd = {} }}", quoted(file)), ""),
+                Err(why) => close(element, &format!("{why} (Icecast's own are MD5: make new ones)"), section, to),
+            },
+            None => close(element, "it names no file", section, to),
+        },
         Some("url") => {
-            if let Some(url) = option("listener_add") {
-                section.set("listen_auth", format!("{{ url = {} }}", quoted(url)), "");
+            let login: String = [("user", fit("username")), ("password", fit("password"))]
+                .into_iter()
+                .filter_map(|(key, value)| Some(format!(", {key} = {}", quoted(value?))))
+                .collect();
+            let login = if fit("username").is_some() { login } else { String::new() };
+            let header = fit("auth_header").map(|header| format!(", auth_header = {}", quoted(header.trim()))).unwrap_or_default();
+            let found = |name: &str| option(name).filter(|url| is_web_address(url));
+            for name in ["listener_add", "listener_remove", "stream_auth", "mount_add", "mount_remove"] {
+                if option(name).is_some() && found(name).is_none() {
+                    to.leave(element, &format!("{name} is no web address"));
+                }
+            }
+            match (option("listener_add"), found("listener_add")) {
+                (_, Some(url)) => {
+                    let remove = quoted(found("listener_remove").unwrap_or("none"));
+                    section.set("listen_auth", format!("{{ url = {}, remove_url = {remove}{header}{login} }}", quoted(url)), "");
+                }
+                (Some(_), None) => section.set("listen_auth", NOBODY, "nobody, for now: see what was left out"),
+                (None, None) if option("listener_remove").is_some() => {
+                    to.leave(element, "listener_remove without listener_add has no equivalent: see [[webhook]]");
+                }
+                (None, None) => {}
+            }
+            if let Some(url) = found("stream_auth") {
+                section.set("stream_auth", format!("{{ url = {}{header}{login} }}", quoted(url)), "");
+            }
+            for name in ["mount_add", "mount_remove"] {
+                if let Some(url) = found(name) {
+                    section.text(name, url);
+                }
             }
         }
-        _ => return to.leave(element, "it has no equivalent"),
+        Some("anonymous") => {}
+        _ => close(element, "it has no equivalent", section, to),
     }
     for option in &options {
         match option.attribute("name").unwrap_or_default() {
-            "filename" | "listener_add" | "listener_remove" | "auth_header" | "timelimit_header" => {}
-            name => to.leave(option, &format!("{name}: it has no equivalent yet")),
+            "filename"
+            | "listener_add"
+            | "listener_remove"
+            | "stream_auth"
+            | "mount_add"
+            | "mount_remove"
+            | "username"
+            | "password"
+            | "auth_header"
+            | "allow_duplicate_users" => {}
+            "timelimit_header" if option.attribute("value").is_none_or(|value| value.starts_with("icecast-auth-timelimit")) => {}
+            name => to.leave(option, &format!("{name}: it has no equivalent")),
         }
     }
+}
+
+/// Lets nobody listen, and says why.
+fn close(element: &Element<'_>, why: &str, section: &mut Section, to: &mut Sections) {
+    to.leave(element, why);
+    section.set("listen_auth", NOBODY, "nobody, for now: see what was left out");
+}
+
+fn is_web_address(text: &str) -> bool {
+    let rest = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"));
+    rest.is_some_and(|rest| !rest.is_empty() && !rest.starts_with('/'))
+        && !text.contains(|c: char| c.is_whitespace() || c.is_control())
+        && text.len() <= 2048
 }
 
 /// A time in seconds; none at all where Icecast has none.

@@ -81,7 +81,8 @@ fn a_panels_template_keeps_what_flumen_has_and_lists_the_rest() {
         "fallback = \"/autodj.mp3\"",
         "override = true",
         "intro = \"file:/usr/share/icecast2/web/welcome.mp3\"",
-        "listen_auth = { url = \"http://panel.example/auth\" }",
+        "listen_auth = { url = \"http://panel.example/auth\", remove_url = \"http://panel.example/auth\", auth_header",
+        "mount_add = \"http://panel.example/mount\"",
         "push_password = \"mount-w0rd\"",
         "password = \"s0urce&\\\"word\"",
         "shoutcast = [\"0.0.0.0:8011\"]",
@@ -100,7 +101,6 @@ fn a_panels_template_keeps_what_flumen_has_and_lists_the_rest() {
         "TLS is a comment: /etc/ssl/radio.pem",
         "<fallback-when-full>",
         "<dump-file>",
-        "<option>: mount_add",
         "/listen → /radio.mp3",
         "<changeowner>",
         "<errorlog>",
@@ -112,6 +112,44 @@ fn a_panels_template_keeps_what_flumen_has_and_lists_the_rest() {
     for silent in ["<chroot>", "<basedir>", "/status.xsl", "auth_header"] {
         assert!(!said.contains(silent), "{silent} has nothing to say: {said}");
     }
+}
+
+/// The rule of a mount with this `<authentication>`, and what was left out.
+fn authenticated(inner: &str) -> (Option<String>, String) {
+    let result = below(&format!("<mount><mount-name>/a</mount-name>{inner}</mount>"));
+    let config = loaded(&result);
+    (config.mounts[0].listen_auth.as_deref().map(crate::config::auth::described), result.left_out.join("\n"))
+}
+
+#[test]
+fn a_mount_that_asked_goes_on_asking_or_is_closed() {
+    let users = std::env::temp_dir().join(format!("flumen-import-{}-users", std::process::id()));
+    let option = |name: &str, value: &str| format!("<option name=\"{name}\" value=\"{value}\"/>");
+    let file = |kind: &str| format!("<authentication type=\"{kind}\">{}</authentication>", option("filename", &users.to_string_lossy()));
+    std::fs::write(&users, "a:$2y$04$abcdefghijklmnopqrstuuFmEfrkTQnczNzw475xE2VhDrK1uwJiC\n").expect("written");
+    let (rule, said) = authenticated(&file("htpasswd"));
+    assert_eq!((rule, said.as_str()), (Some(format!("{{ htpasswd = \"{}\" }}", users.display())), ""));
+    let nobody = Some("{ deny = [\"0.0.0.0/0\", \"::/0\"] }");
+    std::fs::write(&users, "a:5ebe2294ecd0e0f08eab7690d2a6ee69\n").expect("written"); // MD5, as Icecast's own pages write it
+    for (inner, part) in [
+        (file("htpasswd"), "MD5"),
+        (file("command"), "no equivalent"),
+        ("<authentication type=\"htpasswd\"/>".to_owned(), "names no file"),
+        (format!("<authentication type=\"url\">{}</authentication>", option("listener_add", "ftp://a")), "listener_add is no web address"),
+    ] {
+        let (rule, said) = authenticated(&inner);
+        assert!(rule.as_deref() == nobody && said.contains(part), "{inner}: {rule:?} {said}");
+    }
+    std::fs::remove_file(&users).expect("removed");
+    let url = |options: &[(&str, &str)]| {
+        let options: String = options.iter().map(|(name, value)| option(name, value)).collect();
+        authenticated(&format!("<authentication type=\"url\">{options}</authentication>"))
+    };
+    let (rule, said) = url(&[("listener_add", "http://a/add"), ("username", "u"), ("password", "p&amp;w"), ("headers", "x")]);
+    let rule = rule.expect("a rule");
+    assert!(rule.contains("url = \"http://a/add\", remove_url = \"none\"") && rule.contains("user = \"u\""), "{rule}");
+    assert!(said.contains("headers: it has no equivalent") && said.lines().count() == 1, "{said}");
+    assert_eq!(url(&[("mount_add", "http://a/"), ("stream_auth", "http://a/")]), (None, String::new()));
 }
 
 #[test]

@@ -143,7 +143,7 @@ impl<W: Wire> Audience<W> {
                 && !turn.grace
                 && idle.is_some_and(|idle| turn.now.since(listener.progress.max(turn.resumed)) >= idle)
                 && listener.has_unsent(&self.ring);
-            let over = longest.is_some_and(|longest| turn.now.since(listener.joined()) >= longest);
+            let over = longest.is_some_and(|longest| turn.now.since(listener.joined()) >= longest) || listener.has_expired(turn.now);
             let lag = listener.cursor.lag(&self.ring).time;
             self.lag_seen = self.lag_seen.max(lag);
             if (index / parts).is_multiple_of(LAG_SAMPLE) {

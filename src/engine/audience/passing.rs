@@ -49,6 +49,7 @@ impl<W: Wire> Audience<W> {
         for (index, place) in self.table.iter_mut().enumerate() {
             if let Some(listener) = place.as_mut().filter(|listener| listener.wire.portable()) {
                 unwatch(&mut listener.wire);
+                listener.handed_over(false);
                 *place = None;
                 self.free.push(index as u32);
                 self.count -= 1;
@@ -81,6 +82,7 @@ impl<W: Wire> Audience<W> {
         let mut places = Vec::with_capacity(listeners.len());
         for Carried(mut listener) in listeners {
             let place = self.next_place(turn);
+            listener.handed_over(true);
             listener.generation = place.generation;
             (listener.progress, listener.full_since, listener.judged) = (turn.now, turn.now, self.ring.next());
             let _ = listener.cursor.cut(&self.ring); // a flush that it has not seen

@@ -1,9 +1,11 @@
 //! A listener as plain data, for the process that goes on with it, and back.
 
 use std::io::{self, Write};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::{About, Arrival, Inlay, Listener, Woven};
+use crate::bouncer::Pass;
 use crate::engine::admission::Seat;
 use crate::engine::broadcast::Peer;
 use crate::fanout::cursor::Cursor;
@@ -35,6 +37,7 @@ impl<W> Listener<W> {
             id: about.id.0,
             peer: address_of(about.peer),
             user_agent: about.user_agent.to_string(),
+            pass: about.pass.as_ref().map(|pass| pass.pack()),
             accepted: about.accepted.nanos(),
             joined: about.joined.nanos(),
             joined_unix_ms: about.joined_at.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64,
@@ -67,6 +70,7 @@ impl<W> Arrival<W> {
             frames: self.inlay == Some(Inlay::Frames),
             peer: address_of(self.peer),
             user_agent: self.user_agent.to_string(),
+            pass: self.pass.as_ref().map(|pass| pass.pack()),
             accepted: self.accepted.nanos(),
         }
     }
@@ -89,19 +93,21 @@ pub fn peer_at(address: Option<&str>) -> Result<Peer, Rubbish> {
 }
 
 impl<W> Carried<W> {
-    /// From plain data, with its socket and its place.
+    /// From plain data, with its socket, its place, and what it was let in with.
     ///
     /// # Errors
     /// When it makes no sense.
     pub fn unpack(
         packed: &handover::Listener,
         wire: W,
-        seat: Seat,
+        (seat, pass): (Seat, Option<Arc<Pass>>),
         instance: u64,
         mount: &Unpacked,
         payloads: &(impl Payloads + ?Sized),
     ) -> Result<Self, Rubbish> {
         let head = payloads.take(packed.head)?;
+        let accepted = Moment::from_nanos(packed.accepted);
+        let until = pass.as_ref().and_then(|pass| pass.lasts).map(|lasts| accepted + lasts);
         let peer = peer_at(packed.peer.as_deref())?;
         let leaving = match &packed.leaving {
             None => None,
@@ -132,13 +138,16 @@ impl<W> Carried<W> {
             queued: false,
             served: packed.served,
             read_closed: packed.read_closed,
+            expires: until.is_some(),
             leaving,
             woven,
             about: Box::new(About {
                 id: ListenerId(packed.id),
                 peer,
                 user_agent: packed.user_agent.as_str().into(),
-                accepted: Moment::from_nanos(packed.accepted),
+                pass,
+                until,
+                accepted,
                 joined: Moment::from_nanos(packed.joined),
                 joined_at: SystemTime::UNIX_EPOCH + Duration::from_millis(packed.joined_unix_ms.min(1 << 50)),
                 head,

@@ -397,6 +397,7 @@ impl World {
             id,
             peer: Peer::Unix,
             user_agent: "world".into(),
+            pass: None,
             accepted: Moment::from_nanos(self.clock.get()),
             seat: Seat::take(&self.server, &mount.places).expect("there is no limit"),
         };

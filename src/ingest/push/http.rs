@@ -14,10 +14,10 @@ use actix_web::{HttpRequest, HttpResponse};
 use super::session::Session;
 use super::{Desk, may_publish, turned_away};
 use crate::access;
+use crate::bouncer::passwords::Busy;
 use crate::door::answers::{plain, plain_builder, unavailable, unframed};
 use crate::door::claim::Claim;
 use crate::door::origin::{decoded_path, user_agent};
-use crate::door::passwords::Busy;
 use crate::engine::broadcast::Peer;
 use crate::ingest::profile::profile;
 use crate::ingest::pump::Pump;
@@ -55,13 +55,14 @@ async fn publish(request: HttpRequest, desk: Data<Desk>) -> HttpResponse {
         turned_away(Some(&entry), claim.peer(), why);
         plain(status, why)
     };
-    if push.password.is_none() {
+    if push.password.is_none() && push.stream_auth.is_none() {
         return refuse(StatusCode::FORBIDDEN, "no password for encoders is configured: set [push] password");
     }
-    match may_publish(&desk.passwords, &push, field("authorization").and_then(access::basic)).await {
+    let credentials = field("authorization").and_then(access::basic);
+    match may_publish(&desk, &entry, claim.peer(), request.query_string(), credentials).await {
         Ok(true) => {}
         Ok(false) => return unauthorized(&entry, claim, field("authorization").is_some()),
-        Err(Busy) => return unavailable("too many passwords are being checked"),
+        Err(Busy) => return unavailable("too many passwords are being checked, or whoever knows them does not answer"),
     }
     if desk.registry.draining() {
         return unavailable("the server is about to stop and takes nobody in any more");

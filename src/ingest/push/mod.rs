@@ -20,7 +20,10 @@ pub use http::routes;
 pub use shoutcast::greeter;
 
 use crate::access::Credentials;
-use crate::door::passwords::{Busy, Passwords};
+use crate::access::rule::Shown;
+use crate::bouncer::Visitor;
+use crate::bouncer::passwords::{Busy, Passwords};
+use crate::engine::broadcast::Peer;
 use crate::mount::registry::Entry;
 use crate::mount::{PushSettings, Registry};
 use crate::units::MountPath;
@@ -63,15 +66,26 @@ impl Desk {
 /// How long somebody with a wrong password waits for the answer: who guesses is slow.
 const WRONG_PASSWORD_WAIT: Duration = Duration::from_secs(1);
 
-/// Whether these are the credentials of the mount's encoder. A wrong password costs a moment. (Addresses are not counted: encoders
-/// share them, and one that is set up wrong must not lock out the others.)
+/// Whether these are the credentials of the mount's encoder; where the mount has a backend for that, it decides. A wrong password
+/// costs a moment. (Addresses are not counted: encoders share them, and one that is set up wrong must not lock out the others.)
 ///
 /// # Errors
-/// When too many passwords are being compared.
-async fn may_publish(passwords: &Passwords, push: &PushSettings, credentials: Option<Credentials>) -> Result<bool, Busy> {
-    let (Some(password), Some(credentials)) = (&push.password, credentials) else { return Ok(false) };
-    let named = credentials.user == PushSettings::USER || credentials.user.is_empty();
-    let right = named && passwords.fits(password, &credentials.password).await?;
+/// When too many passwords are being compared, or the backend does not say.
+async fn may_publish(desk: &Desk, entry: &Entry, peer: Peer, query: &str, credentials: Option<Credentials>) -> Result<bool, Busy> {
+    let Some(push) = &entry.handle.settings.push else { return Ok(false) };
+    let right = match (&push.stream_auth, &push.password, credentials) {
+        (_, _, None) | (None, None, _) => return Ok(false),
+        (Some(backend), _, credentials) => {
+            let (mount, address) = (entry.handle.settings.path.as_str(), peer.ip());
+            let shown = Shown { credentials, token: None };
+            let visitor = Visitor { number: 0, mount, query, address, agent: "", shown: &shown };
+            desk.registry.witnesses().bouncer.may_publish(backend, &visitor, false).await.ok_or(Busy)?
+        }
+        (None, Some(password), Some(credentials)) => {
+            let named = credentials.user == PushSettings::USER || credentials.user.is_empty();
+            named && desk.passwords.fits(password, &credentials.password).await?
+        }
+    };
     if !right {
         tokio::time::sleep(WRONG_PASSWORD_WAIT).await;
     }
@@ -79,7 +93,7 @@ async fn may_publish(passwords: &Passwords, push: &PushSettings, credentials: Op
 }
 
 /// Says that an encoder was not let in.
-fn turned_away(entry: Option<&Entry>, peer: crate::engine::broadcast::Peer, why: &str) {
+fn turned_away(entry: Option<&Entry>, peer: Peer, why: &str) {
     let mount = entry.map(|entry| entry.handle.settings.path.as_str());
     tracing::warn!(mount, %peer, why, "encoder turned away");
 }

@@ -64,8 +64,8 @@ async fn greet(desk: &Desk, mut departing: Departing, peer: Peer) -> Result<(), 
     let path = knocked.mount.clone().or_else(|| desk.shoutcast_mount());
     let entry = path.and_then(|path| desk.registry.find(&path)).filter(|entry| entry.handle.settings.push.is_some());
     let credentials = Credentials { user: PushSettings::USER.into(), password: Secret::new(&knocked.password) };
-    let allowed = match entry.as_ref().and_then(|entry| entry.handle.settings.push.as_ref()) {
-        Some(push) => may_publish(&desk.passwords, push, Some(credentials)).await.unwrap_or(false), // busy has no word here
+    let allowed = match entry.as_ref() {
+        Some(entry) => may_publish(desk, entry, peer, "", Some(credentials)).await.unwrap_or(false), // busy has no word here
         None => false,
     };
     let Some(entry) = entry.filter(|_| allowed && !desk.registry.draining()) else {

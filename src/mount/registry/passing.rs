@@ -138,7 +138,8 @@ impl Registry {
             let address = packed.peer.as_deref().and_then(|peer| peer.parse::<std::net::SocketAddr>().ok()).map(|address| address.ip());
             let group = address.and_then(|address| self.group_of(address));
             let seat = Seat::keep(&self.places, &handle.places, group.as_ref(), address);
-            listeners.push(Carried::unpack(packed, socket, seat, handle.broadcast.instance(), &unpacked, payloads)?);
+            let pass = packed.pass.as_ref().map(|pass| Arc::new(self.witnesses.bouncer.unpack(pass)));
+            listeners.push(Carried::unpack(packed, socket, (seat, pass), handle.broadcast.instance(), &unpacked, payloads)?);
         }
         let title = unpack_block(&mount.playing.block, payloads)?;
         let handover::Playing { artist, title: line, url, .. } = &mount.playing;
@@ -219,6 +220,8 @@ impl Registry {
             self.refuse(Some(&entry), Refusal::Full);
             return Err(no_room());
         };
+        let pass = packed.pass.as_ref().map(|pass| Arc::new(self.witnesses.bouncer.unpack(pass)));
+        pass.iter().for_each(|pass| pass.take_over());
         permit.send(Command::Join(Box::new(Arrival {
             wire,
             broadcast: Arc::clone(&entry.handle.broadcast),
@@ -229,6 +232,7 @@ impl Registry {
             id: self.next_listener(),
             peer,
             user_agent: packed.user_agent.as_str().into(),
+            pass,
             accepted: Moment::from_nanos(packed.accepted),
             seat,
         })));

@@ -10,12 +10,12 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use actix_web::web;
 use tokio::sync::MutexGuard;
+use tokio::task::spawn_blocking;
 
 use crate::access::{Password, Secret};
 
-/// Right passwords that are remembered: one for each that the configuration has, with some room.
+/// Right passwords that are remembered where nothing else is said: one for each that the configuration has, with some room.
 const KNOWN_MOST: usize = 256;
 /// The longest that somebody waits for a hashed password to be compared.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -27,10 +27,12 @@ pub struct Busy;
 type Digest = [u64; 2];
 
 /// What is remembered of passwords that were asked for.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Passwords {
     digests: [RandomState; 2],
     known: Mutex<HashSet<Digest>>,
+    /// How many are remembered at the most.
+    known_most: usize,
     /// Held by whoever has a hash computed.
     slow: tokio::sync::Mutex<()>,
 }
@@ -42,7 +44,18 @@ pub struct Turn<'a> {
     _held: MutexGuard<'a, ()>,
 }
 
+impl Default for Passwords {
+    fn default() -> Self {
+        Self::remembering(KNOWN_MOST)
+    }
+}
+
 impl Passwords {
+    /// Nothing is known yet; so many right passwords will be remembered.
+    pub fn remembering(known_most: usize) -> Self {
+        Self { digests: Default::default(), known: Mutex::default(), known_most, slow: tokio::sync::Mutex::default() }
+    }
+
     /// Whether this is the password.
     ///
     /// # Errors
@@ -71,10 +84,7 @@ impl Passwords {
 
     /// Of a hash and what fits it. Nobody outside of this process can compute it, or find another text with the same.
     fn digest(&self, password: &Password, given: &Secret) -> Digest {
-        let hash = match password {
-            Password::Plain(secret) | Password::Bcrypt(secret) | Password::Argon2(secret) => secret.reveal(),
-        };
-        [0, 1].map(|i| self.digests[i].hash_one((hash, given.reveal())))
+        [0, 1].map(|i| self.digests[i].hash_one((password.written().reveal(), given.reveal())))
     }
 
     /// How many are remembered.
@@ -94,10 +104,10 @@ impl Turn<'_> {
             return Ok(true);
         }
         let (all, secret): (Vec<Password>, _) = (hashed.iter().map(|password| (*password).clone()).collect(), given.clone());
-        let found = web::block(move || all.iter().position(|password| password.verify(secret.reveal()))).await.map_err(|_| Busy)?;
+        let found = spawn_blocking(move || all.iter().position(|password| password.verify(secret.reveal()))).await.map_err(|_| Busy)?;
         let Some(index) = found else { return Ok(false) };
         let mut known = self.passwords.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.len() >= KNOWN_MOST {
+        if known.len() >= self.passwords.known_most {
             known.clear(); // each is one comparison away
         }
         known.insert(self.passwords.digest(hashed[index], given));

@@ -8,8 +8,6 @@ use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::{Duration, Instant};
 
-use crate::engine::broadcast::Peer;
-
 /// Wrong passwords that cost nothing.
 const FREE: u32 = 5;
 /// What the next one costs.
@@ -29,11 +27,11 @@ struct Strikes {
 
 /// The addresses that have tried wrong passwords.
 #[derive(Debug, Default)]
-pub(super) struct Throttle(HashMap<IpAddr, Strikes>);
+pub struct Throttle(HashMap<IpAddr, Strikes>);
 
 impl Throttle {
     /// How long an address must still wait; `None`: not at all.
-    pub(super) fn wait(&self, who: IpAddr, now: Instant) -> Option<Duration> {
+    pub fn wait(&self, who: IpAddr, now: Instant) -> Option<Duration> {
         let strikes = self.0.get(&who).filter(|strikes| now.saturating_duration_since(strikes.last) < FORGOTTEN)?;
         let beyond = strikes.count.checked_sub(FREE)?;
         let wait = FIRST_WAIT.saturating_mul(1 << beyond.min(16)).min(LONGEST_WAIT);
@@ -41,7 +39,7 @@ impl Throttle {
     }
 
     /// It has tried a wrong one.
-    pub(super) fn strike(&mut self, who: IpAddr, now: Instant) {
+    pub fn strike(&mut self, who: IpAddr, now: Instant) {
         if !self.0.contains_key(&who) && self.0.len() >= ADDRESSES_MOST {
             let quiet = self.0.iter().min_by_key(|(_, strikes)| strikes.last).map(|(who, _)| *who);
             quiet.map(|who| self.0.remove(&who));
@@ -54,16 +52,16 @@ impl Throttle {
     }
 
     /// It has tried the right one.
-    pub(super) fn forgive(&mut self, who: IpAddr) {
+    pub fn forgive(&mut self, who: IpAddr) {
         self.0.remove(&who);
     }
 }
 
 /// The address that wrong passwords are counted for. One network of IPv6 is one customer; all processes of this machine that use
 /// the unix socket are one.
-pub(super) fn suspect(peer: Option<Peer>) -> IpAddr {
-    let Some(Peer::Inet(address)) = peer else { return Ipv4Addr::UNSPECIFIED.into() };
-    match address.ip().to_canonical() {
+pub fn suspect(from: Option<IpAddr>) -> IpAddr {
+    let Some(address) = from else { return Ipv4Addr::UNSPECIFIED.into() };
+    match address.to_canonical() {
         IpAddr::V6(address) => {
             let [a, b, c, d, ..] = address.segments();
             Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into()
@@ -118,10 +116,10 @@ mod tests {
 
     #[test]
     fn one_network_is_one_suspect() {
-        let suspected = |text: &str| suspect(Some(Peer::Inet(text.parse().expect(text))));
-        assert_eq!(suspected("[2001:db8:1:2:3::4]:5"), suspected("[2001:db8:1:2:ffff::1]:6"));
-        assert_ne!(suspected("[2001:db8:1:2::1]:5"), suspected("[2001:db8:1:3::1]:5"));
-        assert_eq!(suspected("[::ffff:192.0.2.1]:5"), suspected("192.0.2.1:7"));
-        assert_ne!(suspected("192.0.2.1:5"), suspect(Some(Peer::Unix)));
+        let suspected = |text: &str| suspect(Some(text.parse().expect(text)));
+        assert_eq!(suspected("2001:db8:1:2:3::4"), suspected("2001:db8:1:2:ffff::1"));
+        assert_ne!(suspected("2001:db8:1:2::1"), suspected("2001:db8:1:3::1"));
+        assert_eq!(suspected("::ffff:192.0.2.1"), suspected("192.0.2.1"));
+        assert_ne!(suspected("192.0.2.1"), suspect(None));
     }
 }

@@ -1,19 +1,19 @@
 //! Passwords asked for: compared so that neither guessing nor asking often costs anybody else anything.
 //!
-//! - A password that is written as it is, is compared at once, a hashed one by the door's [`Passwords`].
+//! - A password that is written as it is, is compared at once, a hashed one by [`Passwords`].
 //! - Wrong ones are counted by address (`throttle`).
 
+use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::passwords::{Busy, Passwords};
 use super::throttle::{Throttle, suspect};
 use crate::access::{Credentials, Password};
-use crate::door::passwords::{Busy, Passwords};
-use crate::engine::broadcast::Peer;
 
 /// Why credentials are not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Denied {
+pub enum Denied {
     /// They are wrong.
     Wrong,
     /// Too many wrong ones came from there: they were not looked at.
@@ -30,18 +30,23 @@ impl From<Busy> for Denied {
 
 /// What is remembered of passwords that were asked for.
 #[derive(Debug, Default)]
-pub(super) struct Keys {
+pub struct Keys {
     passwords: Passwords,
     throttle: Mutex<Throttle>,
 }
 
 impl Keys {
-    /// Whether what `peer` gives is one of the pairs that are accepted.
+    /// Nothing has been asked for yet; so many right passwords will be remembered.
+    pub fn remembering(known_most: usize) -> Self {
+        Self { passwords: Passwords::remembering(known_most), throttle: Mutex::default() }
+    }
+
+    /// Whether what somebody at this address gives is one of the pairs that are accepted.
     ///
     /// # Errors
     /// Says why not.
-    pub(super) async fn check(&self, peer: Option<Peer>, given: &Credentials, accepted: &[(&str, &Password)]) -> Result<(), Denied> {
-        let who = suspect(peer);
+    pub async fn check(&self, from: Option<IpAddr>, given: &Credentials, accepted: &[(&str, &Password)]) -> Result<(), Denied> {
+        let who = suspect(from);
         self.may_try(who)?;
         let fitting = accepted.iter().filter(|(user, _)| *user == given.user).map(|(_, password)| *password);
         let (hashed, plain): (Vec<_>, Vec<_>) = fitting.partition(|password| password.is_hashed());
@@ -56,7 +61,7 @@ impl Keys {
     }
 
     /// Takes note of what came of it.
-    fn judged(&self, who: std::net::IpAddr, right: bool) -> Result<(), Denied> {
+    fn judged(&self, who: IpAddr, right: bool) -> Result<(), Denied> {
         let mut throttle = self.throttle.lock().unwrap_or_else(PoisonError::into_inner);
         if right {
             throttle.forgive(who);
@@ -66,7 +71,7 @@ impl Keys {
         Err(Denied::Wrong)
     }
 
-    fn may_try(&self, who: std::net::IpAddr) -> Result<(), Denied> {
+    fn may_try(&self, who: IpAddr) -> Result<(), Denied> {
         let throttle = self.throttle.lock().unwrap_or_else(PoisonError::into_inner);
         throttle.wait(who, Instant::now()).map_or(Ok(()), |wait| Err(Denied::Wait(wait)))
     }
@@ -81,8 +86,8 @@ mod tests {
         Credentials { user: user.into(), password: Secret::new(password) }
     }
 
-    fn peer(last: u8) -> Option<Peer> {
-        Some(Peer::Inet(([192, 0, 2, last], 1).into()))
+    fn peer(last: u8) -> Option<IpAddr> {
+        Some([192, 0, 2, last].into())
     }
 
     /// By bcrypt, of `right` and of `another`, at the least cost.
@@ -129,7 +134,7 @@ mod tests {
         let guesses: Vec<_> = (0..20)
             .map(|guess| {
                 let (keys, hashed) = (std::rc::Rc::clone(&keys), hashed.clone());
-                actix_web::rt::spawn(async move {
+                actix_rt::spawn(async move {
                     keys.check(peer(1), &credentials("admin", &format!("guess {guess}")), &[("admin", &hashed)]).await
                 })
             })

@@ -1,0 +1,528 @@
+//! Who may listen and publish, over real sockets: files of users, signed addresses, tokens, and backends that behave or do not. What a
+//! backend is told is compared with what icecast2 itself tells it, where that is installed.
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use support::{MP3, Response, Server, Stream, free_port, until};
+
+const SECOND: Duration = Duration::from_secs(1);
+/// By bcrypt at the least cost, of `right`.
+const HASH: &str = "$2y$04$abcdefghijklmnopqrstuuFmEfrkTQnczNzw475xE2VhDrK1uwJiC";
+/// `anna:right`, `anna:wrong`, and `bert:right`.
+const ANNA: &str = "Authorization: Basic YW5uYTpyaWdodA==\r\n";
+const WRONG: &str = "Authorization: Basic YW5uYTp3cm9uZw==\r\n";
+const BERT: &str = "Authorization: Basic YmVydDpyaWdodA==\r\n";
+/// `source:s3cret`.
+const SOURCE: &str = "Authorization: Basic c291cmNlOnMzY3JldA==\r\n";
+
+/// A server whose mount has these lines; files are in a folder beside it.
+fn server(lines: &str) -> Server {
+    Server::start(&format!("[admin]\nuser = \"admin\"\n{MP3}{lines}\n"))
+}
+
+fn get(server: &Server, method: &str, path: &str, fields: &str) -> Response {
+    let answer = server.ask(format!("{method} {path} HTTP/1.1\r\nHost: 127.0.0.1:{}\r\nConnection: close\r\n{fields}\r\n", server.port));
+    Response::parse(answer.as_bytes()).unwrap_or_else(|| panic!("no HTTP: {answer:?}"))
+}
+
+fn listen(server: &Server, path: &str, fields: &str) -> Stream {
+    server.listen_with(&format!("GET {path} HTTP/1.1\r\nHost: a\r\nUser-Agent: VLC/3\r\n{fields}\r\n"))
+}
+
+fn status(server: &Server, path: &str, fields: &str) -> u16 {
+    listen(server, path, fields).head.status
+}
+
+/// A file of a test's own.
+struct Written(std::path::PathBuf);
+
+impl Written {
+    fn new(text: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("flumen-panels-{}-{}", std::process::id(), free_port()));
+        fs::write(&path, text).expect("written");
+        Self(path)
+    }
+
+    fn shown(&self) -> String {
+        self.0.display().to_string()
+    }
+}
+
+impl Drop for Written {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+#[test]
+fn a_file_of_users_lets_in_who_is_in_it_and_what_they_are_called_goes_with_them() {
+    let (users, access) = (Written::new(&format!("anna:{HASH}\n")), Written::new(""));
+    let log = format!("[log]\naccess = \"{}\"\n", access.shown());
+    let server = Server::start(&format!("{log}{MP3}listen_auth = {{ htpasswd = \"{}\" }}\n", users.shown()));
+    for (method, path, fields, want) in [
+        ("GET", "/radio.mp3", "", 401),
+        ("GET", "/radio.mp3", WRONG, 401),
+        ("GET", "/radio.mp3", BERT, 401),
+        ("HEAD", "/radio.mp3", "", 401),
+        ("HEAD", "/radio.mp3", ANNA, 200),
+        ("GET", "/radio.mp3.m3u", "", 401),
+        ("GET", "/radio.mp3.m3u", ANNA, 200),
+        ("OPTIONS", "/radio.mp3", "Origin: http://a\r\nAccess-Control-Request-Headers: authorization\r\n", 204),
+        ("GET", "/radio.mp3", "Authorization: Bearer x\r\n", 401),
+        ("GET", "/radio.mp3", "Authorization: Basic /////w==\r\n", 401),
+    ] {
+        let answer = get(&server, method, path, fields);
+        assert_eq!(answer.status, want, "{method} {path} {fields}");
+        let challenged = answer.header("www-authenticate").is_some_and(|field| field.starts_with("Basic realm="));
+        assert_eq!(challenged, want == 401, "{method} {path} {fields}");
+        assert!(answer.header("access-control-allow-origin").is_some(), "{method} {path}: pages may read why: {}", answer.head);
+    }
+    let preflight = get(&server, "OPTIONS", "/radio.mp3", "Origin: http://a\r\n");
+    assert!(preflight.header("access-control-allow-headers").is_some_and(|names| names.contains("Authorization")));
+    let playlist = get(&server, "GET", "/radio.mp3.m3u", ANNA).body_text();
+    assert!(!playlist.contains("right") && playlist.ends_with("/radio.mp3\r\n"), "{playlist}");
+    assert_eq!(server.metric("flumen_refusals_total", &["unauthorized", "/radio.mp3"]), 7.0);
+
+    let mut anna = listen(&server, "/radio.mp3", ANNA);
+    anna.read(10_000);
+    let listed = server.get("/api/v1/mounts/radio.mp3/listeners").body_text();
+    assert!(listed.contains("\"user\":\"anna\""), "{listed}");
+    let clients = server.get("/admin/listclients?mount=/radio.mp3").body_text();
+    assert!(clients.contains("<username>anna</username>"), "{clients}");
+    // Who else is in the file is let in without a new start, and a bad file changes nothing.
+    fs::write(&users.0, format!("anna:{HASH}\nbert:{HASH}\n")).expect("written");
+    assert!(until(SECOND * 20, || server.log().contains("was read again")), "{}", server.log());
+    assert_eq!(status(&server, "/radio.mp3", BERT), 200);
+    fs::write(&users.0, "anna:plain\n").expect("written");
+    assert!(until(SECOND * 20, || server.log().contains("has gone bad")), "{}", server.log());
+    assert_eq!(status(&server, "/radio.mp3", ANNA), 200);
+    // By name.
+    let removed = |user: &str| get(&server, "DELETE", &format!("/api/v1/mounts/radio.mp3/listeners{user}"), "");
+    assert_eq!(removed("").status, 400);
+    assert_eq!((removed("?user=nobody").body_text().trim(), removed("?user=anna").status), ("{\"removed\":0}", 200));
+    assert!(anna.ends_within(SECOND * 5));
+    let line = || fs::read_to_string(&access.0).unwrap_or_default();
+    assert!(until(SECOND * 5, || line().contains("127.0.0.1 - anna [") && line().contains(" kicked /radio.mp3")), "{}", line());
+}
+
+#[test]
+fn who_guesses_has_to_wait_and_who_does_not_guess_has_not() {
+    let users = Written::new(&format!("anna:{HASH}\n"));
+    let server = server(&format!("listen_auth = {{ htpasswd = \"{}\" }}", users.shown()));
+    for guess in 0..5 {
+        assert_eq!(status(&server, "/radio.mp3", WRONG), 401, "{guess}");
+    }
+    let throttled = get(&server, "GET", "/radio.mp3", ANNA);
+    assert_eq!(throttled.status, 429);
+    assert!(throttled.header("retry-after").is_some_and(|seconds| seconds.parse::<u64>().is_ok()));
+    assert_eq!(status(&server, "/radio.mp3", ""), 401, "who says nothing is told what to say");
+}
+
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock").as_secs()
+}
+
+fn sign(arguments: &[&str]) -> (Option<i32>, String) {
+    let out = Command::new(env!("CARGO_BIN_EXE_flumen")).arg("sign").args(arguments).output().expect("flumen runs");
+    (out.status.code(), String::from_utf8_lossy(&out.stdout).trim().to_owned() + String::from_utf8_lossy(&out.stderr).trim())
+}
+
+#[test]
+fn a_signed_address_is_good_where_it_says_and_until_it_says() {
+    let secret = Written::new("0123456789abcdef0123456789abcdef\n");
+    let server = server(&format!("listen_auth = {{ signed = \"{}\" }}", secret.shown()));
+    let signed = |more: &[&str]| {
+        let (code, query) = sign(&[&["--secret", &secret.shown(), "--mount", "/radio.mp3"], more].concat());
+        assert_eq!(code, Some(0), "{query}");
+        format!("/radio.mp3?{query}")
+    };
+    let (good, here) = (signed(&[]), signed(&["--address", "127.0.0.1", "--user", "anna & co"]));
+    for (path, want) in [
+        ("/radio.mp3", 403),
+        (&good, 200),
+        (&here, 200),
+        (&signed(&["--address", "192.0.2.1"]), 403),
+        (&good.replace("expires=1", "expires=2"), 403),
+        (&format!("{good}0"), 403),
+        (&format!("{good}&signature=0"), 403),
+        (&good.replace("/radio.mp3?", "/radio.mp3?user=bert&"), 403),
+    ] {
+        let answer = listen(&server, path, "");
+        assert_eq!(answer.head.status, want, "{path}");
+        assert!(answer.head.header("www-authenticate").is_none(), "no password would help");
+    }
+    let _here = listen(&server, &here, "");
+    assert!(until(SECOND * 5, || server.get("/api/v1/mounts/radio.mp3/listeners").body_text().contains("\"user\":\"anna & co\"")));
+    let playlist = get(&server, "GET", &good.replace("/radio.mp3?", "/radio.mp3.m3u?"), "").body_text();
+    assert!(playlist.contains(&good), "a playlist carries on what it was asked by: {playlist}");
+    // When it has expired, whoever still listens has to go.
+    let mut brief = listen(&server, &signed(&["--lasts", "2s"]), "");
+    let start = Instant::now();
+    assert!(brief.head.status == 200 && brief.ends_within(SECOND * 15) && start.elapsed() > SECOND / 2);
+    assert!(until(SECOND * 5, || server.metric("flumen_listener_departures_total", &["session_limit"]) == 1.0), "{}", server.log());
+    for (arguments, part) in [
+        (vec!["--secret", "/no/such", "--mount", "/a"], "cannot be read"),
+        (vec!["--secret", &secret.shown(), "--mount", "a"], "write"),
+        (vec!["--secret", &secret.shown(), "--mount", "/a", "--lasts", "soon"], "write"),
+        (vec!["--secret", &secret.shown(), "--mount", "/a", "--address", "x"], "is no address"),
+    ] {
+        let (code, said) = sign(&arguments);
+        assert!(code == Some(1) && said.contains(part), "{arguments:?}: {said}");
+    }
+}
+
+#[test]
+fn a_token_is_taken_from_its_field_or_the_query_and_ends_what_it_allowed() {
+    let key = [7_u8; 32];
+    let encode = |bytes: &[u8]| BASE64_URL_SAFE_NO_PAD.encode(bytes);
+    let keys = Written::new(&format!(r#"{{"keys":[{{"kty":"oct","k":"{}"}}]}}"#, encode(&key)));
+    let server = server(&format!("listen_auth = {{ jwt = \"{}\", audience = \"radio\" }}", keys.shown()));
+    let token = |algorithm: &str, claims: &str| {
+        let text = format!("{}.{}", encode(format!(r#"{{"alg":"{algorithm}"}}"#).as_bytes()), encode(claims.as_bytes()));
+        let tag = ring::hmac::sign(&ring::hmac::Key::new(ring::hmac::HMAC_SHA256, &key), text.as_bytes());
+        format!("{text}.{}", encode(tag.as_ref()))
+    };
+    let claims = |seconds: u64, more: &str| format!(r#"{{"exp":{},"aud":"radio","sub":"anna"{more}}}"#, now() + seconds);
+    let good = token("HS256", &claims(60, ""));
+    for (path, fields, want) in [
+        ("/radio.mp3", String::new(), 403),
+        ("/radio.mp3", format!("Authorization: Bearer {good}\r\n"), 200),
+        (&format!("/radio.mp3?token={good}"), String::new(), 200),
+        (&format!("/radio.mp3?token={good}x"), String::new(), 403),
+        (&format!("/radio.mp3?token={}", token("none", &claims(60, ""))), String::new(), 403),
+        (&format!("/radio.mp3?token={}", token("HS256", &claims(60, ",\"mount\":\"/other\""))), String::new(), 403),
+        (&format!("/radio.mp3?token={}", token("HS256", &claims(60, ",\"mount\":\"/radio.mp3\""))), String::new(), 200),
+        (&format!("/radio.mp3?token={}", "x".repeat(6000)), String::new(), 403),
+    ] {
+        assert_eq!(status(&server, path, &fields), want, "{path} {fields}");
+    }
+    let mut brief = listen(&server, &format!("/radio.mp3?token={}", token("HS256", &claims(2, ""))), "");
+    assert!(brief.head.status == 200 && brief.ends_within(SECOND * 15));
+    assert!(until(SECOND * 5, || server.metric("flumen_listener_departures_total", &["session_limit"]) == 1.0), "{}", server.log());
+}
+
+#[test]
+fn rules_of_addresses_and_agents_are_combined() {
+    let server = server(
+        "listen_auth = { all = [{ allow = [\"127.0.0.0/8\"] }, { not = { agent = [\"*bot*\", \"curl\"] } }, { deny = \"10.0.0.0/8\" }] }",
+    );
+    for (agent, want) in [("mpv", 200), ("Googlebot/2", 403), ("curl/8", 403), ("", 200)] {
+        let answer = server.listen_with(&format!("GET /radio.mp3 HTTP/1.1\r\nHost: a\r\nUser-Agent: {agent}\r\n\r\n"));
+        assert_eq!(answer.head.status, want, "{agent}");
+    }
+}
+
+/// What a panel is told, field by field.
+type Fields = BTreeMap<String, String>;
+
+/// A panel: what it is told, and what it answers.
+struct Panel {
+    port: u16,
+    heard: Arc<Mutex<Vec<Fields>>>,
+}
+
+impl Panel {
+    /// `answer` gives the whole answer to the fields that it is told.
+    fn start(answer: impl Fn(&Fields) -> String + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let port = listener.local_addr().expect("an address").port();
+        let heard = Arc::<Mutex<Vec<_>>>::default();
+        let (told, answer) = (Arc::clone(&heard), Arc::new(answer));
+        std::thread::spawn(move || {
+            for peer in listener.incoming().flatten() {
+                let (told, answer) = (Arc::clone(&told), Arc::clone(&answer));
+                std::thread::spawn(move || Self::serve(peer, &told, &*answer));
+            }
+        });
+        Self { port, heard }
+    }
+
+    fn serve(mut peer: TcpStream, told: &Mutex<Vec<Fields>>, answer: &dyn Fn(&Fields) -> String) {
+        loop {
+            let (mut head, mut byte) = (Vec::new(), [0]);
+            while !head.ends_with(b"\r\n\r\n") {
+                match peer.read(&mut byte) {
+                    Ok(1) => head.push(byte[0]),
+                    _ => return,
+                }
+            }
+            let head = String::from_utf8_lossy(&head).into_owned();
+            let length = head.to_lowercase().split("content-length: ").nth(1).and_then(|rest| rest.split('\r').next()?.parse().ok());
+            let mut body = vec![0; length.expect("a length")];
+            peer.read_exact(&mut body).expect("a body");
+            let fields = fields(&String::from_utf8(body).expect("text"));
+            let text = answer(&fields);
+            told.lock().expect("no panic").push(fields);
+            if peer.write_all(text.as_bytes()).is_err() {
+                return;
+            }
+        }
+    }
+
+    fn url(&self) -> String {
+        format!("http://127.0.0.1:{}/panel?key=1", self.port)
+    }
+
+    /// What it was told with this action.
+    fn told(&self, action: &str) -> Vec<Fields> {
+        let heard = self.heard.lock().expect("no panic");
+        heard.iter().filter(|fields| fields["action"] == action).cloned().collect()
+    }
+}
+
+fn fields(form: &str) -> Fields {
+    let decoded = |text: &str| percent_encoding::percent_decode_str(&text.replace('+', " ")).decode_utf8_lossy().into_owned();
+    form.split('&').filter_map(|pair| pair.split_once('=')).map(|(name, value)| (decoded(name), decoded(value))).collect()
+}
+
+const YES: &str = "HTTP/1.1 200 OK\r\nicecast-auth-user: 1\r\nContent-Length: 0\r\n\r\n";
+const NO: &str = "HTTP/1.1 200 OK\r\nicecast-auth-message: your account is empty\r\nContent-Length: 0\r\n\r\n";
+
+fn by_password(fields: &Fields) -> String {
+    match (fields["action"].as_str(), fields.get("pass").map(String::as_str)) {
+        ("listener_add", Some("right")) => YES.replace("Content", "icecast-auth-timelimit: 3600\r\nContent"),
+        ("listener_add", Some("brief")) => YES.replace("Content", "icecast-auth-timelimit: 1\r\nContent"),
+        ("listener_add", _) => NO.to_owned(),
+        _ => YES.to_owned(),
+    }
+}
+
+#[test]
+fn a_panel_decides_who_may_listen_and_always_hears_who_has_left() {
+    let panel = Panel::start(by_password);
+    let mut server = server(&format!("listen_auth = {{ url = \"{}\" }}", panel.url()));
+    let refused = get(&server, "GET", "/radio.mp3", WRONG);
+    assert_eq!((refused.status, refused.body_text().trim()), (401, "your account is empty"));
+    let mut anna = listen(&server, "/radio.mp3?x=1", ANNA);
+    anna.read(1000);
+    let id = panel.told("listener_add")[1]["client"].clone();
+    let listed = server.get("/api/v1/mounts/radio.mp3/listeners").body_text();
+    assert!(listed.contains(&format!("\"id\":{id},")) && listed.contains("\"user\":\"anna\""), "{listed}");
+    std::thread::sleep(SECOND * 2);
+    drop(anna);
+    assert!(until(SECOND * 10, || panel.told("listener_remove").len() == 1));
+    let gone = &panel.told("listener_remove")[0];
+    let (client, mount, user) = (&gone["client"], &gone["mount"], &gone["user"]);
+    assert_eq!((client, mount.as_str(), user.as_str()), (&id, "/radio.mp3?x=1", "anna"));
+    assert!(gone["duration"].parse::<u64>().is_ok_and(|seconds| (1..20).contains(&seconds)), "{gone:?}");
+    // A limit of the panel's ends a session.
+    let mut brief = listen(&server, "/radio.mp3", "Authorization: Basic YW5uYTpicmllZg==\r\n"); // anna:brief
+    assert!(brief.head.status == 200 && brief.ends_within(SECOND * 15));
+    assert!(until(SECOND * 5, || server.metric("flumen_listener_departures_total", &["session_limit"]) == 1.0));
+    // Whoever is there when the server stops is counted out as well, and so is who was there for a head only.
+    assert_eq!(get(&server, "HEAD", "/radio.mp3", ANNA).status, 200);
+    let many: Vec<_> = (0..20).map(|_| listen(&server, "/radio.mp3", ANNA)).collect();
+    assert!(many.iter().all(|one| one.head.status == 200));
+    server.signal("-TERM");
+    assert_eq!(server.wait(SECOND * 30), Some(0), "{}", server.log());
+    let admitted = panel.told("listener_add").iter().filter(|fields| fields["pass"] != "wrong").count();
+    assert_eq!((admitted, panel.told("listener_remove").len()), (23, 23), "{}", server.log());
+}
+
+#[test]
+fn a_panel_that_does_not_answer_keeps_nobody_waiting_for_long() {
+    let answers =
+        ["slow", "HTTP/1.1 500 Oops\r\nContent-Length: 0\r\n\r\n", "HTTP/1.1 302 Found\r\nLocation: /panel\r\nContent-Length: 0\r\n\r\n"];
+    for answer in answers {
+        let panel = Panel::start(move |fields| match (answer, fields["action"].as_str()) {
+            ("slow", "listener_add") => {
+                std::thread::sleep(SECOND * 3);
+                YES.to_owned()
+            }
+            ("slow", _) => YES.to_owned(),
+            _ => answer.to_owned(),
+        });
+        let mount = |path: &str, on_error: &str| {
+            let rule = format!("listen_auth = {{ url = \"{}\", timeout = \"1s\", on_error = \"{on_error}\" }}\n", panel.url());
+            MP3.replace("/radio.mp3", path) + &rule
+        };
+        let server = Server::start(&format!("{}{}{}", mount("/closed.mp3", "deny"), mount("/open.mp3", "allow"), MP3));
+        let start = Instant::now();
+        let closed = get(&server, "GET", "/closed.mp3", ANNA);
+        assert!(closed.status == 503 && closed.header("retry-after").is_some(), "{answer}: {}", closed.head);
+        assert_eq!(status(&server, "/open.mp3", ANNA), 200, "{answer}");
+        assert!(start.elapsed() < SECOND * 8, "{answer}: {:?}", start.elapsed());
+        // Others do not wait for it.
+        let (waiting, start) = (listen_later(&server, "/closed.mp3"), Instant::now());
+        assert_eq!(status(&server, "/radio.mp3", ""), 200);
+        assert!(start.elapsed() < SECOND, "{answer}");
+        drop(waiting);
+    }
+    // Nobody there at all: after a few tries it is given a rest, which is said once.
+    let server = server(&format!("listen_auth = {{ url = \"http://127.0.0.1:{}/\" }}", free_port()));
+    for _ in 0..10 {
+        assert_eq!(status(&server, "/radio.mp3", ""), 503);
+    }
+    assert!(until(SECOND * 5, || server.log().matches("authentication backend does not answer").count() == 1), "{}", server.log());
+    assert!(server.metric("flumen_auth_requests_total", &["spared"]) >= 4.0);
+}
+
+/// Asks, and does not wait for the answer.
+fn listen_later(server: &Server, path: &str) -> Vec<TcpStream> {
+    let ask = |_| {
+        let mut stream = server.connect();
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: a\r\n\r\n").expect("sent");
+        stream
+    };
+    (0..50).map(ask).collect()
+}
+
+fn mp3() -> Vec<u8> {
+    support::gst_output(
+        "audiotestsrc num-buffers=200 samplesperbuffer=1152 ! audio/x-raw,rate=44100 ! lamemp3enc target=bitrate bitrate=64 cbr=true ! mpegaudioparse",
+    )
+}
+
+/// Publishes until dropped, and waits until the server has something to send.
+fn publish(port: u16, login: &str) -> Stream {
+    let mut encoder = TcpStream::connect(("127.0.0.1", port)).expect("connected");
+    encoder.set_read_timeout(Some(SECOND * 10)).expect("set");
+    write!(encoder, "SOURCE /live.mp3 HTTP/1.0\r\n{login}Content-Type: audio/mpeg\r\nUser-Agent: enc/1\r\n\r\n").expect("sent");
+    let mut stream = Stream::open(encoder);
+    if stream.head.status == 200 {
+        stream.socket.write_all(&mp3()).expect("sent");
+    }
+    stream
+}
+
+/// icecast2 with one mount that asks this panel.
+struct Icecast {
+    child: Child,
+    dir: std::path::PathBuf,
+    port: u16,
+}
+
+impl Drop for Icecast {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let _ = fs::remove_dir_all(&self.dir);
+    }
+}
+
+impl Icecast {
+    fn start(panel: &Panel) -> Self {
+        let port = free_port();
+        let dir = std::env::temp_dir().join(format!("flumen-panels-{}-{port}", std::process::id()));
+        fs::create_dir_all(&dir).expect("a directory");
+        fs::set_permissions(&dir, fs::Permissions::from_mode(0o777)).expect("set");
+        let root = fs::metadata("/proc/self").is_ok_and(|itself| std::os::unix::fs::MetadataExt::uid(&itself) == 0);
+        let owner = if root { "<changeowner><user>icecast2</user><group>icecast</group></changeowner>" } else { "" };
+        let options: String = ["listener_add", "listener_remove", "mount_add", "mount_remove", "stream_auth"]
+            .iter()
+            .map(|name| format!("<option name=\"{name}\" value=\"{}\"/>", panel.url()))
+            .collect();
+        let text = format!(
+            "<icecast><hostname>radio.example</hostname><limits><clients>100</clients><sources>5</sources></limits>\
+             <authentication><source-password>only-on-loopback</source-password><admin-user>admin</admin-user>\
+             <admin-password>only-on-loopback</admin-password></authentication>\
+             <listen-socket><port>{port}</port><bind-address>127.0.0.1</bind-address></listen-socket>\
+             <mount><mount-name>/live.mp3</mount-name><authentication type=\"url\">{options}</authentication></mount>\
+             <paths><basedir>/usr/share/icecast2</basedir><logdir>{}</logdir><webroot>/usr/share/icecast2/web</webroot>\
+             <adminroot>/usr/share/icecast2/admin</adminroot></paths>\
+             <logging><accesslog>-</accesslog><errorlog>-</errorlog><loglevel>2</loglevel></logging><security>{owner}</security></icecast>",
+            dir.display()
+        );
+        let config = dir.join("icecast.xml");
+        fs::write(&config, text).expect("written");
+        let mut command = Command::new("/usr/bin/icecast2");
+        command.arg("-c").arg(&config).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let icecast = Self { child: command.spawn().expect("icecast2"), dir, port };
+        assert!(until(SECOND * 10, || TcpStream::connect(("127.0.0.1", port)).is_ok()), "icecast2 does not listen");
+        icecast
+    }
+}
+
+/// One encoder that may not publish and one that may, one listener that may not listen and one that does and leaves; what the panel was
+/// told of it.
+fn a_visit(port: u16, panel: &Panel) -> BTreeMap<&'static str, Fields> {
+    assert_eq!(publish(port, ANNA).head.status, 401, "the panel does not know this encoder");
+    let encoder = publish(port, SOURCE);
+    assert_eq!(encoder.head.status, 200);
+    assert!(until(SECOND * 10, || panel.told("mount_add").len() == 1));
+    let listen = |login: &str| {
+        let mut stream = TcpStream::connect(("127.0.0.1", port)).expect("connected");
+        stream.set_read_timeout(Some(SECOND * 10)).expect("set");
+        write!(stream, "GET /live.mp3?a=b&c=%20d HTTP/1.0\r\nUser-Agent: VLC & <co>/3\r\n{login}\r\n").expect("sent");
+        Stream::open(stream)
+    };
+    assert_eq!(listen(WRONG).head.status, 401);
+    let listener = listen(ANNA);
+    assert_eq!(listener.head.status, 200);
+    drop(listener);
+    // Some servers see that a listener has left when they send to it.
+    assert!(until(SECOND * 15, || {
+        let _ = (&encoder.socket).write_all(&[0; 1000]);
+        panel.told("listener_remove").len() == 1
+    }));
+    drop(encoder);
+    assert!(until(SECOND * 15, || panel.told("mount_remove").len() == 1));
+    ["stream_auth", "mount_add", "listener_add", "listener_remove", "mount_remove"]
+        .into_iter()
+        .map(|action| (action, panel.told(action).pop().expect(action)))
+        .collect()
+}
+
+#[test]
+fn a_panel_is_told_what_icecast_tells_it() {
+    let start = || {
+        Panel::start(|fields| match fields["action"].as_str() {
+            "stream_auth" if fields["pass"] != "s3cret" => NO.to_owned(),
+            _ => by_password(fields),
+        })
+    };
+    let ours = start();
+    let url = ours.url();
+    let server = Server::start(&format!(
+        "[admin]\nhostname = \"radio.example\"\n[[mount]]\npath = \"/live.mp3\"\nlisten_auth = {{ url = \"{url}\" }}\n\
+         stream_auth = {{ url = \"{url}\" }}\nmount_add = \"{url}\"\nmount_remove = \"{url}\"\non_source_end = \"close\"\n"
+    ));
+    let told = a_visit(server.port, &ours);
+    for (action, names) in [
+        ("stream_auth", "action ip mount pass port server user"),
+        ("mount_add", "action mount port server"),
+        ("listener_add", "action agent client ip mount pass port server user"),
+        ("listener_remove", "action agent client duration ip mount pass port server user"),
+        ("mount_remove", "action mount port server"),
+    ] {
+        let found: Vec<_> = told[action].keys().map(String::as_str).collect();
+        assert_eq!(found.join(" "), names);
+    }
+    if !Path::new("/usr/bin/icecast2").is_file() {
+        eprintln!("icecast2 is not installed: nothing is compared");
+        return;
+    }
+    let theirs = start();
+    let icecast = Icecast::start(&theirs);
+    let wanted = a_visit(icecast.port, &theirs);
+    // What is different each time: numbers, ports, and how long it took.
+    let masked = |mut fields: Fields, port: u16| {
+        for name in ["client", "duration"] {
+            fields
+                .entry(name.to_owned())
+                .and_modify(|value| *value = if value.parse::<u64>().is_ok() { "N".to_owned() } else { format!("{value}?") });
+        }
+        fields
+            .entry("port".to_owned())
+            .and_modify(|value| *value = if *value == port.to_string() { "PORT".to_owned() } else { format!("{value}?") });
+        fields
+    };
+    for (action, fields) in wanted {
+        let (want, found) = (masked(fields, icecast.port), masked(told[action].clone(), server.port));
+        for (name, value) in &want {
+            assert_eq!(found.get(name), Some(value), "{action}: {name}; icecast2 tells {want:?}, flumen {found:?}");
+        }
+    }
+}
