@@ -16,7 +16,7 @@ use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
 
 use super::ListenAddress;
-use super::bound::{Accepted, Bound, Purpose};
+use super::bound::{Accepted, Bound, Lent, Purpose};
 use super::patrol::{Barred, Patrol, Pressure};
 use super::proxied::Outcome;
 use super::tls::{Handshake, Port};
@@ -163,7 +163,7 @@ pub(super) enum Order {
     /// The most connections of every kind.
     Limit(u64),
     /// Accepts nobody, until told to resume; whoever comes waits in the kernel's queue. Answered with the sockets.
-    Lend(mpsc::Sender<io::Result<Vec<(ListenAddress, OwnedFd)>>>),
+    Lend(mpsc::Sender<io::Result<Vec<Lent>>>),
     /// Accepts again.
     Resume,
     /// Another process has the sockets: what belongs to them in the file system is its.
@@ -256,7 +256,7 @@ impl Acceptor {
             Order::Limit(most) => self.max_connections = most,
             Order::Lend(reply) => {
                 self.lent = true;
-                let lent = |bound: &Bound| Ok((bound.address().clone(), OwnedFd::from(bound.fd.try_clone()?)));
+                let lent = Bound::lend;
                 let _ = reply.send(self.bound.iter().map(lent).collect()); // who does not wait any more says resume
             }
             Order::Resume => {

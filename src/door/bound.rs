@@ -111,6 +111,17 @@ pub struct Bound {
     pub(super) more: bool,
 }
 
+/// A listening socket for another process.
+#[derive(Debug)]
+pub struct Lent {
+    /// Where it listens, as it was told.
+    pub address: ListenAddress,
+    /// The socket.
+    pub socket: OwnedFd,
+    /// What belongs to it in the file system is removed with it.
+    pub owned: bool,
+}
+
 impl fmt::Debug for Bound {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Bound").field("fd", &self.fd).finish_non_exhaustive()
@@ -176,13 +187,18 @@ impl Bound {
         self
     }
 
-    /// A socket that another process has bound and listens on. What belongs to it in the file system stays that process's until
-    /// [`Self::inherit`].
+    /// For another process.
+    pub(super) fn lend(&self) -> io::Result<Lent> {
+        Ok(Lent { address: self.address.clone(), socket: self.fd.try_clone()?.into(), owned: self.unix.is_some() })
+    }
+
+    /// A socket that another process has bound and listens on. What belongs to it in the file system stays that process's, if need
+    /// be until [`Self::inherit`].
     pub fn handed_over(fd: OwnedFd, address: &ListenAddress, purpose: Purpose) -> Self {
         Self { fd: socket2::Socket::from(fd), address: address.clone(), unix: None, purpose, proxied: false, more: false }
     }
 
-    /// The other process is out of it.
+    /// The other process is out of it, and what belonged to it there is ours.
     pub fn inherit(&mut self) {
         if let ListenAddress::Unix(path) = &self.address {
             self.unix = UnixPath::made(path).ok(); // somebody may have removed it

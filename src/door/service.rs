@@ -21,7 +21,7 @@ use tokio::sync::mpsc;
 use super::ListenAddress;
 use super::Settings;
 use super::acceptor::{Acceptor, Connection, DoorCounters, Order, WORKER_QUEUE, poll_and_waker};
-use super::bound::{Bound, Purpose};
+use super::bound::{Bound, Lent, Purpose};
 use super::claim::{Claim, Departing, REFUSED_PATH, Watched};
 use super::hull::{HeadLimits, Hull};
 use super::io::Io;
@@ -158,7 +158,7 @@ impl Lender {
     ///
     /// # Errors
     /// When they are not to be had within this time, or there is no descriptor left for one. [`Self::resume`] in either case.
-    pub fn lend(&self, most: Duration) -> io::Result<Vec<(ListenAddress, std::os::fd::OwnedFd)>> {
+    pub fn lend(&self, most: Duration) -> io::Result<Vec<Lent>> {
         let (reply, lent) = std::sync::mpsc::channel();
         self.order(Order::Lend(reply))?;
         lent.recv_timeout(most).map_err(|_| io::Error::other("the accepting thread does not answer"))?

@@ -177,6 +177,8 @@ pub struct Socket {
     pub address: String,
     /// Which of the descriptors.
     pub fd: u32,
+    /// What belongs to it in the file system is removed with it: it is not a service manager's.
+    pub owned: bool,
 }
 
 /// A mount.

@@ -219,7 +219,8 @@ impl Estate {
             Ok::<_, HeirError>(mounts.begin(arrived)?)
         });
         let listeners = begun.await.map_err(std::io::Error::other)??;
-        bound.iter_mut().for_each(Bound::inherit);
+        let owned = |bound: &Bound| self.house.sockets.iter().any(|socket| socket.owned && socket.address == bound.address().to_string());
+        bound.iter_mut().filter(|bound| owned(bound)).for_each(Bound::inherit);
         let stall = self.heir.clock.now().since(Moment::from_nanos(self.house.frozen_at));
         upgrades.note_taken_over(&self.house.upgrades, stall);
         self.heir.serving(listeners as u64, stall);

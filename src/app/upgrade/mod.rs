@@ -283,9 +283,9 @@ impl Old {
         let packed = (|| {
             let mut packed = Packed::default();
             packed.house.frozen_at = self.crew.clock().now().nanos();
-            for (fd, (address, socket)) in lent.iter().enumerate() {
-                packed.house.sockets.push(handover::Socket { address: address.to_string(), fd: fd as u32 });
-                packed.sockets.push(socket.as_fd());
+            for (fd, lent) in lent.iter().enumerate() {
+                packed.house.sockets.push(handover::Socket { address: lent.address.to_string(), fd: fd as u32, owned: lent.owned });
+                packed.sockets.push(lent.socket.as_fd());
             }
             packed.house.door = self.door.pack();
             packed.house.upgrades = self.upgrades.pack();
