@@ -21,6 +21,7 @@ use tracing_subscriber::Layer;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
+use crate::acme::{self, Acme};
 use crate::admin;
 use crate::admin::operate::{self, Order};
 use crate::bouncer::Bouncer;
@@ -102,6 +103,9 @@ pub enum StartError {
     /// A certificate has gone bad since the configuration was read.
     #[error("cannot speak TLS: {0}")]
     Certificate(#[from] Flaw),
+    /// Certificates that an authority gives cannot be kept.
+    #[error("cannot keep certificates: {0}")]
+    Acme(#[source] io::Error),
     /// GStreamer is not there.
     #[error("cannot load GStreamer: {0}")]
     GStreamer(#[from] ingest::InitError),
@@ -319,6 +323,7 @@ async fn open_house(
         None => None,
     };
     let inherited = estate.as_mut().map(Estate::sockets).unwrap_or_default();
+    acme::stand_in(&config.acme).map_err(StartError::Acme)?;
     let made =
         sockets::Maker::new(&registry, &patrol, &keyring).inheriting(inherited).binding(&descent, &mut activated).moves(None, &config);
     let mut bound = made?.open;
@@ -349,10 +354,13 @@ async fn open_house(
     let push = ingest::push::Desk::new(Arc::clone(&registry), config.door.header_timeout, shoutcast_mount);
     let (encoders, greeter) = (ingest::push::routes(&push), ingest::push::greeter(&push));
     let seats = Arc::clone(registry.places());
+    let acme = Acme::default();
+    let proofs = acme::routes(acme.proofs());
     let routes = move |config: &mut ServiceConfig| {
         config.app_data(looked_at.clone()).app_data(measured.clone()).app_data(written.clone());
         admin::routes(config);
         metrics::routes(config);
+        proofs(config);
         encoders(config);
         last(config);
     };
@@ -378,6 +386,7 @@ async fn open_house(
         keyring: Arc::clone(&keyring),
         patrol: Arc::clone(&patrol),
         memory_limit: Arc::clone(&memory_limit),
+        acme,
         push,
     };
     let mut stopped = false;
@@ -401,6 +410,7 @@ async fn open_house(
     };
     drop(actix_rt::spawn(chronicle::watch(Arc::clone(&house.looked_at.chronicle), watched)));
     drop(actix_rt::spawn(Arc::clone(&bouncer).keep_fresh()));
+    house.acme.settle(&house.config.acme);
 
     let mut reloads = Reloads::new(load);
     service::ready();

@@ -10,7 +10,7 @@
 //! |---|---|
 //! | 8 | [`app`] the wiring · [`cli`] · `fuzzing` what outsiders send, thrown at every reader (with the feature `fuzzing`) |
 //! | 7 | [`config`] file and environment to every room's checked settings |
-//! | 6 | [`admin`] and [`metrics`] look at the house · [`directory`] tells of it · [`supervisor`] keeps it alive |
+//! | 6 | [`admin`] and [`metrics`] look at the house · [`directory`] tells of it · [`acme`] has its certificates · [`supervisor`] keeps it alive |
 //! | 5 | [`ingest`] in · [`delivery`] out · [`chronicle`] what happens, and what needs attention |
 //! | 4 | [`mount`] the actors · [`door`] sockets before they have a purpose |
 //! | 3 | [`engine`] threads, epoll, descriptors |
@@ -19,6 +19,7 @@
 //! | 0 | [`units`] PURE · [`handover`] PURE: what one process hands to the next |
 
 pub mod access;
+pub mod acme;
 pub mod admin;
 pub mod app;
 pub mod bouncer;

@@ -18,6 +18,7 @@ use tokio::sync::oneshot;
 
 use super::StartError;
 use super::sockets::{Maker, Moves};
+use crate::acme::{self, Acme};
 use crate::admin;
 use crate::admin::operate::{ChangedMount, Draining, Fault, NotReloaded, Order, Reloaded, SourceAct, SourceError};
 use crate::bouncer::{Bouncer, Whereabouts};
@@ -90,6 +91,7 @@ pub(super) struct House {
     pub(super) keyring: Arc<Keyring>,
     pub(super) patrol: Arc<Patrol>,
     pub(super) memory_limit: Arc<super::memory::Limit>,
+    pub(super) acme: Acme,
     pub(super) push: ingest::push::Desk,
 }
 
@@ -238,6 +240,7 @@ impl House {
         let difference = config::difference(&self.config, &new);
         let mut done = Reloaded { warnings: config::warnings(&new), ..Reloaded::default() };
         // What can be refused comes first: sockets, and files.
+        acme::stand_in(&new.acme).map_err(|cause| self.unmoved(&StartError::Acme(cause)))?;
         let moves = Maker::new(&self.registry, &self.patrol, &self.keyring)
             .moves(Some(&self.config), &new)
             .map_err(|error| self.unmoved(&error))?;
@@ -265,6 +268,7 @@ impl House {
             done.changed.push(ChangedMount { mount: settings.path.to_string(), keys });
         }
         self.move_sockets(moves, &mut done);
+        self.acme.settle(&new.acme);
         self.push.settle(new.shoutcast_mount.as_ref());
         self.registry.limit(new.max_listeners, &new.limits, &new.groups);
         self.door.set_max_connections(new.door.max_connections);
@@ -291,6 +295,7 @@ impl House {
         self.config = Config {
             mounts: new.mounts,
             mirrors: new.mirrors,
+            acme: new.acme,
             max_listeners: new.max_listeners,
             limits: new.limits,
             groups: new.groups,
@@ -347,15 +352,20 @@ impl House {
 
     /// What is told of sockets that cannot be had.
     fn unmoved(&self, error: &StartError) -> NotReloaded {
-        let value = if let StartError::Listen { address, .. } = error { address.clone() } else { String::new() };
+        const ADDRESS: &str = "name an address that is free; one that overlaps with another that is given up needs a new start";
+        let (key, value, remedy) = match error {
+            StartError::Listen { address, .. } => ("listen", address.clone(), ADDRESS),
+            StartError::Acme(_) => ("acme", String::new(), "name a folder that flumen may write"),
+            _ => ("certificates", String::new(), "name a certificate and its key, which flumen may read"),
+        };
         NotReloaded {
             error: format!("{error}; nothing has changed"),
             errors: vec![Fault {
                 place: self.config.origin.to_string(),
-                key: "listen".to_owned(),
+                key: key.to_owned(),
                 value,
                 problem: error.to_string(),
-                remedy: "name an address that is free; one that overlaps with another that is given up needs a new start".to_owned(),
+                remedy: remedy.to_owned(),
             }],
         }
     }

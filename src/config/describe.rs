@@ -6,6 +6,7 @@ use super::value::shown_bandwidth;
 use super::{Config, LogFormat, MemoryLimit, auth, mount, reports};
 use crate::access::ban::BANS_MOST;
 use crate::access::rule::Rule;
+use crate::acme;
 use crate::bouncer;
 use crate::chronicle::{WATCHERS_BYTES, WATCHERS_MOST};
 use crate::door::patrol;
@@ -46,14 +47,23 @@ pub fn describe(config: &Config, costs: Costs) -> String {
     out
 }
 
-fn describe_tls(out: &mut String, section: &TlsSettings) {
+fn describe_tls(out: &mut String, section: &TlsSettings, wanted: &[acme::Settings]) {
     out.push_str("\n[[server.tls]]\n");
     let listen: Vec<_> = section.listen.iter().map(|address| quoted(&address.to_string())).collect();
     entry(out, "listen", format_args!("[{}]", listen.join(", ")));
     entry(out, "auto", section.auto);
     let path = |path: &std::path::Path| quoted(&path.to_string_lossy());
-    let pairs = section.certificates.iter().map(|files| format!("{{ cert = {}, key = {} }}", path(&files.cert), path(&files.key)));
+    let order = |files: &_| wanted.iter().find(|wanted| wanted.files() == *files);
+    let pairs = section.certificates.iter().filter(|files| order(files).is_none());
+    let pairs = pairs.map(|files| format!("{{ cert = {}, key = {} }}", path(&files.cert), path(&files.key)));
     entry(out, "certificates", format_args!("[{}]", pairs.collect::<Vec<_>>().join(", ")));
+    for acme::Settings { domains, folder, directory, contact, ca } in section.certificates.iter().filter_map(order) {
+        let domains: Vec<_> = domains.iter().map(|domain| quoted(domain)).collect();
+        let mut keys = format!("domains = [{}], folder = {}, directory = {}", domains.join(", "), path(folder), quoted(directory));
+        let further = [("contact", contact.as_deref().map(quoted)), ("ca", ca.as_deref().map(path))];
+        further.into_iter().for_each(|(key, value)| keys.extend(value.map(|value| format!(", {key} = {value}"))));
+        entry(out, "acme", format_args!("{{ {keys}, agree = true }}"));
+    }
 }
 
 /// Every section but the mounts.
@@ -79,7 +89,7 @@ pub(super) fn describe_settings(out: &mut String, config: &Config) {
     entry(out, "header_timeout", quoted(&format_duration(config.door.header_timeout)));
     entry(out, "max_header_size", quoted(&exact(config.door.max_header_size)));
     for section in &config.door.tls {
-        describe_tls(out, section);
+        describe_tls(out, section, &config.acme);
     }
     for group in &config.groups {
         out.push_str("\n[[address_group]]\n");

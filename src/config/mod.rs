@@ -45,6 +45,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use crate::acme;
 use crate::admin;
 use crate::directory;
 use crate::door::{self, ListenAddress};
@@ -87,6 +88,8 @@ pub struct Config {
     pub memory_limit: MemoryLimit,
     /// The door's settings.
     pub door: door::Settings,
+    /// Certificates that an authority is asked for.
+    pub acme: Vec<acme::Settings>,
     /// Where SHOUTcast encoders connect.
     pub shoutcast: Vec<SocketAddr>,
     /// Where they go that name no mount.
@@ -239,7 +242,8 @@ fn checked(
     for (i, claim) in server.claims.into_iter().enumerate() {
         claims.add(&format!("server.listen[{i}]"), claim, &mut errors);
     }
-    server.door.tls = tls::read(server.tls, &mut claims, &mut errors);
+    let (tls, acme) = tls::read(server.tls, &mut claims, &mut errors);
+    server.door.tls = tls;
     // Such a socket may be one that is listened at already, or one by itself.
     let known: Vec<_> = server.door.tls.iter().flat_map(|section| section.listen.iter().copied().map(ListenAddress::Inet)).collect();
     for (i, claim) in server.proxied.into_iter().enumerate() {
@@ -268,6 +272,7 @@ fn checked(
         groups,
         memory_limit: server.memory_limit,
         door: server.door,
+        acme,
         shoutcast,
         shoutcast_mount,
         log,

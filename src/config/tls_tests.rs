@@ -122,6 +122,27 @@ fn a_section_is_described_and_loads_to_the_same() {
 }
 
 #[test]
+fn a_certificate_from_an_authority_is_described_loads_to_the_same_and_is_named_when_it_changes() {
+    let folder = Folder::new();
+    let order = |domains: &str| {
+        format!(
+            "[[server.tls]]\nlisten = [\"127.0.0.1:8443\"]\n[server.tls.acme]\ndomains = {domains}\nfolder = \"kept\"\nca = \"a.pem\"\n\
+             contact = \"me@a.example\"\nagree = true\n"
+        )
+    };
+    let first = folder.load(&order("[\"A.example\", \"b.example\"]")).expect("good");
+    let [wanted] = first.acme.as_slice() else { panic!("one order") };
+    assert_eq!((wanted.domains.len(), wanted.directory.as_str()), (2, acme::LETS_ENCRYPT));
+    assert_eq!(first.door.tls[0].certificates, [wanted.files()]);
+    assert_eq!(wanted.files().cert, folder.0.join("kept/a.example.crt"), "in small letters");
+    let described = describe(&first, COSTS);
+    let second = Folder::new().load(&described).unwrap_or_else(|errors| panic!("{described}\n{errors}"));
+    assert_eq!((&first.door, &first.acme), (&second.door, &second.acme), "{described}");
+    let other = folder.load(&order("[\"a.example\"]")).expect("good");
+    assert_eq!(difference(&first, &other).sections, ["server.tls.acme"]);
+}
+
+#[test]
 fn the_worst_case_of_memory_has_tls_in_it_where_tls_is_spoken() {
     let folder = Folder::new();
     let guests = |config: &Config| {

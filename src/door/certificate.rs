@@ -11,7 +11,8 @@
 //! - A new certificate is for new connections; nobody loses one to it.
 //! - No key is ever shown: neither in a message nor by `Debug`.
 //!
-//! Deliberately absent: fetching certificates (ACME), stapling, certificates of clients, and keys with a passphrase.
+//! Deliberately absent: fetching certificates (whoever does puts files here), stapling, certificates of clients, and keys with a
+//! passphrase.
 
 use std::fmt;
 use std::fs::File;
@@ -69,26 +70,37 @@ pub struct Flaw {
     pub remedy: &'static str,
 }
 
+/// What a certificate says of itself; times are seconds since 1970, and `None` where it does not say so in a way we read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Facts {
+    /// The host names that it is for.
+    pub names: Vec<String>,
+    /// When it begins to hold.
+    pub begins: Option<u64>,
+    /// When it ends.
+    pub expires: Option<u64>,
+    /// Nobody vouches for it but itself.
+    pub signed_by_itself: bool,
+}
+
 /// A certificate with its chain and its key, checked.
 struct Certificate {
     key: Arc<CertifiedKey>,
-    names: Vec<String>,
-    /// Seconds since 1970; `None` for a certificate that does not say so in a way we read.
-    expires: Option<u64>,
+    facts: Facts,
 }
 
 impl fmt::Debug for Certificate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Certificate").field("names", &self.names).field("expires", &self.expires).finish_non_exhaustive()
+        f.debug_struct("Certificate").field("facts", &self.facts).finish_non_exhaustive()
     }
 }
 
-/// Reads and checks a pair, for whoever wants to know whether it is one.
+/// Reads and checks a pair, for whoever wants to know whether it is one, and of what.
 ///
 /// # Errors
 /// Says which file is wrong.
-pub fn check(files: &Files) -> Result<(), Flaw> {
-    load(files).map(drop)
+pub fn check(files: &Files) -> Result<Facts, Flaw> {
+    load(files).map(|certificate| certificate.facts)
 }
 
 fn load(files: &Files) -> Result<Certificate, Flaw> {
@@ -129,8 +141,8 @@ fn load(files: &Files) -> Result<Certificate, Flaw> {
             return Err(flaw(Which::Cert, "holds no certificate that can be used".to_owned(), remedy));
         }
     }
-    let (names, expires) = key.cert.first().and_then(|cert| facts(cert)).unwrap_or_default();
-    Ok(Certificate { key: Arc::new(key), names, expires })
+    let facts = key.cert.first().and_then(|cert| facts(cert)).unwrap_or_default();
+    Ok(Certificate { key: Arc::new(key), facts })
 }
 
 fn read_file(path: &Path) -> io::Result<Vec<u8>> {
@@ -142,16 +154,18 @@ fn read_file(path: &Path) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// The names that a certificate is for, and when it ends.
-fn facts(der: &[u8]) -> Option<(Vec<String>, Option<u64>)> {
+/// What a certificate says of itself.
+fn facts(der: &[u8]) -> Option<Facts> {
     let certificate = x509_cert::Certificate::from_der(der).ok()?.tbs_certificate;
-    let expires = certificate.validity.not_after.to_unix_duration().as_secs();
+    let (begins, expires) = (certificate.validity.not_before, certificate.validity.not_after);
+    let signed_by_itself = certificate.issuer == certificate.subject;
     let names = certificate.get::<SubjectAltName>().ok().flatten().map(|(_, names)| names.0).unwrap_or_default();
     let names = names.into_iter().filter_map(|name| match name {
         GeneralName::DnsName(name) => Some(name.to_string()),
         _ => None,
     });
-    Some((names.collect(), Some(expires)))
+    let seconds = |time: x509_cert::time::Time| Some(time.to_unix_duration().as_secs());
+    Some(Facts { names: names.collect(), begins: seconds(begins), expires: seconds(expires), signed_by_itself })
 }
 
 /// Whether a name of a certificate, which may begin with `*.`, is the one that was asked for.
@@ -221,7 +235,7 @@ impl Pair {
 
     /// Whether it is for this name.
     pub(super) fn is_for(&self, asked: &str) -> bool {
-        self.current().names.iter().any(|name| covers(name, asked))
+        self.current().facts.names.iter().any(|name| covers(name, asked))
     }
 
     /// What a handshake needs.
@@ -262,9 +276,9 @@ impl Pair {
 }
 
 fn tell_of(files: &Files, certificate: &Certificate, what: &str) {
-    let (cert, names) = (files.cert.display(), certificate.names.join(" "));
+    let (cert, names) = (files.cert.display(), certificate.facts.names.join(" "));
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    match certificate.expires {
+    match certificate.facts.expires {
         Some(expires) if expires <= now => tracing::warn!(%cert, %names, "{what}; it has expired, and clients will not trust it"),
         Some(expires) => tracing::info!(%cert, %names, days_left = (expires - now) / 86_400, "{what}"),
         None => tracing::info!(%cert, "{what}; when it expires cannot be told"),
@@ -335,7 +349,7 @@ impl Keyring {
         let mut found: Vec<(String, u64)> = Vec::new();
         for pair in self.all() {
             let path = pair.files.cert.display().to_string();
-            if let Some(expires) = pair.current().expires.filter(|_| found.iter().all(|(known, _)| *known != path)) {
+            if let Some(expires) = pair.current().facts.expires.filter(|_| found.iter().all(|(known, _)| *known != path)) {
                 found.push((path, expires));
             }
         }

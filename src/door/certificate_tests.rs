@@ -62,8 +62,8 @@ fn a_pair_is_read_with_its_names_and_its_end() {
         let key = KeyPair::generate_for(algorithm).expect("a key");
         folder.put(made_with(&key, &["radio.example", "*.radio.example", "192.0.2.1"]));
         let certificate = load(&folder.files()).expect("a pair");
-        assert_eq!(certificate.names, ["radio.example", "*.radio.example"], "an address is no name that is asked for");
-        assert_eq!(certificate.expires, Some(2_380_406_400));
+        assert_eq!(certificate.facts.names, ["radio.example", "*.radio.example"], "an address is no name that is asked for");
+        assert_eq!(certificate.facts.expires, Some(2_380_406_400));
     }
 }
 
@@ -74,7 +74,7 @@ fn a_chain_and_a_key_in_one_file_are_found_and_other_things_passed_over() {
     folder.write("both.pem", &format!("a remark\n{key}\n{cert}\n{above}"));
     let both = folder.0.join("both.pem");
     let certificate = load(&Files { cert: both.clone(), key: both }).expect("a pair");
-    assert_eq!((certificate.names.len(), certificate.key.cert.len()), (1, 2));
+    assert_eq!((certificate.facts.names.len(), certificate.key.cert.len()), (1, 2));
 }
 
 #[test]
