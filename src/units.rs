@@ -284,6 +284,18 @@ impl Extents {
     pub fn is_none(&self) -> bool {
         self.0.is_empty()
     }
+
+    /// A text that is read to the same extents: what is printed has quotes, and sizes rounded for the eye.
+    pub fn exact(&self) -> String {
+        if self.is_none() {
+            return "none".to_owned();
+        }
+        let exact = |extent: &Extent| match extent {
+            Extent::Bytes(bytes) => format!("{}B", bytes.0),
+            other => other.to_string(),
+        };
+        self.0.iter().map(exact).collect::<Vec<_>>().join(",")
+    }
 }
 
 impl From<Extent> for Extents {
@@ -412,6 +424,14 @@ mod tests {
         for text in ["\"none\"", "\"5s\"", "[\"5s\", \"48KiB\"]", "\"1500ms\"", "\"20 chunks\""] {
             let plain: String = text.chars().filter(|c| !"[]\"".contains(*c)).collect();
             assert_eq!(plain.parse::<Extents>().expect(text).to_string(), text);
+        }
+    }
+
+    #[test]
+    fn what_is_written_exactly_is_read_to_the_same() {
+        for text in ["none", "5s", "5s,49153B", "1500ms,20 chunks", "1234567ns,1 chunk,1048577B"] {
+            let extents: Extents = text.parse().expect(text);
+            assert_eq!(extents.exact().parse(), Ok(extents), "{text}");
         }
     }
 

@@ -63,8 +63,8 @@ impl<W> Arrival<W> {
             head: self.head.to_vec(),
             wish: self.wish.as_ref().map(|wish| handover::Wish {
                 method: wish.method.label().to_owned(),
-                burst: wish.burst.to_string(),
-                burst_max: wish.burst_max.to_string(),
+                burst: wish.burst.exact(),
+                burst_max: wish.burst_max.exact(),
             }),
             icy: if let Some(Inlay::Titles(interval)) = self.inlay { Some(interval) } else { None },
             frames: self.inlay == Some(Inlay::Frames),
