@@ -44,7 +44,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("httpdate", &["journal"]),
     ("sd_notify", &["app"]),
     ("argon2", &["access"]),
-    ("ring", &["access", "door"]),
+    ("ring", &["access", "door", "ingest"]),
     ("bcrypt", &["access"]),
     ("encoding_rs", &["admin"]),
     ("roxmltree", &["config"]),
