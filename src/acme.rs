@@ -294,7 +294,6 @@ async fn order(settings: &Settings, proofs: &Proofs, tokens: &mut Vec<String>) -
         tokens.push(challenge.token.clone());
         challenge.set_ready().await?;
     }
-    drop(authorizations);
     let retries = RetryPolicy::default().timeout(ORDER_MOST);
     match order.poll_ready(&retries).await? {
         OrderStatus::Ready => {}
