@@ -45,6 +45,7 @@ fn icecast_pulls_from_flumen() {
 }
 
 #[test]
+#[ignore = "three icecast2 at once do not always stay up on a busy machine: make peer-relays"]
 fn flumen_pulls_from_icecast_and_from_flumen_in_turn() {
     if missing() {
         return;
@@ -59,6 +60,7 @@ fn flumen_pulls_from_icecast_and_from_flumen_in_turn() {
 }
 
 #[test]
+#[ignore = "three icecast2 at once do not always stay up on a busy machine: make peer-relays"]
 fn all_mounts_of_an_icecast_are_mounts_here_as_long_as_they_are_there() {
     if missing() {
         return;
@@ -70,6 +72,7 @@ fn all_mounts_of_an_icecast_are_mounts_here_as_long_as_they_are_there() {
         icecast.port
     );
     let here = Server::spawn("", &mirror, &[]);
+    assert!(until(SECOND * 20, || here.try_get("/healthz").is_ok()), "{}", here.log());
     let on_air = |path: &str| here.metric("flumen_source_up", &[&format!("\"{path}\"")]) == 1.0;
     assert!(until(SECOND * 20, || on_air("/a.mp3")), "{}", here.log());
     decodes(&here.url("/a.mp3"));
