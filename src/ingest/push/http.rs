@@ -11,6 +11,7 @@ use actix_web::http::{Method, StatusCode, header};
 use actix_web::web::{self, Data, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse};
 
+use super::parking::{Likeness, Parked};
 use super::session::Session;
 use super::{Desk, may_publish, turned_away};
 use crate::access;
@@ -75,7 +76,8 @@ async fn publish(request: HttpRequest, desk: Data<Desk>) -> HttpResponse {
     let publisher = Publisher { peer: claim.peer(), user_agent: agent.clone(), since: SystemTime::now() };
     let claimed = field("content-type").map(str::to_owned);
     let likeness = (from(claim.peer()), agent, claimed.clone());
-    let stream = match desk.parking.resume(&entry.handle.settings.path, &likeness) {
+    let goes_on = matches!(following.body, Body::Length(_));
+    let stream = match resumed(&desk, &entry, &likeness, goes_on).await {
         Some(parked) => (parked.pump, parked.press),
         None => match entry.handle.publishers.claim(publisher, push.takeover) {
             Ok(press) => {
@@ -94,12 +96,21 @@ async fn publish(request: HttpRequest, desk: Data<Desk>) -> HttpResponse {
             (true, _) => (CONTINUE.to_vec(), departing.answer),
             (false, _) => (departing.answer, Vec::new()),
         };
-        let goes_on = matches!(following.body, Body::Length(_));
         actix_rt::spawn(async move {
             session.run(&hello, &departing.begun, &farewell, goes_on.then_some((&parking, likeness))).await;
         });
     });
     unframed(HttpResponse::Ok().insert_header((header::SERVER, crate::door::answers::SERVER)).force_close().body(gangway))
+}
+
+/// The stream that an encoder has begun with an earlier request. It may be ahead of us: then that request is still being read.
+async fn resumed(desk: &Desk, entry: &Entry, likeness: &Likeness, goes_on: bool) -> Option<Parked> {
+    let path = &entry.handle.settings.path;
+    let on_air = entry.handle.publishers.current();
+    if goes_on && on_air.is_some_and(|on_air| from(on_air.peer) == likeness.0 && on_air.user_agent == likeness.1) {
+        return desk.parking.resume_soon(path, likeness).await;
+    }
+    desk.parking.resume(path, likeness)
 }
 
 /// From which machine somebody comes.

@@ -4,8 +4,11 @@
 //! Bounded by the mounts, each of which has one encoder at the most, and by [`PARKED_MOST`].
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::timeout;
 
 use crate::ingest::pump::Pump;
 use crate::mount::publishers::Press;
@@ -13,6 +16,8 @@ use crate::units::MountPath;
 
 /// How long the next request of an encoder is waited for.
 const PARKED_MOST: Duration = Duration::from_secs(2);
+/// How long a next request waits for the one before to be read to its end: its sender may be ahead of us.
+const READ_MOST: Duration = Duration::from_secs(1);
 
 /// By what an encoder is known again: from where, what it says it is, and what it calls its stream.
 pub(super) type Likeness = (String, Box<str>, Option<String>);
@@ -27,7 +32,10 @@ pub(super) struct Parked {
 
 /// Streams between two requests.
 #[derive(Debug, Default)]
-pub(super) struct Parking(Mutex<Lots>);
+pub(super) struct Parking {
+    lots: Mutex<Lots>,
+    came: Notify,
+}
 
 #[derive(Debug, Default)]
 struct Lots {
@@ -37,7 +45,7 @@ struct Lots {
 
 impl Parking {
     fn lock(&self) -> MutexGuard<'_, Lots> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.lots.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes the stream that this encoder has begun, if there is one.
@@ -47,20 +55,39 @@ impl Parking {
         known.then(|| lots.parked.remove(path)).flatten().map(|(_, parked)| parked)
     }
 
-    /// Keeps a stream until it goes on, and ends it if it does not.
-    pub(super) async fn keep(self: &Arc<Self>, path: MountPath, parked: Parked) {
-        let number = {
-            let mut lots = self.lock();
-            lots.last += 1;
-            let number = lots.last;
-            lots.parked.insert(path.clone(), (number, parked));
-            number
+    /// The same where the stream's last request is still being read.
+    pub(super) async fn resume_soon(&self, path: &MountPath, likeness: &Likeness) -> Option<Parked> {
+        let came = async {
+            loop {
+                let coming = self.came.notified();
+                if let Some(parked) = self.resume(path, likeness) {
+                    return parked;
+                }
+                coming.await;
+            }
         };
+        timeout(READ_MOST, came).await.ok()
+    }
+
+    /// Keeps a stream that may go on. From now on its next request finds it, so this is to be done before its sender can know
+    /// that the last one has been read. Returns by what [`Parking::watch`] knows it.
+    pub(super) fn park(&self, path: MountPath, parked: Parked) -> u64 {
+        let mut lots = self.lock();
+        lots.last += 1;
+        let number = lots.last;
+        lots.parked.insert(path, (number, parked));
+        drop(lots);
+        self.came.notify_waiters();
+        number
+    }
+
+    /// Ends a stream that has been parked, if it does not go on.
+    pub(super) async fn watch(&self, path: &MountPath, number: u64) {
         tokio::time::sleep(PARKED_MOST).await;
         let left = {
             let mut lots = self.lock();
-            let still = lots.parked.get(&path).is_some_and(|(found, _)| *found == number);
-            still.then(|| lots.parked.remove(&path)).flatten()
+            let still = lots.parked.get(path).is_some_and(|(found, _)| *found == number);
+            still.then(|| lots.parked.remove(path)).flatten()
         };
         if let Some((_, Parked { pump, press, .. })) = left {
             pump.finish(None, || press.arrive()).await;

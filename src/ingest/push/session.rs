@@ -46,26 +46,20 @@ impl Session {
     /// Says `hello`, takes the stream, of which `begun` has come, and says `farewell` when all of it has. Where `parking` is given
     /// the stream may go on with another request.
     pub(super) async fn run(mut self, hello: &[u8], begun: &[u8], farewell: &[u8], parking: Option<(&Arc<Parking>, Likeness)>) {
-        let fault = match self.stream(hello, begun).await {
-            Ok(()) => {
-                let said = timeout(WRITE_MOST, say(&mut self.io, farewell)).await;
-                drop(said); // who does not wait for the answer has it anyway
-                None
-            }
-            Err(fault) => Some(fault),
-        };
+        let fault = self.stream(hello, begun).await.err();
         let mount = &self.entry.handle.settings.path;
         if let (None, Some((parking, likeness))) = (&fault, parking) {
-            let _ = timeout(WRITE_MOST, self.io.shutdown()).await; // it may be gone
-            drop((self.io, self._guest));
-            return parking.keep(mount.clone(), Parked { likeness, pump: self.pump, press: self.press }).await;
+            let number = parking.park(mount.clone(), Parked { likeness, pump: self.pump, press: self.press });
+            bid_farewell(self.io, farewell).await;
+            drop(self._guest);
+            return parking.watch(mount, number).await;
         }
         tracing::info!(%mount, reason = fault.as_deref().unwrap_or("end of stream"), "encoder left");
         add(&self.entry.handle.source.restarts, 1);
-        let press = self.press;
+        let (press, ended) = (self.press, fault.is_none());
         self.pump.finish(fault, || press.arrive()).await;
         drop(press);
-        let _ = timeout(WRITE_MOST, self.io.shutdown()).await; // it may be gone
+        bid_farewell(self.io, if ended { farewell } else { &[] }).await;
     }
 
     async fn stream(&mut self, hello: &[u8], begun: &[u8]) -> Result<(), Arc<str>> {
@@ -99,6 +93,12 @@ impl Session {
         }
         framed.map_err(|error| error.to_string().into())
     }
+}
+
+/// The last that is said on a connection. Who does not wait for it has it anyway.
+async fn bid_farewell(mut io: Io, farewell: &[u8]) {
+    let _ = timeout(WRITE_MOST, say(&mut io, farewell)).await;
+    let _ = timeout(WRITE_MOST, io.shutdown()).await;
 }
 
 /// Writes, and over TLS does not keep anything back.
