@@ -172,6 +172,7 @@ fn obey(command: cli::Command, heir: Option<Heir>) -> Result<(), StartError> {
                 listener_bytes: LISTENER_BYTES,
                 connection_bytes: CONNECTION_BYTES,
                 socket_buffer_max: config::socket_buffer_max(),
+                cores: cores() as u64,
             };
             print(&config::describe(&from_file(&located(config))?, costs))
         }
@@ -256,6 +257,11 @@ fn access_log(log: &config::Log) -> journal::Settings {
     journal::Settings { sink, form: log.access_format }
 }
 
+/// Cores that this process may use.
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}
+
 /// Runs a server until it is told to stop.
 fn serve(load: Load, arguments: Vec<OsString>, heir: Option<Heir>) -> Result<(), StartError> {
     // Before there are other threads, and programs that would be handed them too (GStreamer looks at its plugins in one).
@@ -303,8 +309,7 @@ async fn open_house(
     let webhooks = Arc::new(Webhooks::default());
     webhooks.settle(&config.webhooks)?;
     let clock = heir.as_ref().map_or_else(Clock::default, |heir| heir.clock);
-    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let crew = Crew::start(if config.shards == 0 { cores } else { config.shards }, clock)?;
+    let crew = Crew::start(if config.shards == 0 { cores() } else { config.shards }, clock)?;
     let bouncer = Arc::new(Bouncer::default());
     house::settle_bouncer(&bouncer, &config).iter().for_each(|wrong| tracing::error!("{wrong}; what rests on it lets nobody in"));
     let witnesses = Witnesses { journal: Arc::clone(&journal), webhooks, bouncer: Arc::clone(&bouncer) };

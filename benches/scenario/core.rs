@@ -127,6 +127,7 @@ pub(crate) fn follow() -> Run {
                 ring.trim(ring.oldest().next());
             });
             let (_, oldest) = feed.follow(0, &mut copy);
+            copy.unroll();
             copy.trim(oldest);
         }
     })
@@ -148,6 +149,7 @@ fn gather(stream: Stream, chunks: u64) -> Run {
     let mut cursors: Vec<_> = (0..VISITS).map(|_| Cursor::new(Placement { at: ring.next(), await_keyframe: false })).collect();
     Box::new(move || {
         maker.fill(&mut ring, chunks);
+        ring.unroll();
         ring.trim(ring.oldest().ahead(chunks));
         for cursor in &mut cursors {
             let bytes = {

@@ -14,6 +14,7 @@ use crate::door::tls::{self, TlsSettings};
 use crate::engine::admission::Limits;
 use crate::engine::socket::SEND_BUFFER_MOST;
 use crate::engine::tls as session;
+use crate::fanout::ring::Ring;
 use crate::ingest::framing::HELD_MOST;
 use crate::mount::{Announce, Cors, Settings};
 use crate::units::{ByteCount, Extent, Extents, format_duration};
@@ -27,6 +28,8 @@ pub struct Costs {
     pub connection_bytes: u64,
     /// The largest SO_SNDBUF that the kernel grants ([`socket_buffer_max`]).
     pub socket_buffer_max: u64,
+    /// Shards where the configuration wants one per core.
+    pub cores: u64,
 }
 
 /// The largest SO_SNDBUF that this machine's kernel grants; what Linux has by default where that cannot be read.
@@ -273,7 +276,7 @@ pub(super) fn describe_mount(out: &mut String, mount: &Settings) {
 fn describe_memory(out: &mut String, config: &Config, costs: Costs) {
     let mut lines: Vec<[String; 6]> =
         vec![["mount", "history (ring_max)", "pinned by stragglers", "on its way in", "at most", "(largest chunk)"].map(str::to_owned)];
-    let mut user = 0u64;
+    let (mut user, mut mounts) = (0u64, 0);
     let declared = config.mounts.iter().map(|mount| (mount.path.to_string(), mount, 1));
     let mirrored =
         config.mirrors.iter().map(|mirror| (format!("{} of {}", mirror.most, mirror.address()), &mirror.mounts, mirror.most as u64));
@@ -284,6 +287,7 @@ fn describe_memory(out: &mut String, config: &Config, costs: Costs) {
         let frames = if mount.relay.is_empty() && count == 1 { 0 } else { 2 * mount.chunk_max() };
         let held = (framers * HELD_MOST as u64).max(frames);
         let (ring, bound) = (mount.ring_max.0, mount.memory_bound().saturating_add(held));
+        mounts += count;
         let pinned = mount.rules.memory_max - ring;
         let cells = [ring, pinned, bound - mount.rules.memory_max, bound, mount.chunk_max()].map(|bytes| ByteCount(bytes).to_string());
         let [ring, pinned, inbound, bound_text, chunk] = cells;
@@ -309,11 +313,14 @@ fn describe_memory(out: &mut String, config: &Config, costs: Costs) {
     let [of_listeners, of_guests] = [listeners.saturating_mul(listener), guests.saturating_mul(guest)];
     let kernel = kernel_bytes(config, costs.socket_buffer_max);
     let lists = lists_bytes(config);
+    let shards = if config.shards == 0 { costs.cores } else { config.shards as u64 };
+    let tapes = mounts * shards * Ring::COPY_MOST;
     let total = user.saturating_add(of_listeners).saturating_add(of_guests).saturating_add(WATCHERS_BYTES).saturating_add(lists);
-    let total = total.saturating_add(of_letters);
+    let total = total.saturating_add(of_letters).saturating_add(tapes);
     let _ = writeln!(
         out,
         "#\n# mounts                            {} (on its way in: {} of that in a framer, for types that have one)\
+         \n# newest chunks in one piece        {} ({shards} shards keep {} of each mount they have listeners of)\
          \n# listeners    {listeners:>9} × {:>8} {} (max_listeners is {}; this is the mix of connections that takes most)\
          \n# guests       {guests:>9} × {:>8} {} (connections that do not listen, or not yet; besides, the answer each is being sent)\
          \n# watchers                          {} (consoles and others who follow /api/v1/events, {WATCHERS_MOST} at most)\
@@ -323,6 +330,8 @@ fn describe_memory(out: &mut String, config: &Config, costs: Costs) {
          \n#                                   \"auto\" counts with its most, {}, and takes 2 × bit rate × (coalesce + 0.5s))",
         ByteCount(user),
         ByteCount(HELD_MOST as u64),
+        ByteCount(tapes),
+        ByteCount(Ring::COPY_MOST),
         ByteCount(listener).to_string(),
         ByteCount(of_listeners),
         config.max_listeners,

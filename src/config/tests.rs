@@ -334,7 +334,7 @@ fn a_long_line_of_nonsense_is_not_repeated_in_full() {
     assert!(errors.to_string().chars().count() < 600 && errors.to_string().contains("xx…"), "{} characters", errors.to_string().len());
 }
 
-pub(super) const COSTS: Costs = Costs { listener_bytes: 2048, connection_bytes: 8192, socket_buffer_max: 1 << 20 };
+pub(super) const COSTS: Costs = Costs { listener_bytes: 2048, connection_bytes: 8192, socket_buffer_max: 1 << 20, cores: 2 };
 
 #[test]
 fn what_is_described_loads_to_the_same() {
@@ -411,13 +411,15 @@ fn the_worst_case_of_memory_is_said() {
     // Nothing keeps a place for listeners: those who do not listen may take every connection, each with four heads of 8 KiB.
     let guests = 1500 * (8192 + 4 * 8192);
     let bans = 10_000 * 2048;
-    let total = bounds + guests + crate::chronicle::WATCHERS_BYTES + bans;
+    let pieces = 2 * COSTS.cores * crate::fanout::ring::Ring::COPY_MOST;
+    let total = bounds + guests + crate::chronicle::WATCHERS_BYTES + bans + pieces;
     for (what, bytes) in [
         ("/a", 28 << 20),
         ("/a", 2 << 20), // the largest chunk
         ("/b", 154 << 20),
         ("mounts", bounds),
         ("guests", guests),
+        ("newest chunks", pieces),
         ("bans", bans),
         ("total", total),
         ("kernel", kernel),

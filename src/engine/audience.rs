@@ -253,6 +253,7 @@ impl<W: Wire> Audience<W> {
         let (before, flushed) = (self.ring.next(), self.ring.flushed());
         let (seen, oldest) = self.broadcast.feed.follow(self.shard, &mut self.ring);
         self.seen = seen;
+        self.ring.unroll();
         if self.ring.flushed() > flushed {
             for index in 0..self.table.len() {
                 let Some(listener) = &mut self.table[index] else { continue };

@@ -227,6 +227,10 @@ impl Cursor {
             true
         };
         if put(self.flight.rest()) && !self.await_keyframe {
+            if let Some(run) = self.run(ring, upto) {
+                put(run);
+                return bytes;
+            }
             let (mut given, mut followed) = (self.given.as_deref(), self.followed);
             for chunk in ring.chunks(self.at, self.end(upto)) {
                 let due = self.header_due(given, chunk, resend, followed);
@@ -237,6 +241,13 @@ impl Cursor {
             }
         }
         bytes
+    }
+
+    /// All that waits in one piece: for those who were given its headers and keep up, that is nearly everybody.
+    fn run<'a>(&self, ring: &'a Ring, upto: Seq) -> Option<&'a [u8]> {
+        let end = self.end(upto.min(ring.next()));
+        let given = self.given.as_ref().filter(|_| self.at < end)?;
+        ring.shares_headers(self.at, given).then(|| ring.run(self.at, end)).flatten()
     }
 
     // ---- for who sends something of its own before each piece (`frames`) ----

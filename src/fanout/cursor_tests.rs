@@ -169,6 +169,31 @@ fn a_budget_bounds_one_call_but_never_starves() {
     assert_eq!(gathered(ring.next(), 1000, MOST_SLICES - 5), (5, 80));
 }
 
+#[test]
+fn who_keeps_up_is_shown_small_chunks_as_one_slice_and_who_does_not_as_they_are() {
+    let slices_of = |cursor: &Cursor, ring: &Ring| {
+        let mut slices = Slices::new();
+        cursor.gather(ring, ring.next(), true, 1 << 20, &mut slices);
+        slices.iter().map(|slice| text(slice)).collect::<Vec<_>>()
+    };
+    let mut ring = epochs("A:0123 B:45");
+    let mut cursor = at(1);
+    ring.unroll();
+    assert_eq!(slices_of(&cursor, &ring), ["A", "1", "2", "3", "B", "4", "5"], "headers are to be given between");
+    assert_eq!(text(&send(&mut cursor, &ring, true, 6)), "A123B4");
+    for payload in ["67", "89"] {
+        let headers = Arc::clone(cursor.given().expect("it was given some"));
+        ring.push(chunk_under(&headers, payload.as_bytes(), true), 1_000_000_000);
+    }
+    assert_eq!(slices_of(&cursor, &ring), ["5", "67", "89"], "nothing has been laid out");
+    ring.unroll();
+    assert_eq!(slices_of(&cursor, &ring), ["56789"]);
+    assert_eq!(text(&send(&mut cursor, &ring, true, 2)), "56");
+    assert_eq!(slices_of(&cursor, &ring), ["7", "89"], "what is half sent is finished first");
+    cursor.drain(seq(7));
+    assert_eq!(text(&send(&mut cursor, &ring, true, 100)), "7");
+}
+
 /// One step of a schedule.
 #[derive(Clone, Debug)]
 enum Op {
@@ -228,7 +253,7 @@ proptest! {
         ops in proptest::collection::vec(op(), 1..300),
         policy in proptest::sample::select(RecoverPolicy::ALL.to_vec()),
         method in proptest::sample::select(SyncMethod::ALL.to_vec()),
-        soft in 1u64..20, keep in 1u64..30, joins_after in 0usize..20,
+        soft in 1u64..20, keep in 1u64..30, joins_after in 0usize..20, laid_out in any::<bool>(),
     ) {
         let limits = Limits { soft: format!("{soft} chunks").parse().expect("soft"), hard: Extents::NONE };
         let wish = Wish { method, burst: "3 chunks".parse().expect("burst"), burst_max: Extents::NONE };
@@ -256,6 +281,9 @@ proptest! {
                     }
                 }
                 Op::Send { room } => if let Some(cursor) = &mut cursor {
+                    if laid_out {
+                        ring.unroll();
+                    }
                     dropped += cursor.look_for_keyframe(&ring);
                     wire.extend(send(cursor, &ring, true, room));
                 },

@@ -24,6 +24,7 @@ pub mod retention;
 pub mod ring;
 pub mod stats;
 pub mod streamheader;
+mod tape;
 
 #[cfg(test)]
 pub(crate) mod testing;

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use super::chunk::Chunk;
 use super::streamheader::Headers;
+use super::tape::Tape;
 use crate::units::{ByteCount, Extent, Extents, Seq};
 
 /// The time over which the rate of a stream is taken: longer than most groups of pictures, shorter than most outages.
@@ -70,6 +71,8 @@ pub struct Ring {
     unread: Seq,
     /// From here on all chunks share one set of streamheaders, the newest's.
     epoch: Seq,
+    /// Of a copy: its newest small chunks in one piece, as of the last [`Ring::unroll`].
+    tape: Tape,
 }
 
 impl Default for Ring {
@@ -84,6 +87,7 @@ impl Default for Ring {
             begun: Seq::ZERO,
             unread: Seq::LAST,
             epoch: Seq::ZERO,
+            tape: Tape::default(),
         }
     }
 }
@@ -183,6 +187,7 @@ impl Ring {
         if original.flushed > self.flushed || original.oldest > self.next() || self.next() > original.next() {
             self.entries.clear();
             self.keyframes.clear();
+            self.tape.clear();
             self.cost = 0;
             self.oldest = original.oldest;
             self.flushed = original.flushed;
@@ -194,6 +199,23 @@ impl Ring {
         self.bytes_end = original.bytes_end;
         self.begun = original.begun;
     }
+
+    /// Lays out what has come, for [`Ring::run`]. A step of its own, for the original need not be locked meanwhile.
+    pub fn unroll(&mut self) {
+        let from = self.tape.wants_from(self.bytes_end);
+        let first = self.entries.partition_point(|entry| entry.before < from);
+        for entry in self.entries.range(first..) {
+            self.tape.push(entry.before, entry.chunk.payload());
+        }
+    }
+
+    /// The payload of all chunks from `at` on and before `upto` in one piece, where it has been laid out.
+    pub fn run(&self, at: Seq, upto: Seq) -> Option<&[u8]> {
+        self.tape.between(self.bytes_at(at), self.bytes_at(upto))
+    }
+
+    /// Bytes that a copy takes in memory besides the chunks it shares, at the very most.
+    pub const COPY_MOST: u64 = Tape::MOST as u64;
 
     /// Place of the oldest chunk held, or of the next arrival when there is none.
     pub fn oldest(&self) -> Seq {
