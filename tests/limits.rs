@@ -24,6 +24,18 @@ fn connect_from(from: [u8; 4], port: u16) -> TcpStream {
 
 const LISTEN: &[u8] = b"GET /radio.mp3 HTTP/1.1\r\nHost: localhost\r\n\r\n";
 
+/// The same as somebody, whose password is "word".
+const ADA: &[u8] = b"GET /radio.mp3 HTTP/1.1\r\nHost: localhost\r\nAuthorization: Basic YWRhOndvcmQ=\r\n\r\n";
+const BOB: &[u8] = b"GET /radio.mp3 HTTP/1.1\r\nHost: localhost\r\nAuthorization: Basic Ym9iOndvcmQ=\r\n\r\n";
+const USERS: &str = "ada:{SHA}PLzZCtxLGSqHpiWFC38jHK3fDrM=\nbob:{SHA}PLzZCtxLGSqHpiWFC38jHK3fDrM=\n";
+
+/// Asks for the stream with this request.
+fn join_as(request: &[u8], port: u16) -> Stream {
+    let mut socket = connect_from([127, 0, 0, 1], port);
+    socket.write_all(request).expect("sent");
+    Stream::open(socket)
+}
+
 /// Asks for the stream from this address.
 fn join(from: [u8; 4], port: u16) -> Stream {
     let mut socket = connect_from(from, port);
@@ -44,7 +56,7 @@ fn mount(keys: &str) -> String {
 }
 
 /// So many ask at the same moment; those who got the stream, and the others.
-fn race(server: &Server, count: usize) -> (Vec<Stream>, Vec<Stream>) {
+fn race(server: &Server, count: usize, request: &'static [u8]) -> (Vec<Stream>, Vec<Stream>) {
     let barrier = Arc::new(Barrier::new(count));
     let port = server.port;
     let threads: Vec<_> = (0..count)
@@ -53,7 +65,7 @@ fn race(server: &Server, count: usize) -> (Vec<Stream>, Vec<Stream>) {
             std::thread::spawn(move || {
                 let mut socket = connect_from([127, 0, 0, 1], port);
                 barrier.wait();
-                socket.write_all(LISTEN).expect("sent");
+                socket.write_all(request).expect("sent");
                 Stream::open(socket)
             })
         })
@@ -77,7 +89,7 @@ fn of_a_hundred_joins_for_the_last_place_exactly_one_gets_it_whatever_the_limit(
             // What a listener takes is known when there is a history.
             assert!(until(SECOND * 10, || server.metric("flumen_ring_seconds", &["radio"]) > 2.0));
         }
-        let (inside, outside) = race(&server, 100);
+        let (inside, outside) = race(&server, 100, LISTEN);
         // In a second another may join, and a hundred take their time on a busy machine.
         let most = if part == "max_join_rate" { 1..=5 } else { 1..=1 };
         assert!(most.contains(&inside.len()), "{server_keys} {mount_keys}: {} got in", inside.len());
@@ -111,6 +123,39 @@ fn an_address_has_so_many_places_and_another_has_its_own() {
     let third = join([127, 0, 0, 5], server.port);
     assert_eq!(third.head.status, 503);
     assert!(reason(third).contains("this server takes"));
+}
+
+#[test]
+fn a_user_has_so_many_places_from_wherever_and_the_last_goes_to_exactly_one() {
+    let users = std::env::temp_dir().join(format!("flumen-limits-users-{}", std::process::id()));
+    std::fs::write(&users, USERS).expect("written");
+    let asks = format!("listen_auth = {{ htpasswd = \"{}\" }}\n", users.display());
+    let mount_with = |keys: &str| mount(&format!("{asks}{keys}"));
+    let server = Server::start(&mount_with("max_listeners_per_user = 2"));
+    let (first, _second) = (join_as(ADA, server.port), join_as(ADA, server.port));
+    assert_eq!((first.head.status, join([127, 0, 0, 1], server.port).head.status), (200, 401));
+    let third = join_as(ADA, server.port);
+    assert_eq!((third.head.status, third.head.header("retry-after").is_some()), (503, true), "{}", third.head.head);
+    let why = reason(third);
+    assert!(why.contains("this mount allows (max_listeners_per_user)"), "{why}");
+    assert_eq!(server.metric("flumen_refusals_total", &["\"full\"", "radio"]), 1.0);
+    let bob = join_as(BOB, server.port);
+    assert_eq!(bob.head.status, 200, "another user has his own");
+    drop(first);
+    assert!(until(SECOND * 10, || join_as(ADA, server.port).head.status == 200), "a place given back can be taken");
+    // A reload changes that for who comes; the server's own limit counts over all mounts.
+    server.rewrite("max_listeners_per_user = 1", &mount_with(""));
+    let (code, said) = server.tell("reload");
+    assert!(code == Some(0) && said.contains("server.max_listeners_per_user"), "{said}");
+    let refused = join_as(BOB, server.port);
+    assert_eq!(refused.head.status, 503);
+    assert!(reason(refused).contains("this server allows (max_listeners_per_user)"));
+    drop(bob);
+    assert!(until(SECOND * 10, || server.metric("flumen_listeners", &[]) <= 2.0));
+    let (inside, outside) = race(&server, 50, BOB);
+    assert_eq!(inside.len(), 1, "of fifty who ask as one user at once");
+    assert!(outside.iter().all(|stream| stream.head.status == 503));
+    std::fs::remove_file(users).expect("removed");
 }
 
 #[test]

@@ -405,8 +405,16 @@ fn who_cannot_be_passed_on_is_told_and_encoders_and_every_socket_come_along() {
         .and_then(|()| fs::write(folder.join("k.pem"), made.signing_key.serialize_pem()))
         .expect("written");
     let pair = format!("{{ cert = \"{0}/c.pem\", key = \"{0}/k.pem\" }}", folder.display());
+    // Of a user who listens already there may be no second, in this process and in the next.
+    fs::write(folder.join("users"), "ada:{SHA}PLzZCtxLGSqHpiWFC38jHK3fDrM=\n").expect("written");
+    let ada = "GET /members HTTP/1.1\r\nHost: localhost\r\nAuthorization: Basic YWRhOndvcmQ=\r\n\r\n";
+    let members = format!(
+        "[[mount]]\npath = \"/members\"\npipeline = \"{}\"\nlisten_auth = {{ htpasswd = \"{}/users\" }}\nmax_listeners_per_user = 1\n",
+        "audiotestsrc is-live=true ! lamemp3enc bitrate=64 ! mpegaudioparse",
+        folder.display()
+    );
     let mounts = format!(
-        "[[server.tls]]\nlisten = [\"127.0.0.1:{tls}\"]\ncertificates = [{pair}]\n[push]\npassword = \"s3cret\"\n[[mount]]\npath = \"/live\"\n"
+        "[[server.tls]]\nlisten = [\"127.0.0.1:{tls}\"]\ncertificates = [{pair}]\n[push]\npassword = \"s3cret\"\n[[mount]]\npath = \"/live\"\n{members}"
     );
     let mut line = Line::start("listen = [\"127.0.0.1:{port}\", \"unix:{dir}/door\"]", &mounts);
     let (going_on, port) = (AtomicBool::new(true), line.server.port);
@@ -422,6 +430,8 @@ fn who_cannot_be_passed_on_is_told_and_encoders_and_every_socket_come_along() {
         let mut inside = std::os::unix::net::UnixStream::connect(&path).expect("the unix socket");
         inside.write_all(b"GET /live HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("sent");
         let mut plain = line.server.listen("/live");
+        let mut member = line.server.listen_with(ada);
+        assert_eq!((member.head.status, line.server.listen_with(ada).head.status), (200, 503));
         let mut secure = is_heard_over_tls();
         assert!(until(SECOND * 10, || line.server.metric("flumen_listeners", &["/live"]) == 3.0));
         line.server.signal("-USR2");
@@ -446,6 +456,10 @@ fn who_cannot_be_passed_on_is_told_and_encoders_and_every_socket_come_along() {
         inside.set_read_timeout(Some(SECOND * 10)).expect("a timeout");
         inside.read_exact(&mut heard).expect("on the unix socket it goes on");
         assert_eq!(plain.read(500_000).len(), 500_000);
+        assert_eq!(member.read(10_000).len(), 10_000);
+        assert_eq!(line.server.listen_with(ada).head.status, 503, "who was passed on counts for its user");
+        drop(member);
+        assert!(until(SECOND * 10, || line.server.listen_with(ada).head.status == 200), "and no longer than it stays");
         assert_eq!(line.server.wait(SECOND * 20), Some(0));
         assert!(path.exists(), "the socket is the new process's");
         std::os::unix::net::UnixStream::connect(&path).expect("somebody listens there");

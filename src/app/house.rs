@@ -39,12 +39,13 @@ use crate::supervisor::{Keeper, Puller, Restart, Retire, Start, Stop};
 use crate::units::MountPath;
 
 /// Keys outside of the mounts that hold without a new start, and whole sections. All others need one.
-const LIVE: [&str; 19] = [
+const LIVE: [&str; 20] = [
     "server.listen",
     "server.tls.",
     "server.max_listeners",
     "server.max_connections",
     "server.max_listeners_per_address",
+    "server.max_listeners_per_user",
     "server.max_connections_per_address",
     "server.max_bandwidth",
     "server.max_join_rate",

@@ -154,6 +154,7 @@ fn list(texts: impl Iterator<Item = String>) -> String {
 /// What a mount and the server have alike.
 fn describe_limits(out: &mut String, limits: &Limits) {
     entry(out, "max_listeners_per_address", or_none(limits.per_address.map(|most| most.to_string())));
+    entry(out, "max_listeners_per_user", or_none(limits.per_user.map(|most| most.to_string())));
     entry(out, "max_bandwidth", or_none(limits.bandwidth.map(|most| quoted(&shown_bandwidth(most)))));
     entry(out, "max_join_rate", or_none(limits.join_rate.map(|most| most.to_string())));
 }

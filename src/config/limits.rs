@@ -50,17 +50,17 @@ pub(super) fn memory(node: &Node) -> Parsed<MemoryLimit> {
 /// Reads the limits that a mount and the server have alike; `max_listeners` is the mount's, which no other can be above.
 pub(super) fn read(reader: &mut Reader<'_>, max_listeners: Option<u64>) -> Limits {
     let mut count = |key| reader.take(key, or_none(number(1..=COUNT_MOST, true))).flatten();
-    let (per_address, join_rate) = (count("max_listeners_per_address"), count("max_join_rate"));
-    if let Some((each, all)) = per_address.zip(max_listeners).filter(|(each, all)| each > all) {
-        let at = reader.whereabouts("max_listeners");
-        reader.wrong(
-            "max_listeners_per_address",
-            format!("is {each}, more than the {all} of max_listeners{at}"),
-            "lower it, or remove it: it never acts",
-        );
+    let per_address = count("max_listeners_per_address");
+    let per_user = count("max_listeners_per_user");
+    let join_rate = count("max_join_rate");
+    for (key, each) in [("max_listeners_per_address", per_address), ("max_listeners_per_user", per_user)] {
+        if let Some((each, all)) = each.zip(max_listeners).filter(|(each, all)| each > all) {
+            let at = reader.whereabouts("max_listeners");
+            reader.wrong(key, format!("is {each}, more than the {all} of max_listeners{at}"), "lower it, or remove it: it never acts");
+        }
     }
     let bandwidth = reader.take("max_bandwidth", or_none(bandwidth)).flatten();
-    Limits { per_address, per_user: None, bandwidth, join_rate }
+    Limits { per_address, per_user, bandwidth, join_rate }
 }
 
 /// Where those go for whom a mount has no room.

@@ -72,6 +72,10 @@ fn a_bad_key_of_a_mount_is_answered_with_line_key_value_and_remedy() {
             "max_listeners = 3\nmax_listeners_per_address = 4",
             &["max_listeners_per_address = 4", "more than the 3 of max_listeners", "it never acts"],
         ),
+        (
+            "max_listeners_per_user = 4\nmax_listeners = 3",
+            &["max_listeners_per_user = 4", "more than the 3 of max_listeners", "it never acts"],
+        ),
         ("redirect_on_overflow = \"/b\"", &["mount[0].redirect_on_overflow", "is not a web address"]),
         ("sync = \"newest\"", &["mount[0].sync = \"newest\"", "latest-keyframe"]),
         ("recover = \"jump\"", &["mount[0].recover = \"jump\"", "soft-limit"]),

@@ -203,7 +203,8 @@ async fn listen(request: &HttpRequest, desk: &Desk, probes: &Probes, entry: &Ent
     let user_agent = user_agent(request);
     let player = Player::new(handle.broadcast.slot, claim.peer(), &user_agent);
     probes.replace(&player, registry.crew()).await;
-    let (permit, seat) = match admit(registry, &desk.patrol, entry, claim.peer()) {
+    let user = pass.as_ref().and_then(|pass| pass.user.clone());
+    let (permit, seat) = match admit(registry, &desk.patrol, entry, claim.peer(), user) {
         Ok(places) => places,
         Err(TurnedAway { why: Refusal::Full, sentence }) => return overflow(entry, sentence),
         Err(TurnedAway { sentence, .. }) => return unavailable(sentence),

@@ -12,6 +12,8 @@ pub mod http;
 mod probes;
 pub mod raw;
 
+use std::sync::Arc;
+
 use crate::door::patrol::{Patrol, Pressure};
 use crate::engine::admission::{Seat, Who};
 use crate::engine::broadcast::Peer;
@@ -31,8 +33,8 @@ struct TurnedAway {
 
 const DRAINING: &str = "the server is about to stop and takes nobody in any more";
 
-/// All that a newcomer needs to be let in, or why it is not.
-fn admit(registry: &Registry, patrol: &Patrol, mount: &Entry, peer: Peer) -> Result<(Permit<Socket>, Seat), TurnedAway> {
+/// All that a newcomer needs to be let in, or why it is not; `user`: who it is, if it has shown that.
+fn admit(registry: &Registry, patrol: &Patrol, mount: &Entry, peer: Peer, user: Option<Arc<str>>) -> Result<(Permit<Socket>, Seat), TurnedAway> {
     let refuse = |why, sentence| {
         registry.refuse(Some(mount), why);
         TurnedAway { why, sentence }
@@ -45,7 +47,7 @@ fn admit(registry: &Registry, patrol: &Patrol, mount: &Entry, peer: Peer) -> Res
     }
     let address = if let Peer::Inet(address) = peer { Some(address.ip()) } else { None };
     let group = address.and_then(|address| registry.group_of(address));
-    let who = Who { address, user: None, rate: mount.handle.bytes_per_second(), now: registry.crew().clock().now() };
+    let who = Who { address, user, rate: mount.handle.bytes_per_second(), now: registry.crew().clock().now() };
     let seat =
         Seat::claim(registry.places(), &mount.handle.places, group.as_ref(), who).map_err(|full| refuse(Refusal::Full, full.sentence()))?;
     let permit = registry.crew().reserve().ok_or_else(|| refuse(Refusal::Full, "the server is busy with others who join"))?;

@@ -16,7 +16,7 @@ pub fn take(registry: &Arc<Registry>, patrol: &Arc<Patrol>, mount: &MountPath) -
     let (registry, patrol, mount) = (Arc::clone(registry), Arc::clone(patrol), mount.clone());
     Box::new(move |wire, peer, accepted, hold| {
         let Some(mount) = registry.find(mount.as_str()) else { return };
-        let Ok((permit, mut seat)) = super::admit(&registry, &patrol, &mount, peer) else { return };
+        let Ok((permit, mut seat)) = super::admit(&registry, &patrol, &mount, peer, None) else { return };
         seat.hold(hold);
         permit.send(Command::Join(Box::new(Arrival {
             wire,

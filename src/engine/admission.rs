@@ -308,15 +308,19 @@ impl Seat {
     }
 
     /// A place for somebody who has one already, in the process before this: whatever the limits are.
-    pub fn keep(server: &Arc<Places>, mount: &Arc<Places>, group: Option<&Arc<Places>>, address: Option<IpAddr>) -> Self {
+    pub fn keep(server: &Arc<Places>, mount: &Arc<Places>, group: Option<&Arc<Places>>, who: Who) -> Self {
+        let Who { address, user, .. } = who;
         for places in [Some(server), Some(mount), group].into_iter().flatten() {
             let before = places.taken.fetch_add(1, Ordering::AcqRel);
             places.peak.fetch_max(before + 1, Ordering::Relaxed);
             if let Some(address) = address {
                 places.by_address.keep(customer(address));
             }
+            if let Some(user) = &user {
+                places.by_user.keep(Arc::clone(user));
+            }
         }
-        Self { server: Arc::clone(server), mount: Arc::clone(mount), group: group.cloned(), address, user: None, hold: None }
+        Self { server: Arc::clone(server), mount: Arc::clone(mount), group: group.cloned(), address, user, hold: None }
     }
 
     /// Exchanges the place in the mount for one in another, if that has one. Returns whether it had. Nobody joins by that: what is
@@ -432,6 +436,20 @@ mod tests {
         assert_eq!([&server, &from, &to].map(|places| places.of_address(address)), [2, 1, 1]);
         drop(seats);
         assert_eq!([&server, &from, &to].map(|places| places.of_address(address)), [0, 0, 0]);
+    }
+
+    #[test]
+    fn who_is_kept_counts_for_its_user_whatever_the_limit_and_no_longer_than_it_stays() {
+        let [server, mount] = [(); 2].map(|()| Arc::new(Places::new(None)));
+        mount.set_limits(&Limits { per_user: Some(2), ..Limits::default() });
+        let who = Who { user: Some("ada".into()), ..Who::default() };
+        let kept: Vec<_> = (0..3).map(|_| Seat::keep(&server, &mount, None, who.clone())).collect();
+        let full = Full { room: Room::Mount, lack: Lack::User };
+        assert_eq!(Seat::claim(&server, &mount, None, who.clone()).expect_err("no room"), full);
+        assert!(Seat::claim(&server, &mount, None, Who::default()).is_ok(), "who is nobody in particular is not counted");
+        drop(kept);
+        assert!(Seat::claim(&server, &mount, None, who).is_ok());
+        assert_eq!((server.by_user.different(), mount.by_user.different()), (0, 0));
     }
 
     #[test]

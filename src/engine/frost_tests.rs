@@ -5,7 +5,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::admission::{Places, Seat};
+use super::admission::{Places, Seat, Who};
 use super::broadcast::{Broadcast, Obituary, Peer, Reports, Rules};
 use super::crew::{Clock, Crew};
 use super::frost::NotFrozen;
@@ -167,7 +167,7 @@ fn listeners_go_on_with_other_shards_from_the_very_byte() {
         .iter()
         .map(|listener| {
             let socket = Socket::new(sockets[listener.fd as usize].try_clone().expect("a descriptor")).expect("a socket");
-            let seat = Seat::keep(&new.server, &new.mount, None, None);
+            let seat = Seat::keep(&new.server, &new.mount, None, Who::default());
             Carried::unpack(listener, socket, (seat, None), 7, &unpacked, payloads.as_slice()).expect("it makes sense")
         })
         .collect();

@@ -305,6 +305,9 @@ fn authentication(element: &Element<'_>, section: &mut Section, to: &mut Section
         Some("anonymous") => {}
         _ => close(element, "it has no equivalent", section, to),
     }
+    if option("allow_duplicate_users") == Some("0") {
+        section.set("max_listeners_per_user", 1, "allow_duplicate_users");
+    }
     for option in &options {
         match option.attribute("name").unwrap_or_default() {
             "filename"

@@ -149,6 +149,12 @@ fn a_mount_that_asked_goes_on_asking_or_is_closed() {
     let rule = rule.expect("a rule");
     assert!(rule.contains("url = \"http://a/add\", remove_url = \"none\"") && rule.contains("user = \"u\""), "{rule}");
     assert!(said.contains("headers: it has no equivalent") && said.lines().count() == 1, "{said}");
+    let single = below(&format!(
+        "<mount><mount-name>/a</mount-name><authentication type=\"url\">{}{}</authentication></mount>",
+        option("listener_add", "http://a/"),
+        option("allow_duplicate_users", "0")
+    ));
+    assert_eq!(loaded(&single).mounts[0].limits.per_user, Some(1), "a user listens once where Icecast said so");
     assert_eq!(url(&[("mount_add", "http://a/"), ("stream_auth", "http://a/")]), (None, String::new()));
 }
 

@@ -12,7 +12,7 @@ use std::sync::atomic::Ordering;
 use super::super::actor::Resume;
 use super::super::handle::Said;
 use super::{Entry, Profile, Registry};
-use crate::engine::admission::Seat;
+use crate::engine::admission::{Seat, Who};
 use crate::engine::broadcast::Broadcast;
 use crate::engine::frost::Frost;
 use crate::engine::inbox::{Command, Reply};
@@ -137,8 +137,9 @@ impl Registry {
             let socket = Socket::new(socket).map_err(|error| Rubbish::new(error.to_string()))?;
             let address = packed.peer.as_deref().and_then(|peer| peer.parse::<std::net::SocketAddr>().ok()).map(|address| address.ip());
             let group = address.and_then(|address| self.group_of(address));
-            let seat = Seat::keep(&self.places, &handle.places, group.as_ref(), address);
             let pass = packed.pass.as_ref().map(|pass| Arc::new(self.witnesses.bouncer.unpack(pass)));
+            let user = pass.as_ref().and_then(|pass| pass.user.clone());
+            let seat = Seat::keep(&self.places, &handle.places, group.as_ref(), Who { address, user, ..Who::default() });
             listeners.push(Carried::unpack(packed, socket, (seat, pass), handle.broadcast.instance(), &unpacked, payloads)?);
         }
         let title = unpack_block(&mount.playing.block, payloads)?;
@@ -215,12 +216,16 @@ impl Registry {
         };
         let peer = peer_at(packed.peer.as_deref())?;
         let wire = Socket::new(socket).map_err(|error| Rubbish::new(error.to_string()))?;
-        let permit_and_seat = self.crew.reserve().zip(Seat::take(&self.places, &entry.handle.places));
-        let Some((permit, seat)) = permit_and_seat else {
+        let pass = packed.pass.as_ref().map(|pass| Arc::new(self.witnesses.bouncer.unpack(pass)));
+        let address = packed.peer.as_deref().and_then(|peer| peer.parse::<std::net::SocketAddr>().ok()).map(|address| address.ip());
+        let user = pass.as_ref().and_then(|pass| pass.user.clone());
+        let who = Who { address, user, rate: entry.handle.bytes_per_second(), now: self.crew.clock().now() };
+        let group = address.and_then(|address| self.group_of(address));
+        let seat = Seat::claim(&self.places, &entry.handle.places, group.as_ref(), who).ok();
+        let Some((permit, seat)) = self.crew.reserve().zip(seat) else {
             self.refuse(Some(&entry), Refusal::Full);
             return Err(no_room());
         };
-        let pass = packed.pass.as_ref().map(|pass| Arc::new(self.witnesses.bouncer.unpack(pass)));
         pass.iter().for_each(|pass| pass.take_over());
         permit.send(Command::Join(Box::new(Arrival {
             wire,
