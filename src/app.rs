@@ -28,6 +28,7 @@ use crate::bouncer::Bouncer;
 use crate::chronicle::{self, Line, Lines};
 use crate::cli;
 use crate::config::{self, Config, ConfigErrors, Environment, LogFormat};
+use crate::delivery::peers::Peers;
 use crate::delivery::{self, http::Desk};
 use crate::directory::Kept;
 use crate::door::Door;
@@ -335,7 +336,13 @@ async fn open_house(
     descent.finish()?;
     activated.left().for_each(|said| tracing::warn!("a socket from the service manager: {said}"));
     bound.iter().for_each(|bound| tracing::info!(address = %bound.address(), purpose = ?bound.purpose(), "listening"));
-    let desk = Desk { registry: Arc::clone(&registry), patience: config.door.header_timeout, patrol: Arc::clone(&patrol) };
+    let peers = Arc::new(Peers::default());
+    let desk = Desk {
+        registry: Arc::clone(&registry),
+        patience: config.door.header_timeout,
+        patrol: Arc::clone(&patrol),
+        peers: Arc::clone(&peers),
+    };
     let (orders, mut told) = operate::orders();
     let looked_at =
         Data::new(admin::House::new(config.admin.clone(), Arc::clone(&registry), (Arc::clone(&doormen), Arc::clone(&patrol)), orders));
@@ -346,6 +353,7 @@ async fn open_house(
         registry: Arc::clone(&registry),
         door: Arc::clone(&doormen),
         patrol: Arc::clone(&patrol),
+        peers: Arc::clone(&peers),
         keyring: Arc::clone(&keyring),
         started_at,
         reload: Arc::clone(&reload),
@@ -386,6 +394,8 @@ async fn open_house(
         keepers: HashMap::new(),
         pullers: HashMap::new(),
         mirrors: HashMap::new(),
+        peers,
+        askers: HashMap::new(),
         reload,
         looked_at: viewed,
         keyring: Arc::clone(&keyring),
@@ -403,6 +413,7 @@ async fn open_house(
     }
     house.config.mounts.clone().iter().for_each(|mount| house.keep(mount));
     house.mirror(&house.config.mirrors.clone());
+    house.befriend(&house.config.peers.clone());
     let announced = house.config.directories.clone();
     let directories: Vec<_> = announced.into_iter().map(|settings| Kept::start(settings, Arc::clone(&registry))).collect();
 

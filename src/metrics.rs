@@ -21,11 +21,13 @@ use prometheus::core::Collector;
 use prometheus::process_collector::ProcessCollector;
 use prometheus::{Encoder, TextEncoder, proto};
 
+use crate::delivery::peers::Peers;
 use crate::door::acceptor::{AcceptError, DoorCounters};
 use crate::door::certificate::Keyring;
 use crate::door::patrol::{Patrol, Pressure};
 use crate::door::proxied::Outcome;
 use crate::door::tls::Handshake;
+use crate::engine::admission::FULL;
 use crate::fanout::departure::{Departure, Refusal};
 use crate::fanout::recovery::RecoverPolicy;
 use crate::fanout::stats::{HistogramView, read};
@@ -100,6 +102,8 @@ pub struct Measured {
     pub door: Arc<DoorCounters>,
     /// Who may come in.
     pub patrol: Arc<Patrol>,
+    /// Where newcomers are sent.
+    pub peers: Arc<Peers>,
     /// The certificates.
     pub keyring: Arc<Keyring>,
     /// When the server was started.
@@ -398,6 +402,10 @@ pub static CATALOGUE: &[Metric] = {
                     scene.mounts.iter().for_each(|m| out.count(&[m.path(), why.label()], registry.refusals(Some(&m.entry), why)));
                 }
             }),
+        metric(Gauge, "flumen_peer_load_ratio", &["peer"], "How full a server is that newcomers may be sent to, 0 to 1; absent while it does not answer.",
+            |scene, out| scene.measured.peers.all().iter().for_each(|peer| if let Some(load) = peer.load { out.number(&[&peer.address], load as f64 / FULL as f64) })),
+        metric(Counter, "flumen_peer_redirects_total", &["peer"], "Newcomers sent to another server, before this one is full or when it is.",
+            |scene, out| scene.measured.peers.all().iter().for_each(|peer| out.count(&[&peer.address], peer.sent))),
         metric(Histogram, "flumen_first_byte_seconds", MOUNT, "From a listener's connection to the first byte of its stream.",
             each_mount_histogram!(first_byte)),
         metric(Histogram, "flumen_session_seconds", &[], "How long listeners stayed, counted when they leave, over all mounts.",

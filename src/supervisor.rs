@@ -7,6 +7,7 @@
 //! - Mounts lose their source, never their listeners.
 
 pub mod mirror;
+pub mod peers;
 mod puller;
 
 pub use puller::Puller;

@@ -186,6 +186,53 @@ fn where_it_is_full_there_may_be_another_server_with_room() {
     assert_eq!(server.metric("flumen_refusals_total", &["\"full\""]), 1.0);
 }
 
+/// Asks for this; the head of the answer, and whether it is one, who keeps the place.
+fn ask_for(target: &str, port: u16) -> Stream {
+    let mut socket = connect_from([127, 0, 0, 1], port);
+    socket.write_all(format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n").as_bytes()).expect("sent");
+    Stream::open(socket)
+}
+
+#[test]
+fn before_it_is_full_newcomers_go_to_a_peer_that_is_less_loaded_and_never_in_a_circle() {
+    const MARKED: &str = "/radio.mp3?flumen-redirected=1";
+    let knows =
+        |server: &Server, peer: bool| until(SECOND * 20, || server.get("/metrics").body_text().contains("flumen_peer_load_ratio{") == peer);
+    let b = Server::start_with("max_listeners = 2\nmax_connections = 50", MP3);
+    let peers = format!("max_listeners = 4\nmax_connections = 50\nredirect_peers = [\"{}\"]\nredirect_from = \"50%\"", b.url(""));
+    let a = Server::start_with(&peers, MP3);
+    assert!(knows(&a, true), "log:\n{}", a.log());
+    let mut here = vec![ask_for("/radio.mp3", a.port), ask_for("/radio.mp3?x=1", a.port)];
+    assert!(here.iter().all(|stream| stream.head.status == 200), "there is room");
+    let sent = ask_for("/radio.mp3?x=1", a.port).head;
+    let there = format!("{}?x=1&flumen-redirected=1", b.url("/radio.mp3"));
+    assert_eq!((sent.status, sent.header("location")), (302, Some(&*there)), "{}", sent.head);
+    assert_eq!(a.metric("flumen_refusals_total", &["\"redirected\"", "radio"]), 1.0);
+    assert_eq!(a.metric("flumen_peer_redirects_total", &[]), 1.0);
+    let moved = ask_for("/radio.mp3?x=1&flumen-redirected=1", b.port);
+    assert_eq!(moved.head.status, 200, "there it is served");
+    // The other one sends newcomers back, but none of those that were sent there: not even when it is full.
+    b.rewrite(&format!("max_listeners = 2\nmax_connections = 50\nredirect_peers = [\"{}\"]\nredirect_from = \"1%\"", a.url("")), MP3);
+    let (code, said) = b.tell("reload");
+    assert!(code == Some(0) && said.contains("server.redirect_peers"), "{said}");
+    drop(here.pop());
+    let back = || ask_for("/radio.mp3", b.port).head;
+    assert!(until(SECOND * 20, || b.metric("flumen_peer_load_ratio", &[]) == 0.25), "log:\n{}", b.log());
+    let sent = back();
+    assert_eq!((sent.status, sent.header("location")), (302, Some(&*a.url(MARKED))), "{}", sent.head);
+    let second = ask_for(MARKED, b.port);
+    let third = ask_for(MARKED, b.port).head;
+    assert_eq!((second.head.status, third.status, third.header("retry-after").is_some()), (200, 503, true), "{}", third.head);
+    assert!(until(SECOND * 20, || back().status == 302), "whoever was not sent there finds room elsewhere");
+    // One that does not answer is left out.
+    drop((b, moved, second));
+    assert!(knows(&a, false), "log:\n{}", a.log());
+    here.push(ask_for("/radio.mp3", a.port));
+    here.push(ask_for("/radio.mp3", a.port));
+    assert!(here.iter().all(|stream| stream.head.status == 200));
+    assert!(until(SECOND * 5, || a.log().contains("nobody is sent there")));
+}
+
 #[test]
 fn a_group_of_addresses_has_so_many_places() {
     let dir = std::env::temp_dir().join(format!("flumen-limits-{}", std::process::id()));

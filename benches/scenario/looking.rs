@@ -87,6 +87,7 @@ pub(crate) fn scrape() -> Run {
         patrol,
         registry,
         door: Arc::default(),
+        peers: Arc::default(),
         keyring: Arc::default(),
         started_at,
         reload,

@@ -24,6 +24,7 @@ use crate::admin::operate::{ChangedMount, Draining, Fault, NotReloaded, Order, R
 use crate::bouncer::{Bouncer, Whereabouts};
 use crate::chronicle::{Event, Kind};
 use crate::config::{self, Config, ConfigErrors};
+use crate::delivery::peers::{self, Peers};
 use crate::door::certificate::Keyring;
 use crate::door::patrol::{self, Patrol};
 use crate::door::{self, Door};
@@ -35,11 +36,12 @@ use crate::ingest::relay;
 use crate::metrics::ReloadState;
 use crate::mount::{self, Registry};
 use crate::supervisor::mirror::{self, Mirror};
+use crate::supervisor::peers::Asker;
 use crate::supervisor::{Keeper, Puller, Restart, Retire, Start, Stop};
 use crate::units::MountPath;
 
 /// Keys outside of the mounts that hold without a new start, and whole sections. All others need one.
-const LIVE: [&str; 20] = [
+const LIVE: [&str; 22] = [
     "server.listen",
     "server.tls.",
     "server.max_listeners",
@@ -53,6 +55,8 @@ const LIVE: [&str; 20] = [
     "server.proxy_protocol",
     "server.banned_file",
     "server.memory_limit",
+    "server.redirect_peers",
+    "server.redirect_from",
     "address_group.",
     "admin.",
     "log.access",
@@ -86,6 +90,9 @@ pub(super) struct House {
     pub(super) pullers: HashMap<MountPath, Addr<Puller>>,
     /// By the address of the server that is mirrored.
     pub(super) mirrors: HashMap<String, Addr<Mirror>>,
+    pub(super) peers: Arc<Peers>,
+    /// By the address of the server that is asked.
+    pub(super) askers: HashMap<Arc<str>, Addr<Asker>>,
     pub(super) reload: Arc<ReloadState>,
     /// What operators and panels look at.
     pub(super) looked_at: Arc<admin::House>,
@@ -138,6 +145,22 @@ impl House {
                     self.mirrors.insert(settings.address(), mirror.start());
                 }
             }
+        }
+    }
+
+    /// Newcomers are sent to these servers, and to no others.
+    pub(super) fn befriend(&mut self, wanted: &peers::Settings) {
+        self.peers.settle(wanted);
+        self.askers.retain(|address, asker| {
+            let stays = wanted.peers.contains(address);
+            if !stays {
+                asker.do_send(Retire);
+            }
+            stays
+        });
+        for address in &wanted.peers {
+            let asker = || Asker::new(address, &self.peers, &self.registry).start();
+            self.askers.entry(Arc::clone(address)).or_insert_with(asker);
         }
     }
 
@@ -279,6 +302,7 @@ impl House {
         if new.mirrors != self.config.mirrors {
             self.mirror(&new.mirrors);
         }
+        self.befriend(&new.peers);
         done.warnings.extend(settle_bouncer(&self.registry.witnesses().bouncer, &new));
         if let Err(error) = self.registry.witnesses().webhooks.settle(&new.webhooks) {
             done.warnings.push(format!("a webhook cannot be told of anything: {error}"));
@@ -299,6 +323,7 @@ impl House {
             acme: new.acme,
             max_listeners: new.max_listeners,
             limits: new.limits,
+            peers: new.peers,
             groups: new.groups,
             memory_limit: new.memory_limit,
             door,

@@ -82,6 +82,10 @@ pub(super) fn describe_settings(out: &mut String, config: &Config) {
     entry(out, "max_listeners", config.max_listeners);
     entry(out, "max_connections", config.door.max_connections);
     describe_limits(out, &config.limits);
+    if !config.peers.peers.is_empty() {
+        entry(out, "redirect_peers", list(config.peers.peers.iter().map(ToString::to_string)));
+        entry(out, "redirect_from", quoted(&format!("{}%", config.peers.from / 10)));
+    }
     describe_patrol(out, &config.door.patrol);
     let memory = match config.memory_limit {
         MemoryLimit::Auto => "auto".to_owned(),

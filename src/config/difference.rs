@@ -227,6 +227,8 @@ mod tests {
             "banned_file = \"/dev/null\"",
             "state_dir = \"/tmp\"",
             "memory_limit = \"1GiB\"",
+            "redirect_peers = [\"http://b.example:8000\"]",
+            "redirect_from = \"70%\"\nredirect_peers = [\"http://b.example:8000\"]",
         ];
         let base = config("server", "");
         let mut walked = Vec::new();

@@ -7,11 +7,13 @@ use super::address::{self, Claim};
 use super::error::{ConfigError, Place};
 use super::reader::{Parsed, Reader, Wrong};
 use super::tree::{Node, Table, Value};
-use super::value::{bandwidth, line, networks, number, or_none, path, size, web_address};
+use super::value::{bandwidth, line, networks, number, or_none, path, size, texts, web_address};
 use crate::access::ban;
 use crate::access::network::Networks;
+use crate::delivery::peers::{self, PEERS_MOST};
 use crate::door::patrol;
 use crate::engine::admission::Limits;
+use crate::ingest::relay::Upstream;
 use crate::mount::groups::{GROUPS_MOST, GroupSettings};
 
 /// Networks that a file may list.
@@ -71,6 +73,49 @@ pub(super) fn redirect(reader: &mut Reader<'_>) -> Option<Arc<str>> {
     }
     reader.wrong("redirect_on_overflow", "has characters that no address has", "write them percent-encoded");
     None
+}
+
+/// From which load on newcomers are sent to peers, unless it is said.
+const REDIRECT_FROM: u64 = 800;
+
+/// Reads where newcomers are sent before the server is full.
+pub(super) fn peers(reader: &mut Reader<'_>) -> peers::Settings {
+    let peers = reader.take("redirect_peers", |node| texts(node, "[\"http://b.example:8000\"]", peer)).unwrap_or_default();
+    if peers.len() > PEERS_MOST {
+        let problem = format!("names {} servers, more than {PEERS_MOST}", peers.len());
+        reader.wrong("redirect_peers", problem, "leave some out");
+    }
+    if peers.iter().enumerate().any(|(at, peer)| peers[..at].contains(peer)) {
+        reader.wrong("redirect_peers", "names a server twice", "name each once");
+    }
+    let from = reader.take("redirect_from", share);
+    if from.is_some() && peers.is_empty() && !reader.failed("redirect_peers") {
+        reader.wrong("redirect_from", "says from when on, and nothing says where to", "write redirect_peers, or remove it");
+    }
+    peers::Settings { peers, from: from.unwrap_or(REDIRECT_FROM) }
+}
+
+/// A server's web address, with nothing after the port.
+fn peer(text: &str, _: &Node) -> Parsed<Arc<str>> {
+    const REMEDY: &str = "write one such as \"http://b.example:8000\": what is asked for here is asked for there";
+    let bare = text.strip_suffix('/').unwrap_or(text);
+    if let Err(problem) = Upstream::parse(bare) {
+        return Err(vec![Wrong::new(problem, REMEDY)]);
+    }
+    let plain = bare.split_once("://").is_some_and(|(_, rest)| !rest.contains(['/', '?', '#', '@']));
+    if plain { Ok(bare.into()) } else { Err(vec![Wrong::new("is more than a server", REMEDY)]) }
+}
+
+/// A share such as `80%`, in thousandths.
+fn share(node: &Node) -> Parsed<u64> {
+    let (Value::Text(text) | Value::Loose(text)) = &node.value else {
+        return Err(vec![Wrong::new("is no share", "write one such as \"80%\"")]);
+    };
+    let share = text.trim().strip_suffix('%').and_then(|text| text.trim_end().parse::<u64>().ok());
+    match share {
+        Some(share @ 1..=100) => Ok(share * 10),
+        _ => Err(vec![Wrong::new("is no share from \"1%\" to \"100%\"", "write one such as \"80%\"")]),
+    }
 }
 
 /// Reads who may come in at all. Also returns the sockets that expect a PROXY header, with their places.

@@ -47,6 +47,7 @@ use std::path::PathBuf;
 
 use crate::acme;
 use crate::admin;
+use crate::delivery::peers;
 use crate::directory;
 use crate::door::{self, ListenAddress};
 use crate::engine::admission::Limits;
@@ -82,6 +83,8 @@ pub struct Config {
     pub max_listeners: u64,
     /// What there is only so much of for all mounts together, beside places.
     pub limits: Limits,
+    /// Where newcomers are sent before the server is full.
+    pub peers: peers::Settings,
     /// Listeners from these addresses are limited.
     pub groups: Vec<GroupSettings>,
     /// When memory is short.
@@ -269,6 +272,7 @@ fn checked(
         identity: server.identity,
         max_listeners: server.max_listeners,
         limits: server.limits,
+        peers: server.peers,
         groups,
         memory_limit: server.memory_limit,
         door: server.door,

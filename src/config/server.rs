@@ -13,6 +13,7 @@ use super::tree::Node;
 use super::tree::Table;
 use super::value::{duration, line, number, size, web_address};
 use crate::admin;
+use crate::delivery::peers;
 use crate::directory;
 use crate::door::{self, ListenAddress};
 use crate::engine::admission::Limits;
@@ -32,6 +33,7 @@ pub(super) struct Server {
     pub(super) identity: Option<Identity>,
     pub(super) max_listeners: u64,
     pub(super) limits: Limits,
+    pub(super) peers: peers::Settings,
     pub(super) memory_limit: MemoryLimit,
     pub(super) door: door::Settings,
     /// The addresses once more, with their places.
@@ -66,8 +68,9 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Server {
     };
     let tls = reader.take_tables("tls");
     let limits = limits::read(reader, None);
+    let peers = limits::peers(reader);
     let memory_limit = reader.take("memory_limit", limits::memory).unwrap_or_default();
-    Server { shards: shards as usize, identity, max_listeners, limits, memory_limit, door, claims, proxied, tls }
+    Server { shards: shards as usize, identity, max_listeners, limits, peers, memory_limit, door, claims, proxied, tls }
 }
 
 /// Listeners and connections. A default gives way to what is written.

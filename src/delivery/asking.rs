@@ -5,6 +5,7 @@ use std::sync::Arc;
 use actix_web::http::{StatusCode, header};
 use actix_web::{HttpRequest, HttpResponse};
 
+use super::peers::unmarked;
 use crate::access::rule::Shown;
 use crate::bouncer::{Pass, Turned, Visitor};
 use crate::door::answers::{plain_builder, unavailable};
@@ -32,15 +33,9 @@ pub(super) async fn may_listen(
     let settings = &entry.handle.settings;
     let Some(rule) = settings.listen_auth.as_deref() else { return Ok(None) };
     let authorization = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-    let (shown, agent) = (Shown::of(authorization, request.query_string()), user_agent(request));
-    let visitor = Visitor {
-        number: id.0,
-        mount: settings.path.as_str(),
-        query: request.query_string(),
-        address: claim.peer().ip(),
-        agent: &agent,
-        shown: &shown,
-    };
+    let query = unmarked(request.query_string());
+    let (shown, agent) = (Shown::of(authorization, query), user_agent(request));
+    let visitor = Visitor { number: id.0, mount: settings.path.as_str(), query, address: claim.peer().ip(), agent: &agent, shown: &shown };
     // Who hangs up while a backend thinks is not waited for, and counted out if it was counted.
     let asked = tokio::select! {
         biased;

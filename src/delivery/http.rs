@@ -8,6 +8,7 @@ use actix_web::web::{self, Data, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse};
 
 use super::asking::may_listen;
+use super::peers::{Newcomer, Peers, is_marked};
 use super::probes::{Player, Probes};
 use super::{DRAINING, TurnedAway, admit, framed, headers};
 use crate::door::answers::{SERVER, plain, plain_builder, unavailable, unframed};
@@ -32,6 +33,8 @@ pub struct Desk {
     pub patience: Duration,
     /// Whether there is memory for another.
     pub patrol: Arc<Patrol>,
+    /// Where there may be more room.
+    pub peers: Arc<Peers>,
 }
 
 const ALLOWED: &str = "GET, HEAD, OPTIONS";
@@ -154,6 +157,14 @@ async fn listen(request: &HttpRequest, desk: &Desk, probes: &Probes, entry: &Ent
         return unavailable(DRAINING);
     }
     let Some(claim) = claim else { return plain(StatusCode::INTERNAL_SERVER_ERROR, "this connection cannot carry a stream") };
+    // A relay has chosen where it pulls from.
+    if frames.is_none() && *request.method() == Method::GET {
+        let load = registry.fullness().max(handle.places.fullness());
+        if let Some(there) = desk.peers.before_full(newcomer(request, entry, claim), load, registry.places().most()) {
+            registry.refuse(Some(entry), Refusal::Redirected);
+            return elsewhere("another server has more room", &there);
+        }
+    }
     let id = registry.next_listener();
     let pass = match may_listen(request, registry, entry, claim, id).await {
         Ok(pass) => pass,
@@ -206,7 +217,7 @@ async fn listen(request: &HttpRequest, desk: &Desk, probes: &Probes, entry: &Ent
     let user = pass.as_ref().and_then(|pass| pass.user.clone());
     let (permit, seat) = match admit(registry, &desk.patrol, entry, claim.peer(), user) {
         Ok(places) => places,
-        Err(TurnedAway { why: Refusal::Full, sentence }) => return overflow(entry, sentence),
+        Err(turned) if turned.why == Refusal::Full => return overflow(request, desk, entry, claim, turned),
         Err(TurnedAway { sentence, .. }) => return unavailable(sentence),
     };
     if request.headers().get(header::RANGE).and_then(|range| range.to_str().ok()).is_some_and(range::probes) {
@@ -226,15 +237,29 @@ async fn listen(request: &HttpRequest, desk: &Desk, probes: &Probes, entry: &Ent
     unframed(response.body(gangway))
 }
 
-/// What somebody is told for whom there is no room: where there may be some, or when.
-fn overflow(entry: &Entry, sentence: &'static str) -> HttpResponse {
-    match &entry.handle.settings.redirect_on_overflow {
-        Some(elsewhere) => plain_builder(StatusCode::FOUND)
-            .insert_header((header::LOCATION, &**elsewhere))
-            .insert_header((header::CACHE_CONTROL, "no-cache, no-store"))
-            .body(format!("{sentence}: {elsewhere} may have one\n")),
-        None => unavailable(sentence),
+fn newcomer<'a>(request: &'a HttpRequest, entry: &'a Entry, claim: &Claim) -> Newcomer<'a> {
+    let target = request.uri().path_and_query().map_or("/", |target| target.as_str());
+    Newcomer { mount: entry.handle.settings.path.as_str(), target, secure: claim.scheme() == "https" }
+}
+
+/// What somebody is told for whom there is no room: where there may be some, or when. Who was sent here is not sent on.
+fn overflow(request: &HttpRequest, desk: &Desk, entry: &Entry, claim: &Claim, turned: TurnedAway) -> HttpResponse {
+    let peer = || desk.peers.when_full(newcomer(request, entry, claim), desk.registry.places().most());
+    if let Some(there) = turned.elsewhere.then(peer).flatten() {
+        return elsewhere(turned.sentence, &there);
     }
+    match &entry.handle.settings.redirect_on_overflow {
+        Some(there) if !is_marked(request.query_string()) => elsewhere(turned.sentence, there),
+        _ => unavailable(turned.sentence),
+    }
+}
+
+/// Sends somebody to another server, this time.
+fn elsewhere(why: &str, there: &str) -> HttpResponse {
+    plain_builder(StatusCode::FOUND)
+        .insert_header((header::LOCATION, there))
+        .insert_header((header::CACHE_CONTROL, "no-cache, no-store"))
+        .body(format!("{why}: {there} may have a place\n"))
 }
 
 /// The body of the answer to HEAD: as long as a stream, so that no length is stated, and never asked for.

@@ -9,13 +9,14 @@ mod asking;
 mod framed;
 mod headers;
 pub mod http;
+pub mod peers;
 mod probes;
 pub mod raw;
 
 use std::sync::Arc;
 
 use crate::door::patrol::{Patrol, Pressure};
-use crate::engine::admission::{Seat, Who};
+use crate::engine::admission::{Lack, Seat, Who};
 use crate::engine::broadcast::Peer;
 use crate::engine::inbox::Permit;
 use crate::engine::socket::Socket;
@@ -29,15 +30,23 @@ struct TurnedAway {
     why: Refusal,
     /// In a sentence.
     sentence: &'static str,
+    /// Whether there may be a place elsewhere: not for who has had enough of them.
+    elsewhere: bool,
 }
 
 const DRAINING: &str = "the server is about to stop and takes nobody in any more";
 
 /// All that a newcomer needs to be let in, or why it is not; `user`: who it is, if it has shown that.
-fn admit(registry: &Registry, patrol: &Patrol, mount: &Entry, peer: Peer, user: Option<Arc<str>>) -> Result<(Permit<Socket>, Seat), TurnedAway> {
+fn admit(
+    registry: &Registry,
+    patrol: &Patrol,
+    mount: &Entry,
+    peer: Peer,
+    user: Option<Arc<str>>,
+) -> Result<(Permit<Socket>, Seat), TurnedAway> {
     let refuse = |why, sentence| {
         registry.refuse(Some(mount), why);
-        TurnedAway { why, sentence }
+        TurnedAway { why, sentence, elsewhere: true }
     };
     if registry.draining() {
         return Err(refuse(Refusal::Draining, DRAINING));
@@ -48,8 +57,10 @@ fn admit(registry: &Registry, patrol: &Patrol, mount: &Entry, peer: Peer, user: 
     let address = if let Peer::Inet(address) = peer { Some(address.ip()) } else { None };
     let group = address.and_then(|address| registry.group_of(address));
     let who = Who { address, user, rate: mount.handle.bytes_per_second(), now: registry.crew().clock().now() };
-    let seat =
-        Seat::claim(registry.places(), &mount.handle.places, group.as_ref(), who).map_err(|full| refuse(Refusal::Full, full.sentence()))?;
+    let seat = Seat::claim(registry.places(), &mount.handle.places, group.as_ref(), who).map_err(|full| TurnedAway {
+        elsewhere: !matches!(full.lack, Lack::Address | Lack::User),
+        ..refuse(Refusal::Full, full.sentence())
+    })?;
     let permit = registry.crew().reserve().ok_or_else(|| refuse(Refusal::Full, "the server is busy with others who join"))?;
     Ok((permit, seat))
 }

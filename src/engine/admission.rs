@@ -17,6 +17,9 @@ pub use headcount::{Headcount, Hold, customer};
 
 use crate::units::Moment;
 
+/// What is full, in the thousandths by which fullness is told.
+pub const FULL: u64 = 1000;
+
 /// What a room has only so much of, beside its places. `None`: without limit.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Limits {
@@ -153,6 +156,12 @@ impl Places {
     /// How many there are.
     pub fn most(&self) -> u64 {
         self.most.load(Ordering::Relaxed)
+    }
+
+    /// How full it is, in thousandths.
+    pub fn fullness(&self) -> u64 {
+        let share = u128::from(self.taken()) * u128::from(FULL) / u128::from(self.most().max(1));
+        share.min(FULL.into()) as u64
     }
 
     /// From now on there are so many. Who has one keeps it.
@@ -357,6 +366,7 @@ mod tests {
             .collect();
         let seats: Vec<_> = threads.into_iter().flat_map(|thread| thread.join().expect("no panic")).collect();
         assert_eq!((seats.len(), server.taken(), mount.taken(), mount.peak()), (10, 10, 10, 10), "and a refusal leaves nothing taken");
+        assert_eq!((mount.fullness(), server.fullness()), (FULL, 0), "without a limit it is never full");
         mount.set_most(Some(5));
         assert!(Seat::take(&server, &mount).is_none(), "there are fewer now, and who had one has it still");
         assert_eq!(mount.taken(), 10);

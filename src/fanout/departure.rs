@@ -80,11 +80,14 @@ pub enum Refusal {
     BadRequest,
     /// The server takes nobody in any more.
     Draining,
+    /// Another server has more room, and the newcomer was sent there before this one is full.
+    Redirected,
 }
 
 impl Refusal {
     /// All reasons, in the order of their counters.
-    pub const ALL: [Self; 6] = [Self::Full, Self::Unauthorized, Self::Banned, Self::NoSource, Self::BadRequest, Self::Draining];
+    pub const ALL: [Self; 7] =
+        [Self::Full, Self::Unauthorized, Self::Banned, Self::NoSource, Self::BadRequest, Self::Draining, Self::Redirected];
 
     /// The word.
     pub fn label(self) -> &'static str {
@@ -95,6 +98,7 @@ impl Refusal {
             Self::NoSource => "no_source",
             Self::BadRequest => "bad_request",
             Self::Draining => "draining",
+            Self::Redirected => "redirected",
         }
     }
 

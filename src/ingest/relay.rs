@@ -17,7 +17,7 @@ mod upstream;
 
 pub use framed::Bookmark;
 pub use link::certificates;
-pub use listing::mounts_of;
+pub use listing::{load_of, mounts_of};
 pub use upstream::{Upstream, upstreams};
 
 use std::io;

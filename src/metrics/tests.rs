@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
+use crate::delivery::peers::{self, Known, Peers};
 use crate::door::certificate::Files;
 use crate::door::tls::{Port, TlsSettings};
 use crate::engine::crew::{Clock, Crew};
@@ -23,7 +24,16 @@ const PROMISED: &str = "
     upgrades_total counter result | upgrade_stall_seconds gauge | auth_requests_total counter result | auth_notices_total counter result
     log_dropped_total counter log | webhook_events_total counter result | tls_handshakes_total counter result
     bans gauge | connected_addresses gauge | group_listeners gauge group | memory_pressure gauge refuses | proxy_headers_total counter result
+    peer_load_ratio gauge peer | peer_redirects_total counter peer
     tls_certificate_reloads_total counter result | tls_certificate_expiry_timestamp_seconds gauge certificate";
+
+/// One, that has answered.
+fn peers() -> Arc<Peers> {
+    let peers = Peers::default();
+    peers.settle(&peers::Settings { peers: vec!["http://b".into()], from: 800 });
+    peers.note("http://b", Some(Known::default()));
+    Arc::new(peers)
+}
 
 /// A server with two mounts and two shards, as measured after `act`.
 fn measure(act: impl FnOnce(&Measured)) -> String {
@@ -41,6 +51,7 @@ fn measure(act: impl FnOnce(&Measured)) -> String {
             registry: Arc::new(registry),
             door: Arc::default(),
             patrol: Patrol::new(&crate::door::patrol::Settings::default()),
+            peers: peers(),
             keyring: keyring(),
             started_at,
             reload: Arc::new(ReloadState::loaded_at(started_at)),

@@ -22,7 +22,7 @@ use super::handle::Handle;
 use super::slots::Slots;
 use super::{Profile, Settings};
 use crate::bouncer::Bouncer;
-use crate::engine::admission::{Limits, Places};
+use crate::engine::admission::{FULL, Limits, Places};
 use crate::engine::broadcast::Broadcast;
 use crate::engine::counters::MountCounters;
 use crate::engine::crew::Crew;
@@ -280,6 +280,11 @@ impl Registry {
     /// From now on nobody is taken in.
     pub fn drain(&self) {
         self.draining.store(true, Ordering::Release);
+    }
+
+    /// How full it is, in thousandths; entirely, where nobody is taken in any more.
+    pub fn fullness(&self) -> u64 {
+        if self.draining() { FULL } else { self.places.fullness() }
     }
 
     /// Whether nobody is taken in any more.

@@ -4,6 +4,8 @@
 
 use serde_json::Value;
 
+/// A field beside that document, by a flumen: how full it is, in thousandths.
+pub const LOAD_FIELD: &str = "flumen-load";
 /// Most paths that are believed.
 pub const PATHS_MOST: usize = 10_000;
 
@@ -12,16 +14,22 @@ pub fn streamlist(text: &str) -> Vec<String> {
     text.lines().map(str::trim).filter(|line| line.starts_with('/')).take(PATHS_MOST).map(str::to_owned).collect()
 }
 
-/// The paths in Icecast's `status-json.xsl`, which has an object where there is one source, and an array where there are several.
-/// `None`: it is no such document.
+/// The paths in Icecast's `status-json.xsl`. `None`: it is no such document.
 pub fn status(text: &str) -> Option<Vec<String>> {
+    Some(occupancy(text)?.into_iter().map(|(path, _)| path).collect())
+}
+
+/// The same, each with its listeners. The document has an object where there is one source, and an array where there are several.
+pub fn occupancy(text: &str) -> Option<Vec<(String, u64)>> {
     let document: Value = serde_json::from_str(text).ok()?;
     let sources = match document.get("icestats")?.get("source") {
         None => return Some(Vec::new()),
         Some(Value::Array(sources)) => sources.as_slice(),
         Some(one) => std::slice::from_ref(one),
     };
-    Some(sources.iter().filter_map(|source| path(source.get("listenurl")?.as_str()?)).take(PATHS_MOST).collect())
+    let listeners = |source: &Value| source.get("listeners").and_then(Value::as_u64).unwrap_or(0);
+    let found = sources.iter().filter_map(|source| Some((path(source.get("listenurl")?.as_str()?)?, listeners(source))));
+    Some(found.take(PATHS_MOST).collect())
 }
 
 /// The path of a web address.
@@ -57,5 +65,7 @@ mod tests {
         ] {
             assert_eq!(status(text), want.map(|paths| paths.into_iter().map(str::to_owned).collect()), "{text}");
         }
+        let text = r#"{"icestats":{"source":[{"listenurl":"http://h/a","listeners":7},{"listenurl":"http://h/b","listeners":"x"}]}}"#;
+        assert_eq!(occupancy(text), Some(vec![("/a".to_owned(), 7), ("/b".to_owned(), 0)]));
     }
 }

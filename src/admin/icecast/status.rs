@@ -4,7 +4,7 @@
 //! none is; an object that would end with something left out ends with a `dummy` that is null; dates have a zone without a colon. `?mount=/path` asks for one.
 //! What only operators are told in `/admin/stats` is left out.
 
-use actix_web::http::StatusCode;
+use actix_web::http::{StatusCode, header};
 use actix_web::web::{Data, Query, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse};
 use serde::{Deserialize, Serialize, Serializer};
@@ -12,6 +12,9 @@ use serde::{Deserialize, Serialize, Serializer};
 use super::super::House;
 use super::super::answers::{json, readable};
 use super::facts::{self, Fact, Facts};
+use crate::door::patrol::Pressure;
+use crate::engine::admission::FULL;
+use crate::wire::listing::LOAD_FIELD;
 
 /// What the document says of the server.
 const OF_SERVER: [&str; 6] = ["admin", "host", "location", "server_id", "server_start", "server_start_iso8601"];
@@ -70,7 +73,11 @@ struct Question {
 }
 
 async fn status(request: HttpRequest, house: Data<House>) -> HttpResponse {
-    json(StatusCode::OK, &document(&request, &house))
+    let mut answer = json(StatusCode::OK, &document(&request, &house));
+    // For other servers that send newcomers here.
+    let load = if house.patrol.pressure() >= Pressure::Listeners { FULL } else { house.registry.fullness() };
+    answer.headers_mut().insert(header::HeaderName::from_static(LOAD_FIELD), load.into());
+    answer
 }
 
 /// The document: what everybody may know.

@@ -1,5 +1,5 @@
 //! Asks another server which mounts it has: by Icecast's list for relays if that is open to who asks, else by the document that
-//! everybody may read.
+//! everybody may read; and by that how many listen to them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,9 +10,12 @@ use tokio::time::timeout;
 use super::{Upstream, open};
 use crate::ingest::framed::Framing;
 use crate::wire::listing;
+use crate::wire::upstream::Answer;
 
 /// The longest that one answer takes.
 const ANSWER_MOST: Duration = Duration::from_secs(10);
+/// The longest that an answer takes by which newcomers are sent to another server.
+const LOAD_ANSWER_MOST: Duration = Duration::from_secs(3);
 /// The largest answer.
 const BYTES_MOST: usize = 4 << 20;
 
@@ -30,11 +33,34 @@ pub async fn mounts_of(server: &Upstream) -> Result<Vec<String>, Arc<str>> {
     listing::status(&text).ok_or_else(|| format!("{document}: its answer is no list of mounts").into())
 }
 
-async fn fetch(document: &Upstream) -> Result<String, Arc<str>> {
-    timeout(ANSWER_MOST, whole(document)).await.unwrap_or_else(|_| Err("it does not answer in time".into()))
+/// What a server says of how loaded it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Told {
+    /// What it has on air and shows to everybody: paths, and listeners.
+    pub mounts: Vec<(String, u64)>,
+    /// How full it is, in thousandths, if it says so.
+    pub load: Option<u64>,
 }
 
-async fn whole(document: &Upstream) -> Result<String, Arc<str>> {
+/// How loaded a server is.
+///
+/// # Errors
+/// Says why nothing was learnt.
+pub async fn load_of(server: &Upstream) -> Result<Told, Arc<str>> {
+    let document = server.at("/status-json.xsl");
+    let fetched = timeout(LOAD_ANSWER_MOST, whole(&document)).await.unwrap_or_else(|_| Err(LATE.into()));
+    let (answer, text) = fetched.map_err(|why| format!("{document}: {why}"))?;
+    let mounts = listing::occupancy(&text).ok_or_else(|| format!("{document}: its answer is no status document"))?;
+    Ok(Told { mounts, load: answer.field(listing::LOAD_FIELD).and_then(|load| load.parse().ok()) })
+}
+
+const LATE: &str = "it does not answer in time";
+
+async fn fetch(document: &Upstream) -> Result<String, Arc<str>> {
+    timeout(ANSWER_MOST, whole(document)).await.unwrap_or_else(|_| Err(LATE.into())).map(|(_, text)| text)
+}
+
+async fn whole(document: &Upstream) -> Result<(Answer, String), Arc<str>> {
     let (mut stream, answer, begun) = open(document, |upstream| upstream.plain_request("Accept: */*\r\n")).await?;
     let (mut framing, mut body, mut bytes) = (Framing::of(answer.body), Vec::new(), vec![0; 16 * 1024]);
     framing.take(&begun, |part| body.extend_from_slice(part)).map_err(|error| error.to_string())?;
@@ -51,5 +77,6 @@ async fn whole(document: &Upstream) -> Result<String, Arc<str>> {
             return Err("its answer is larger than any list of mounts".into());
         }
     }
-    String::from_utf8(body).map_err(|_| "its answer is not UTF-8".into())
+    let text = String::from_utf8(body).map_err(|_| "its answer is not UTF-8")?;
+    Ok((answer, text))
 }
