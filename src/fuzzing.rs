@@ -11,6 +11,8 @@
 //!
 //! Deliberately absent: sockets (`tests/attacks.rs`), and names that have to be resolved: a fuzzer asks no name server.
 
+mod who;
+
 use std::time::{Duration, SystemTime};
 
 use crate::access;
@@ -28,7 +30,7 @@ use crate::units::{Extents, MountPath};
 use crate::wire::chunked::Chunked;
 use crate::wire::head::{Look, look};
 use crate::wire::upstream::{Found, Interleaved};
-use crate::wire::{icy, range, shoutcast, tags, upstream};
+use crate::wire::{icy, range, relay, shoutcast, tags, upstream};
 
 /// Takes any bytes; panics when a promise is broken.
 pub type Target = fn(&[u8]);
@@ -45,6 +47,12 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("icecast_xml", icecast_xml),
     ("title", title),
     ("tags", of_tags),
+    ("signed", who::of_signed),
+    ("token", who::of_token),
+    ("proxy", who::of_proxy),
+    ("forwarded", who::of_forwarded),
+    ("networks", who::of_networks),
+    ("frames", frames),
     ("chunked", chunked),
     ("shoutcast", of_shoutcast),
     ("answer", answer),
@@ -256,6 +264,45 @@ fn interleaved(bytes: &[u8]) {
     assert!(at_once.0.len() <= stream.len());
 }
 
+/// However a stream of frames is cut, the same frames come out of it; what is written again is read as the same. Nothing is made up.
+fn frames(bytes: &[u8]) {
+    const MOST: usize = 2048;
+    if let Ok(text) = std::str::from_utf8(bytes)
+        && let Some(asked) = relay::Asked::parse(text)
+    {
+        assert_eq!(relay::Asked::parse(&asked.to_string()), Some(asked), "{text:?}");
+    }
+    let Some((&cut, stream)) = bytes.split_first() else { return };
+    let taken = |stream: &[u8], size: usize| {
+        let (mut decoder, mut frames) = (relay::Decoder::new(MOST), Vec::new());
+        let whole = stream.chunks(size.max(1)).try_for_each(|part| decoder.take(part, |frame| frames.push(frame)));
+        (frames, whole, decoder.mid_frame())
+    };
+    let (at_once, in_parts) = (taken(stream, stream.len()), taken(stream, usize::from(cut) + 1));
+    assert_eq!((&at_once.0, at_once.1), (&in_parts.0, in_parts.1));
+    let (mut again, mut kept, mut held) = (Vec::new(), Vec::new(), 0);
+    for frame in at_once.0 {
+        match &frame {
+            relay::Frame::Epoch { instance, in_band, parts } => {
+                relay::put_epoch(&mut again, *instance, *in_band, parts.iter().map(|part| part.len()));
+                parts.iter().for_each(|part| again.extend_from_slice(part));
+                held += parts.iter().map(|part| part.len()).sum::<usize>();
+            }
+            relay::Frame::Chunk(head, payload) => {
+                relay::put_chunk(&mut again, head, payload.len());
+                again.extend_from_slice(payload);
+                assert!(payload.len() <= MOST);
+                held += payload.len();
+            }
+            relay::Frame::Notice(notice) => again.extend_from_slice(&relay::notice(notice)),
+            relay::Frame::EpochTooLarge => continue,
+        }
+        kept.push(frame);
+    }
+    assert!(held <= stream.len(), "{held} bytes out of {}", stream.len());
+    assert_eq!(taken(&again, again.len()), (kept, Ok(()), false));
+}
+
 fn of_kind(bytes: &[u8]) {
     let (claimed, start) = parted(bytes);
     let _ = judge(start, std::str::from_utf8(claimed).ok());
@@ -331,6 +378,16 @@ mod tests {
         b"&#0;",
         b"ICE/1.0",
         b"SOURCE ",
+        b"PROXY TCP4 ",
+        b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c",
+        b"X-Forwarded-For: 10.0.0.1\r\n",
+        b"Forwarded: for=\"[2001:db8::1]:1\";host=a\r\n",
+        b", 10.0.0.1",
+        b"::ffff:192.0.2.1/120\n",
+        b"0.0.0.0/0\n",
+        b"&user=a",
+        b"\x02\x01\0\0\0\0\0\x20",
+        b"eyJhbGciOiJub25lIn0.",
     ];
 
     fn corpus(target: &str) -> PathBuf {
