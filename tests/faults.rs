@@ -3,6 +3,9 @@
 mod support;
 
 use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -277,4 +280,70 @@ fn descriptors_with_numbers_beyond_65535_serve_like_any() {
     listeners.iter_mut().for_each(|listener| drop(listener.read(16_000)));
     listeners.clear();
     assert!(until(SECOND * 5, || left(&server, "hung_up") == 5.0));
+}
+
+/// Says to a test that it runs in a network of its own.
+const OWN_NETWORK: &str = "FLUMEN_TEST_OWN_NETWORK";
+
+/// Runs one of these tests in a network of its own, which it can cut without harm to anybody; whether it is in there already.
+fn in_its_own_network(test: &str) -> bool {
+    if std::env::var_os(OWN_NETWORK).is_some() {
+        return true;
+    }
+    let own = |command: &[&str]| {
+        let mut unshare = Command::new("unshare");
+        unshare.args(["--map-root-user", "--net", "--"]).args(command).env(OWN_NETWORK, "1");
+        unshare.status().is_ok_and(|status| status.success())
+    };
+    if own(&["ip", "link", "set", "lo", "up"]) {
+        let program = std::env::current_exe().expect("this program");
+        assert!(own(&[&program.to_string_lossy(), "--exact", test, "--nocapture"]), "{test}: see above");
+    } else {
+        eprintln!("{test}: nobody here may have a network of his own");
+    }
+    false
+}
+
+/// What is measured, asked for by a socket that no network has.
+fn metrics(door: &Path) -> String {
+    let mut socket = UnixStream::connect(door).expect("the unix socket");
+    socket.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").expect("sent");
+    let mut text = String::new();
+    socket.read_to_string(&mut text).expect("an answer");
+    text
+}
+
+#[test]
+fn who_loses_power_is_noticed_in_a_minute_where_data_flows_and_where_none_does() {
+    if !in_its_own_network("who_loses_power_is_noticed_in_a_minute_where_data_flows_and_where_none_does") {
+        return;
+    }
+    let link = |state: &str| assert!(Command::new("ip").args(["link", "set", "lo", state]).status().expect("ip").success());
+    link("up");
+    let port = free_port();
+    // No verdict of ours on the slow may come first.
+    let patient = "hard_limit = \"none\"\nsoft_limit = \"none\"\n";
+    let silent = format!("[[mount]]\npath = \"/silent\"\npipeline = \"tcpserversrc host=127.0.0.1 port={port} ! gdpdepay\"\n{patient}");
+    let server = Server::spawn("listen = [\"127.0.0.1:{port}\", \"unix:{dir}/door\"]", &format!("{MP3}{patient}\n{silent}"), &[]);
+    let mut source = support::connect_source(port);
+    source.write_all(&support::gst_output("audiotestsrc num-buffers=1 ! gdppay")).expect("sent");
+    server.await_ready();
+    let (mut live, quiet) = (server.listen("/radio.mp3"), server.listen("/silent"));
+    live.read(10_000);
+    let door = server.dir.join("door");
+    let value = |of: &str| {
+        let text = metrics(&door);
+        text.lines().filter(|line| line.starts_with(of)).filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum::<f64>()
+    };
+    assert_eq!(value("flumen_listeners{"), 2.0);
+    let cut = Instant::now();
+    link("down");
+    assert!(until(SECOND * 80, || value("flumen_listeners{") == 0.0), "after {:?}; log:\n{}", cut.elapsed(), server.log());
+    let noticed = cut.elapsed();
+    assert!(noticed > SECOND * 20, "{noticed:?}: a short break is no loss");
+    assert_eq!(value("flumen_listener_departures_total{mount=\"/silent\",reason=\"hung_up\"}"), 1.0, "log:\n{}", server.log());
+    let lost =
+        ["hung_up", "stalled"].map(|why| value(&format!("flumen_listener_departures_total{{mount=\"/radio.mp3\",reason=\"{why}\"}}")));
+    assert_eq!(lost.iter().sum::<f64>(), 1.0, "{lost:?}");
+    drop((live, quiet, source));
 }

@@ -4,6 +4,7 @@ mod support;
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Barrier};
 use std::time::Duration;
 
@@ -356,4 +357,80 @@ fn short_of_memory_the_newest_stay_outside_and_who_listens_goes_on() {
     assert!(outside().header("retry-after").is_some());
     inside.read(20_000);
     assert!(until(SECOND * 5, || server.log().contains("memory: who comes newly")));
+}
+
+/// A control group that bounds memory, for who may make one.
+struct Bounded {
+    folder: PathBuf,
+    usage: &'static str,
+    most: &'static str,
+}
+
+impl Bounded {
+    /// Of version 1 or 2, whichever the machine has; `None`: nobody here may make one.
+    fn new() -> Option<Self> {
+        const VERSIONS: [(&str, &str, &str); 2] = [
+            ("/sys/fs/cgroup/memory", "memory.usage_in_bytes", "memory.limit_in_bytes"),
+            ("/sys/fs/cgroup", "memory.current", "memory.max"),
+        ];
+        VERSIONS.into_iter().find_map(|(root, usage, most)| {
+            let folder = Path::new(root).join(format!("flumen-limits-{}", std::process::id()));
+            std::fs::create_dir(&folder).ok()?;
+            let group = Self { folder, usage, most };
+            group.folder.join(most).exists().then_some(group)
+        })
+    }
+
+    /// What is used, without what the kernel can give back.
+    fn used(&self) -> u64 {
+        let read = |name: &str| std::fs::read_to_string(self.folder.join(name)).expect("a file of the group");
+        let statistics = read("memory.stat");
+        let kept = |name: &str| statistics.lines().find_map(|line| line.strip_prefix(name)?.trim().parse::<u64>().ok());
+        let files = kept("total_inactive_file ").or_else(|| kept("inactive_file ")).unwrap_or(0);
+        read(self.usage).trim().parse::<u64>().expect("a number") - files
+    }
+
+    /// From now on so much may be used that this share of it is.
+    fn bound(&self, share: f64) {
+        let most = (self.used() as f64 / share) as u64;
+        let _ = std::fs::write(self.folder.join(self.most), most.to_string()); // refused while more than that is used: the caller looks
+    }
+}
+
+impl Drop for Bounded {
+    fn drop(&mut self) {
+        until(SECOND * 5, || std::fs::remove_dir(&self.folder).is_ok());
+    }
+}
+
+#[test]
+fn a_control_group_that_runs_full_turns_the_newest_away_before_the_kernel_acts() {
+    let Some(group) = Bounded::new() else {
+        return eprintln!("nobody here may make a control group: the rule by itself is tested in src/app/memory.rs");
+    };
+    let enter = format!("echo $$ > {}/cgroup.procs && exec \"$@\"", group.folder.display());
+    let server = Server::spawn("", MP3, &["sh", "-c", &enter, "sh"]);
+    server.await_ready();
+    let mut inside = join([127, 0, 0, 1], server.port);
+    inside.read(2000);
+    let answers = |request: &[u8]| {
+        let mut socket = server.connect();
+        let _ = socket.write_all(request); // it may be closed already
+        Stream::open(socket).head.status
+    };
+    let ask: &[u8] = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+    let bounded = |share, listen, look| {
+        until(SECOND * 20, || {
+            group.bound(share);
+            std::thread::sleep(SECOND / 2); // it is looked at four times a second
+            (answers(LISTEN), answers(ask)) == (listen, look)
+        })
+    };
+    assert!(bounded(0.5, 200, 200), "there is room; log:\n{}", server.log());
+    assert!(bounded(0.925, 503, 200), "nobody else may listen; log:\n{}", server.log());
+    assert_eq!(server.metric("flumen_memory_pressure", &["listeners"]), 1.0);
+    assert!(bounded(0.96, 503, 503), "nobody is let in; log:\n{}", server.log());
+    inside.read(20_000);
+    assert!(bounded(0.5, 200, 200), "and again when there is room; log:\n{}", server.log());
+    inside.read(2000);
 }

@@ -36,7 +36,6 @@ impl Limit {
 
 /// Tells the patrol how much is used, for ever.
 pub(super) async fn watch(patrol: Arc<Patrol>, limit: Arc<Limit>) {
-    let group = Group::of(Path::new("/sys/fs/cgroup"), &std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default());
     let mut every = tokio::time::interval(LOOK_EVERY);
     every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -44,7 +43,11 @@ pub(super) async fn watch(patrol: Arc<Patrol>, limit: Arc<Limit>) {
         let found = match limit.get() {
             MemoryLimit::None => None,
             MemoryLimit::Bytes(most) => resident().map(|used| (used, most)),
-            MemoryLimit::Auto => group.as_ref().and_then(Group::usage),
+            // Looked for each time: a bound may be set, or the process moved, while it runs.
+            MemoryLimit::Auto => {
+                let told = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+                Group::of(Path::new("/sys/fs/cgroup"), &told).and_then(|group| group.usage())
+            }
         };
         let (used, most) = found.unwrap_or((0, u64::MAX));
         patrol.feel(used, most);
