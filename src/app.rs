@@ -321,6 +321,7 @@ async fn open_house(
     for settings in &config.mounts {
         registry.open(settings.clone(), &arbiter.handle()).map_err(io::Error::other)?;
     }
+    registry.host(config.patterns.clone(), &arbiter.handle(), config::may_be_a_mount);
 
     let keyring = Arc::new(Keyring::default());
     let doormen = Arc::new(DoorCounters::default());

@@ -43,6 +43,7 @@ fn settings(path: &str) -> Settings {
         ring_max,
         max_listeners: None,
         on_source_end: OnSourceEnd::Wait,
+        linger: None,
         allow_query: false,
         icy_metadata: IcyMetadata::Auto,
         icy_metaint: 16_000,

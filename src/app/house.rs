@@ -113,7 +113,7 @@ pub(super) fn settle_bouncer(bouncer: &Bouncer, config: &Config) -> Vec<String> 
         server: config.admin.hostname.clone().unwrap_or_else(|| Whereabouts::default().server),
         port: inet.unwrap_or(Whereabouts::default().port),
     };
-    bouncer.settle(config.mounts.iter().filter_map(|mount| mount.listen_auth.as_deref()), at)
+    bouncer.settle(config.settings_of_mounts().filter_map(|mount| mount.listen_auth.as_deref()), at)
 }
 
 impl House {
@@ -164,9 +164,15 @@ impl House {
         }
     }
 
-    /// A mount is to be opened where one may be mirrored: that one is closed, for what is declared here comes first.
+    /// From now on publishers make mounts of these.
+    pub(super) fn host(&self, patterns: &[mount::Pattern]) {
+        self.registry.host(patterns.to_vec(), &self.arbiter, config::may_be_a_mount);
+    }
+
+    /// A mount is to be opened where one may be mirrored, or was made by a publisher: that one is closed, for what is declared here
+    /// comes first.
     fn make_way(&self, path: &MountPath) {
-        if !self.mirrors.is_empty() && self.registry.close(path.as_str()).is_some() {
+        if self.registry.close(path.as_str()).is_some() {
             self.mirrors.values().for_each(|mirror| mirror.do_send(mirror::GiveWay(path.clone())));
         }
     }
@@ -275,7 +281,12 @@ impl House {
             self.stop(&path);
             done.removed.push(path.to_string());
         }
+        self.host(&new.patterns);
         for settings in difference.added {
+            if settings.push.is_some() && self.registry.adopt(settings.clone()) {
+                done.added.push(settings.path.to_string());
+                continue;
+            }
             self.make_way(&settings.path);
             match self.registry.open(settings.clone(), &self.arbiter) {
                 Ok(_) => {
@@ -291,6 +302,9 @@ impl House {
             }
             done.changed.push(ChangedMount { mount: settings.path.to_string(), keys });
         }
+        done.added.extend(difference.patterns.added);
+        done.removed.extend(difference.patterns.removed);
+        done.changed.extend(difference.patterns.changed.into_iter().map(|(mount, keys)| ChangedMount { mount, keys }));
         self.move_sockets(moves, &mut done);
         self.acme.settle(&new.acme);
         self.push.settle(new.shoutcast_mount.as_ref());
@@ -319,6 +333,7 @@ impl House {
         let log = config::Log { format: self.config.log.format, ..new.log };
         self.config = Config {
             mounts: new.mounts,
+            patterns: new.patterns,
             mirrors: new.mirrors,
             acme: new.acme,
             max_listeners: new.max_listeners,

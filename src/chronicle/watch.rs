@@ -138,7 +138,7 @@ mod tests {
     #[test]
     fn advice_is_told_when_it_comes_and_when_it_goes_and_not_each_second() {
         let crew = Crew::start(1, Clock::default()).expect("a shard");
-        let registry = Registry::new(Arc::clone(&crew), 10);
+        let registry = Arc::new(Registry::new(Arc::clone(&crew), 10));
         let (chronicle, mut past, mut hooks) = (Chronicle::default(), Past::default(), Hooks::default());
         let scene = |at: f64, joins| {
             let mount = MountScene { path: "/a".into(), up: true, joins, most: Some(10), ..MountScene::default() };

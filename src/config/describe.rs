@@ -16,7 +16,7 @@ use crate::engine::socket::SEND_BUFFER_MOST;
 use crate::engine::tls as session;
 use crate::fanout::ring::Ring;
 use crate::ingest::framing::HELD_MOST;
-use crate::mount::{Announce, Cors, Settings};
+use crate::mount::{Announce, Cors, Pattern, Settings};
 use crate::units::{ByteCount, Extent, Extents, format_duration};
 
 /// What the caller knows of memory that no setting says.
@@ -43,7 +43,10 @@ pub fn describe(config: &Config, costs: Costs) -> String {
     let mut out = format!("# Effective settings, from {}\n", config.origin);
     describe_settings(&mut out, config);
     for mount in &config.mounts {
-        describe_mount(&mut out, mount);
+        describe_mount(&mut out, mount.path.as_str(), mount);
+    }
+    for pattern in &config.patterns {
+        describe_pattern(&mut out, pattern);
     }
     out.push('\n');
     describe_memory(&mut out, config, costs);
@@ -191,11 +194,17 @@ fn describe_admin(out: &mut String, config: &Config) {
     }
 }
 
+/// What publishers make mounts of.
+pub(super) fn describe_pattern(out: &mut String, pattern: &Pattern) {
+    describe_mount(out, pattern.paths.as_str(), &pattern.mounts);
+    entry(out, "max_mounts", pattern.most);
+}
+
 /// One mount.
-pub(super) fn describe_mount(out: &mut String, mount: &Settings) {
+pub(super) fn describe_mount(out: &mut String, path: &str, mount: &Settings) {
     let rules = &mount.rules;
     out.push_str("\n[[mount]]\n");
-    entry(out, "path", quoted(mount.path.as_str()));
+    entry(out, "path", quoted(path));
     let profile = &mount.profile;
     let texts = [
         ("pipeline", mount.pipeline.as_deref()),
@@ -262,6 +271,7 @@ pub(super) fn describe_mount(out: &mut String, mount: &Settings) {
     entry(out, "redirect_on_overflow", or_none(mount.redirect_on_overflow.as_deref().map(quoted)));
     entry(out, "max_listener_duration", or_none(rules.max_duration.map(|span| quoted(&format_duration(span)))));
     entry(out, "on_source_end", quoted(label(&mount::ON_SOURCE_END, mount.on_source_end)));
+    entry(out, "linger", or_none(mount.linger.map(|span| quoted(&format_duration(span)))));
     entry(out, "allow_query", mount.allow_query);
     entry(out, "icy_metadata", quoted(label(&mount::ICY_METADATA, mount.icy_metadata)));
     entry(out, "icy_metaint", mount.icy_metaint);
@@ -285,11 +295,13 @@ fn describe_memory(out: &mut String, config: &Config, costs: Costs) {
     let declared = config.mounts.iter().map(|mount| (mount.path.to_string(), mount, 1));
     let mirrored =
         config.mirrors.iter().map(|mirror| (format!("{} of {}", mirror.most, mirror.address()), &mirror.mounts, mirror.most as u64));
-    for (name, mount, count) in declared.chain(mirrored) {
+    let made =
+        config.patterns.iter().map(|pattern| (format!("{} of {}", pattern.most, pattern.paths), &pattern.mounts, pattern.most as u64));
+    for (name, mount, count) in declared.chain(made).chain(mirrored) {
         // Each source has a framer, and one that relieves another is a second.
         let framers = 1 + u64::from(mount.push.as_ref().is_some_and(|push| push.takeover));
         // A relay may get frames in place of bytes: the one that comes, and its payload on the way out of it.
-        let frames = if mount.relay.is_empty() && count == 1 { 0 } else { 2 * mount.chunk_max() };
+        let frames = if mount.relay.is_empty() && (mount.push.is_some() || mount.pipeline.is_some()) { 0 } else { 2 * mount.chunk_max() };
         let held = (framers * HELD_MOST as u64).max(frames);
         let (ring, bound) = (mount.ring_max.0, mount.memory_bound().saturating_add(held));
         mounts += count;
@@ -392,11 +404,11 @@ fn lists_bytes(config: &Config) -> u64 {
 
 /// What who may listen costs, of each listener and in all: its pass, and what waits to be told to each backend.
 fn memory_of_auth(config: &Config) -> (u64, u64) {
-    let rules = config.mounts.iter().filter_map(|mount| mount.listen_auth.as_deref());
+    let rules = config.settings_of_mounts().filter_map(|mount| mount.listen_auth.as_deref());
     let leaves: Vec<_> = rules.flat_map(Rule::leaves).collect();
     let told = |leaf: &&&Rule| matches!(leaf, Rule::Url(backend) if backend.remove_url.is_some());
     let farewells = leaves.iter().filter(told).count() as u64;
-    let announced = config.mounts.iter().filter(|mount| mount.announce != Announce::default()).count() as u64;
+    let announced = config.settings_of_mounts().filter(|mount| mount.announce != Announce::default()).count() as u64;
     let of_pass = if leaves.is_empty() { 0 } else { bouncer::PASS_BYTES + farewells.min(1) * bouncer::FAREWELL_MOST as u64 };
     (of_pass, (farewells + announced) * bouncer::LETTERS_BYTES_MOST as u64)
 }
@@ -417,9 +429,12 @@ fn worst_mix(config: &Config, listener: u64, guest: u64) -> (u64, u64) {
 /// what is asked for, and grants no more than `granted`.
 fn kernel_bytes(config: &Config, granted: u64) -> u64 {
     let buffer = |mount: &Settings| mount.rules.send_buffer.map_or(SEND_BUFFER_MOST as u64, u64::from).min(granted);
-    let mirrored = config.mirrors.iter().map(|mirror| &mirror.mounts);
-    let mut mounts: Vec<_> =
-        config.mounts.iter().chain(mirrored).map(|mount| (buffer(mount), mount.max_listeners.unwrap_or(u64::MAX))).collect();
+    let declared = config.mounts.iter().map(|mount| (mount, 1));
+    let made = config.patterns.iter().map(|pattern| (&pattern.mounts, pattern.most as u64));
+    let mirrored = config.mirrors.iter().map(|mirror| (&mirror.mounts, mirror.most as u64));
+    let places =
+        |(mount, count): (&Settings, u64)| (buffer(mount), mount.max_listeners.map_or(u64::MAX, |most| most.saturating_mul(count)));
+    let mut mounts: Vec<_> = declared.chain(made).chain(mirrored).map(places).collect();
     mounts.sort_unstable_by(|a, b| b.cmp(a));
     let (mut left, mut bytes) = (config.max_listeners, 0u64);
     for (buffer, most) in mounts {

@@ -5,8 +5,8 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::Config;
-use super::describe::{describe_mount, describe_settings};
-use crate::mount::Settings;
+use super::describe::{describe_mount, describe_pattern, describe_settings};
+use crate::mount::{Pattern, Settings};
 use crate::units::MountPath;
 
 /// In what one configuration differs from another.
@@ -18,8 +18,21 @@ pub struct Difference {
     pub removed: Vec<MountPath>,
     /// Mounts that both have, with their new settings and the keys that say something else now.
     pub changed: Vec<(Settings, Vec<String>)>,
+    /// Patterns, as written.
+    pub patterns: Patterns,
     /// Such keys of all other sections: `server.max_listeners`.
     pub sections: Vec<String>,
+}
+
+/// In what the patterns differ that publishers make mounts of.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Patterns {
+    /// Those that only the new configuration has.
+    pub added: Vec<String>,
+    /// Those that only the old one has.
+    pub removed: Vec<String>,
+    /// Those that both have, with the keys that say something else now.
+    pub changed: Vec<(String, Vec<String>)>,
 }
 
 /// Stands for keys that are not shown.
@@ -31,11 +44,8 @@ pub fn difference(old: &Config, new: &Config) -> Difference {
     let after: HashMap<_, _> = new.mounts.iter().map(|mount| (&mount.path, mount)).collect();
     let changed = new.mounts.iter().filter_map(|mount| {
         let was = before.get(&mount.path).filter(|was| **was != mount)?;
-        let mut keys = changed_keys(&described(was), &described(mount));
-        if keys.is_empty() {
-            keys.push(SECRET.to_owned()); // what is not described is not to be seen
-        }
-        Some((mount.clone(), keys))
+        let text = |mount: &Settings| described(|text| describe_mount(text, mount.path.as_str(), mount));
+        Some((mount.clone(), keys_or_secret(&text(was), &text(mount))))
     });
     let mut sections = changed_keys(&sections(old), &sections(new));
     // What opens doors is not described.
@@ -54,14 +64,34 @@ pub fn difference(old: &Config, new: &Config) -> Difference {
         added: new.mounts.iter().filter(|mount| !before.contains_key(&mount.path)).cloned().collect(),
         removed: old.mounts.iter().map(|mount| &mount.path).filter(|path| !after.contains_key(path)).cloned().collect(),
         changed: changed.collect(),
+        patterns: patterns(&old.patterns, &new.patterns),
         sections,
     }
 }
 
-fn described(mount: &Settings) -> String {
+fn patterns(old: &[Pattern], new: &[Pattern]) -> Patterns {
+    let twin = |among: &[Pattern], pattern: &Pattern| among.iter().find(|other| other.paths == pattern.paths).cloned();
+    let only = |here: &[Pattern], there: &[Pattern]| {
+        here.iter().filter(|pattern| twin(there, pattern).is_none()).map(|pattern| pattern.paths.to_string()).collect()
+    };
+    let text = |pattern: &Pattern| described(|text| describe_pattern(text, pattern));
+    let changed = new.iter().filter_map(|pattern| {
+        let was = twin(old, pattern).filter(|was| was != pattern)?;
+        Some((pattern.paths.to_string(), keys_or_secret(&text(&was), &text(pattern))))
+    });
+    Patterns { added: only(new, old), removed: only(old, new), changed: changed.collect() }
+}
+
+fn described(describe: impl FnOnce(&mut String)) -> String {
     let mut text = String::new();
-    describe_mount(&mut text, mount);
+    describe(&mut text);
     text.replace("[[mount]]", "") // the keys go without the section's name
+}
+
+/// The keys that say something else, or that what does is not to be seen.
+fn keys_or_secret(old: &str, new: &str) -> Vec<String> {
+    let keys = changed_keys(old, new);
+    if keys.is_empty() { vec![SECRET.to_owned()] } else { keys }
 }
 
 fn sections(config: &Config) -> String {
@@ -173,6 +203,7 @@ mod tests {
             ("", "max_join_rate = 7", ""),
             ("", "redirect_on_overflow = \"https://b.example/a\"", ""),
             ("", "on_source_end = \"close\"", ""),
+            ("", "linger = \"10s\"", ""),
             ("", "allow_query = true", ""),
             ("", "half_close = \"keep\"", ""),
             ("", "icy_metadata = \"off\"", ""),
@@ -302,6 +333,19 @@ mod tests {
         known.sort_unstable();
         walked.sort_unstable();
         assert_eq!(walked, known, "each key of a mirror is walked here");
+    }
+
+    #[test]
+    fn patterns_come_and_go_and_change_as_mounts_do() {
+        let with = |text: &str| config("patterns", text);
+        let old = with("[[mount]]\npath = \"/a/*\"\n[[mount]]\npath = \"/b/*\"\npush_password = \"s3cret\"\n[[mount]]\npath = \"/c/*\"\n");
+        let new =
+            with("[[mount]]\npath = \"/a/*\"\nmax_mounts = 7\ngenre = \"G\"\n[[mount]]\npath = \"/b/*\"\n[[mount]]\npath = \"/d/*\"\n");
+        let found = difference(&old, &new);
+        let secret = vec![SECRET.to_owned()];
+        let changed = vec![("/a/*".to_owned(), vec!["genre".to_owned(), "max_mounts".to_owned()]), ("/b/*".to_owned(), secret)];
+        let patterns = Patterns { added: vec!["/d/*".to_owned()], removed: vec!["/c/*".to_owned()], changed };
+        assert_eq!(found, Difference { patterns, ..Difference::default() });
     }
 
     #[test]

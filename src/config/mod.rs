@@ -57,6 +57,7 @@ use crate::supervisor::mirror as mirrors;
 use crate::units::MountPath;
 use crate::webhook;
 use address::{Claim, Claims};
+use mount::Where;
 use reader::Reader;
 use tree::{Node, Table};
 
@@ -107,10 +108,19 @@ pub struct Config {
     pub directories: Vec<directory::Settings>,
     /// The mounts, in the order written.
     pub mounts: Vec<mounts::Settings>,
+    /// What publishers may make mounts of, in the order written.
+    pub patterns: Vec<mounts::Pattern>,
     /// Servers whose mounts are mounts here.
     pub mirrors: Vec<mirrors::Settings>,
     /// Where all this comes from.
     pub origin: Origin,
+}
+
+impl Config {
+    /// The settings of every mount, and of those that publishers may make.
+    pub fn settings_of_mounts(&self) -> impl Iterator<Item = &mounts::Settings> {
+        self.mounts.iter().chain(self.patterns.iter().map(|pattern| &pattern.mounts))
+    }
 }
 
 /// How log lines are written.
@@ -261,11 +271,11 @@ fn checked(
     }
     let usual = sound_defaults(&mut defaults, &mut errors, check);
     let mirrors = mirror::read(mirrors, &usual, &mut errors);
-    let mut mounts = read_mounts(tables, &defaults.1, &mut claims, &mut errors, check);
+    let (mut mounts, mut patterns) = read_mounts(tables, &defaults.1, &mut claims, &mut errors, check);
     if !errors.is_empty() {
         return Err(ConfigErrors::new(errors));
     }
-    let shoutcast_mount = push.complete(&mut mounts);
+    let shoutcast_mount = push.complete(&mut mounts, &mut patterns);
     admin.shoutcast_mount.clone_from(&shoutcast_mount);
     Ok(Config {
         shards: server.shards,
@@ -284,6 +294,7 @@ fn checked(
         admin,
         directories,
         mounts,
+        patterns,
         mirrors,
         origin,
     })
@@ -296,7 +307,8 @@ pub fn may_be_a_mount(path: &MountPath) -> bool {
 
 /// What is allowed and hardly meant.
 pub fn warnings(config: &Config) -> Vec<String> {
-    config.mounts.iter().flat_map(mount::warnings).collect()
+    let declared = config.mounts.iter().flat_map(|mount| mount::warnings(mount.path.as_str(), mount));
+    declared.chain(config.patterns.iter().flat_map(|pattern| mount::warnings(pattern.paths.as_str(), &pattern.mounts))).collect()
 }
 
 /// Most mounts of one server: each is an actor, a GStreamer pipeline and a label in the metrics.
@@ -324,9 +336,9 @@ fn read_mounts(
     claims: &mut Claims,
     errors: &mut Vec<ConfigError>,
     check: CheckPipeline<'_>,
-) -> Vec<mounts::Settings> {
-    let mut paths: HashMap<MountPath, (usize, Place)> = HashMap::new();
-    let mut mounts = Vec::with_capacity(tables.len());
+) -> (Vec<mounts::Settings>, Vec<mounts::Pattern>) {
+    let mut paths: HashMap<Where, (usize, Place)> = HashMap::new();
+    let (mut mounts, mut patterns) = (Vec::with_capacity(tables.len()), Vec::new());
     for (i, (place, mut table)) in tables.into_iter().enumerate() {
         if i == MOUNTS_MOST {
             let (problem, remedy) = (format!("more than {MOUNTS_MOST} mounts"), "spread them over several servers".to_owned());
@@ -349,15 +361,20 @@ fn read_mounts(
                 paths.insert(path.clone(), (i, place));
             }
         }
-        let (settings, addresses) = mount::read(&mut reader, path.unwrap_or_else(nowhere), check);
+        let place = path.unwrap_or_else(|| Where::At(nowhere()));
+        let at = if let Where::At(path) = &place { path.clone() } else { nowhere() };
+        let (settings, addresses) = mount::read(&mut reader, at, check);
+        match mount::pattern(&mut reader, &place, &settings) {
+            Some(pattern) => patterns.push(pattern),
+            None => mounts.push(settings),
+        }
         reader.finish(mount::LATER);
         for (j, Claim { address, place, shown }) in addresses.into_iter().enumerate() {
             let claim = Claim { address: ListenAddress::Inet(address), place, shown };
             claims.add(&format!("mount[{i}].tcp[{j}]"), claim, errors);
         }
-        mounts.push(settings);
     }
-    mounts
+    (mounts, patterns)
 }
 
 /// A path for settings that are thrown away.

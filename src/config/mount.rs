@@ -12,7 +12,7 @@ use super::limits;
 use super::reader::{Parsed, Reader, Wrong};
 use super::relay;
 use super::secret::{self, Keys};
-use super::tree::Node;
+use super::tree::{Node, Value};
 use super::value::{
     boolean, coalesce, cors, dscp, duration, extents, interval, line, media_type, number, one_of, or_none, pipeline, send_buffer, size,
     web_address, word,
@@ -21,7 +21,7 @@ use crate::engine::broadcast::{PATIENCE, Rules};
 use crate::engine::pace::Coalesce;
 use crate::fanout::placement::{SyncMethod, Wish};
 use crate::fanout::recovery::{Limits, RecoverPolicy};
-use crate::mount::{IcyMetadata, OggChaining, OnSourceEnd, Profile, PushSettings, STRAGGLERS_FACTOR, Settings};
+use crate::mount::{IcyMetadata, OggChaining, OnSourceEnd, PathPattern, Pattern, Profile, PushSettings, STRAGGLERS_FACTOR, Settings};
 use crate::units::{ByteCount, Extent, Extents, MountPath};
 
 /// Keys of a mount that another version will know.
@@ -94,6 +94,7 @@ pub(super) fn read(
         limits,
         redirect_on_overflow: limits::redirect(reader),
         on_source_end: reader.take("on_source_end", one_of(&ON_SOURCE_END)).unwrap_or_default(),
+        linger: reader.take("linger", or_none(duration(Duration::ZERO..=YEAR, true))).flatten(),
         allow_query: reader.take("allow_query", boolean).unwrap_or(false),
         icy_metadata: reader.take("icy_metadata", one_of(&ICY_METADATA)).unwrap_or_default(),
         icy_metaint: reader.take("icy_metaint", interval).unwrap_or(16_000),
@@ -165,17 +166,16 @@ fn lags(reader: &mut Reader<'_>, burst: &Extents) -> Limits {
 }
 
 /// What is allowed and hardly meant: limits that act on a newcomer who does nothing wrong, a mount that nobody can fill.
-pub(super) fn warnings(mount: &Settings) -> Vec<String> {
+pub(super) fn warnings(path: &str, mount: &Settings) -> Vec<String> {
     let Rules { wish, limits, .. } = &mount.rules;
     let below = |(key, limit, act): (&str, &Extents, &str)| {
         let (burst, limit) = contradiction(&wish.burst, limit)?;
         Some(format!(
-            "mount {}: {key} = \"{limit}\" is below the {burst} of burst: a newcomer who falls back at all is {act}; raise it",
-            mount.path
+            "mount {path}: {key} = \"{limit}\" is below the {burst} of burst: a newcomer who falls back at all is {act}; raise it"
         ))
     };
     let closed = mount.push.as_ref().is_some_and(|push| push.password.is_none() && push.stream_auth.is_none()).then(|| {
-        format!("mount {}: nothing will ever be heard: it has no pipeline, and encoders have no password; set [push] password", mount.path)
+        format!("mount {path}: nothing will ever be heard: it has no pipeline, and encoders have no password; set [push] password")
     });
     let beneath = [("soft_limit", &limits.soft, "recovered"), ("hard_limit", &limits.hard, "removed")];
     beneath.into_iter().filter_map(below).chain(closed).collect()
@@ -237,13 +237,51 @@ fn ring_max(reader: &mut Reader<'_>, wanted: [(&'static str, &Extents); 4]) -> u
     written.unwrap_or_else(|| largest.saturating_mul(2).clamp(RING_DEFAULT, RING_MOST))
 }
 
-/// The path of a mount: one that no other page has.
-pub(super) fn path(node: &Node) -> Parsed<MountPath> {
+/// Where a mount is, or where publishers make some.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Where {
+    At(MountPath),
+    Below(PathPattern),
+}
+
+/// The path of a mount: one that no other page has. Or a pattern: what it makes is looked at when it is made.
+pub(super) fn path(node: &Node) -> Parsed<Where> {
+    if matches!(&node.value, Value::Text(text) if PathPattern::is_meant(text)) {
+        return word(node).map(Where::Below);
+    }
     let path: MountPath = word(node)?;
     match collision(path.as_str()) {
         Some(whose) => Err(vec![Wrong::new(format!("is taken by {whose}"), "choose another path, such as \"/radio.mp3\"")]),
-        None => Ok(path),
+        None => Ok(Where::At(path)),
     }
+}
+
+/// Mounts of one pattern, unless it says otherwise.
+const MADE_USUALLY: u64 = 100;
+/// Most mounts of one pattern.
+const MADE_MOST: u64 = 10_000;
+/// For how long a mount that was made is kept while nobody publishes to it, unless its pattern says otherwise.
+const MADE_LINGERS: Duration = Duration::from_secs(10);
+
+/// What a pattern makes, of settings that were read as any mount's; `max_mounts` is not for others.
+pub(super) fn pattern(reader: &mut Reader<'_>, place: &Where, settings: &Settings) -> Option<Pattern> {
+    let most = reader.take("max_mounts", number(1..=MADE_MOST, false));
+    let Where::Below(paths) = place else {
+        if most.is_some() {
+            reader.wrong("max_mounts", "is for patterns: there is one mount at this path", "remove it, or write a path with a *");
+        }
+        return None;
+    };
+    for key in ["pipeline", "relay", "tcp"].into_iter().filter(|key| reader.given(key)).collect::<Vec<_>>() {
+        let problem = "cannot be where path is a pattern: its mounts are made by encoders that push, and for HTTP";
+        reader.wrong(key, problem, "remove it, or give the mount a path of its own");
+    }
+    if settings.linger.is_none() && reader.given("linger") {
+        let remedy = "write how long a mount stays that nobody publishes to, such as \"10s\"";
+        reader.wrong("linger", "would leave a mount for ever that was made on the fly", remedy);
+    }
+    let mounts = Settings { linger: settings.linger.or(Some(MADE_LINGERS)), ..settings.clone() };
+    Some(Pattern { paths: paths.clone(), most: most.unwrap_or(MADE_USUALLY) as usize, mounts })
 }
 
 /// Whose a path is that no mount can have.

@@ -32,8 +32,9 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Push {
 
 impl Push {
     /// Gives the mounts what they do not say themselves; says where SHOUTcast encoders go.
-    pub(super) fn complete(&self, mounts: &mut [mount::Settings]) -> Option<MountPath> {
-        for push in mounts.iter_mut().filter_map(|mount| mount.push.as_mut()) {
+    pub(super) fn complete(&self, mounts: &mut [mount::Settings], patterns: &mut [mount::Pattern]) -> Option<MountPath> {
+        for push in mounts.iter_mut().chain(patterns.iter_mut().map(|pattern| &mut pattern.mounts)).filter_map(|mount| mount.push.as_mut())
+        {
             if push.password.is_none() {
                 push.password.clone_from(&self.password);
             }

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use super::*;
 
 mod admin;
+mod patterns;
 
 /// A file of a test's own; the name is what errors begin with.
 struct Written(PathBuf);
@@ -269,6 +270,7 @@ fn the_defaults_are_those_of_the_interface() {
         "max_listeners = \"none\"",
         "max_listener_duration = \"none\"",
         "on_source_end = \"wait\"",
+        "linger = \"none\"",
         "allow_query = false",
         "icy_metadata = \"auto\"",
         "icy_metaint = 16000",
@@ -380,6 +382,7 @@ fn what_is_described_loads_to_the_same() {
         max_listeners = 5
         max_listener_duration = "7d"
         on_source_end = "close"
+        linger = "90s"
         allow_query = true
         icy_metadata = "always"
         icy_metaint = "8KiB"

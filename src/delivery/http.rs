@@ -79,6 +79,9 @@ async fn answer(request: HttpRequest, desk: Data<Desk>, probes: Data<Probes>) ->
         return plain(StatusCode::BAD_REQUEST, "the path is not valid UTF-8, or has characters that no mount's path has");
     };
     let Some((entry, form)) = find(&desk.registry, &path) else {
+        if *request.method() == Method::OPTIONS && desk.registry.site(&path).is_some() {
+            return options(None); // an encoder may make a mount there
+        }
         desk.registry.refuse(None, Refusal::BadRequest);
         return plain(StatusCode::NOT_FOUND, "there is no mount at this path; / shows which there are, and /api/v1/mounts lists them");
     };

@@ -187,6 +187,8 @@ pub struct Socket {
 pub struct Mount {
     /// Its path.
     pub path: String,
+    /// Whether a publisher had made it: it is not in the configuration.
+    pub made: bool,
     /// Tells its history from any other; `None`: nobody knows it by that.
     pub instance: Option<u64>,
     /// The media type, once known.

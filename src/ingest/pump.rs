@@ -186,7 +186,7 @@ mod tests {
     #[actix::test]
     async fn a_pump_that_is_let_go_leaves_no_mount_up_without_a_source() {
         let crew = Crew::start(1, Clock::default()).expect("a shard");
-        let registry = Registry::new(Arc::clone(&crew), 10);
+        let registry = Arc::new(Registry::new(Arc::clone(&crew), 10));
         let entry = registry.open(settings("/a"), &actix_rt::Arbiter::new().handle()).expect("opened");
         for (finished, fault) in [(true, None), (false, Some("its sender went away"))] {
             let [mut first, mut second] = [(); 2].map(|()| Pump::new(entry.actor.clone(), &entry.handle, Some("text/plain")));

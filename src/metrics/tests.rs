@@ -39,7 +39,7 @@ fn peers() -> Arc<Peers> {
 fn measure(act: impl FnOnce(&Measured)) -> String {
     actix_rt::System::new().block_on(async {
         let crew = Crew::start(2, Clock::default()).expect("shards");
-        let registry = Registry::new(Arc::clone(&crew), 100);
+        let registry = Arc::new(Registry::new(Arc::clone(&crew), 100));
         let arbiter = actix_rt::Arbiter::new();
         for path in ["/a.mp3", "/b.ogg"] {
             registry.open(crate::mount::testing::settings(path), &arbiter.handle()).expect("opened");
@@ -48,7 +48,7 @@ fn measure(act: impl FnOnce(&Measured)) -> String {
         registry.limit(100, &crate::engine::admission::Limits::default(), &[group]);
         let started_at = UNIX_EPOCH + Duration::from_secs(1_795_407_962);
         let measured = Measured {
-            registry: Arc::new(registry),
+            registry,
             door: Arc::default(),
             patrol: Patrol::new(&crate::door::patrol::Settings::default()),
             peers: peers(),

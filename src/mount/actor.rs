@@ -13,7 +13,7 @@ use actix::prelude::*;
 
 use super::OnSourceEnd;
 use super::gate::{Delivery, Gate};
-use super::handle::{Handle, STALE_AFTER};
+use super::handle::Handle;
 use super::registry::Witnesses;
 use crate::engine::broadcast::{Newcomer, Obituary, Reports};
 use crate::engine::crew::Crew;
@@ -196,7 +196,8 @@ impl Handler<OpenGate> for Mount {
         self.history.new_source();
         let (status, now) = (self.handle.status(), self.crew.clock().now());
         let outage = status.since.filter(|_| !status.up).map(|since| now.since(since));
-        if self.handle.settings.on_source_end == OnSourceEnd::Close || outage.is_some_and(|outage| outage >= STALE_AFTER) {
+        let stale = outage.is_some_and(|outage| outage >= self.handle.settings.stale_after());
+        if self.handle.settings.on_source_end == OnSourceEnd::Close || stale {
             self.handle.broadcast.feed.write(Ring::begin_anew);
             self.handle.forget_metadata();
         }

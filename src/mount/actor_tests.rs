@@ -35,7 +35,7 @@ impl House {
 
     fn with(settings: Settings) -> Self {
         let crew = Crew::start(1, Clock::default()).expect("a shard");
-        let registry = Registry::new(Arc::clone(&crew), 10);
+        let registry = Arc::new(Registry::new(Arc::clone(&crew), 10));
         let entry = registry.open(settings, &actix_rt::Arbiter::new().handle()).expect("opened");
         Self { entry, crew }
     }

@@ -53,9 +53,9 @@ pub(super) async fn tell(crew: &Crew, command: impl Fn() -> Command<Socket>) {
 }
 
 /// Closes a mount. Returns whether nobody knows its number any more.
-pub(super) async fn close(handle: &Handle, actor: Addr<Mount>, crew: &Arc<Crew>) -> bool {
+pub(super) async fn close(handle: &Handle, actor: Addr<Mount>, crew: &Arc<Crew>, why: Departure) -> bool {
     let slot = handle.broadcast.slot;
-    tell(crew, || Command::Drain { slot: Some(slot), why: Departure::ShuttingDown }).await;
+    tell(crew, || Command::Drain { slot: Some(slot), why }).await;
     let end = Instant::now() + DRAIN_MOST;
     while handle.places.taken() > 0 && Instant::now() < end {
         sleep(LOOK).await;
@@ -67,7 +67,7 @@ pub(super) async fn close(handle: &Handle, actor: Addr<Mount>, crew: &Arc<Crew>)
                 let (sender, answer) = oneshot::channel();
                 let told = hand.inbox.tell(Command::Forget {
                     slot,
-                    why: Departure::ShuttingDown,
+                    why,
                     reply: Reply::new(move |()| {
                         let _ = sender.send(()); // after FORGET_MOST nobody waits
                     }),

@@ -5,11 +5,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use tokio::sync::futures::Notified;
 use tokio::sync::{Notify, watch};
 
 pub use super::metadata::Metadata;
 use super::publishers::Publishers;
-use super::{OnSourceEnd, Profile, Settings};
+use super::{Profile, Settings};
 use crate::engine::admission::Places;
 use crate::engine::broadcast::Broadcast;
 use crate::engine::crew::Clock;
@@ -19,10 +20,6 @@ use crate::fanout::stats::{add, read};
 use crate::handover;
 use crate::units::Moment;
 use crate::wire::{icy, relay};
-
-/// A newcomer is still let in so long after the source went: the ring has a burst, and most sources come back at once. What is
-/// older is for nobody who comes.
-pub(super) const STALE_AFTER: Duration = Duration::from_secs(10);
 
 /// What is on air.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -149,6 +146,12 @@ pub struct Standing {
     memory_bound: AtomicU64,
     /// Told when the number of the source that may write changes.
     replaced: Notify,
+    /// Told when there are other settings.
+    settled: Notify,
+    /// When it was opened.
+    opened: Moment,
+    /// Before then nobody is sent away for want of a source; nanoseconds.
+    grace_until: AtomicU64,
 }
 
 impl Handle {
@@ -169,6 +172,9 @@ impl Handle {
             chunk_max: AtomicU64::new(settings.chunk_max()),
             memory_bound: AtomicU64::new(settings.memory_bound()),
             replaced: Notify::new(),
+            settled: Notify::new(),
+            opened: clock.now(),
+            grace_until: AtomicU64::new(0),
         };
         let handle = Self { settings, broadcast, standing: Arc::new(standing) };
         handle.renotice(&Metadata::default());
@@ -183,6 +189,7 @@ impl Handle {
         self.places.set_limits(&settings.limits);
         self.chunk_max.store(settings.chunk_max(), Ordering::Relaxed);
         self.memory_bound.store(settings.memory_bound(), Ordering::Relaxed);
+        self.wake();
         Self { settings, broadcast, standing: Arc::clone(&self.standing) }
     }
 
@@ -212,6 +219,45 @@ impl Handle {
             }
             next.await;
         }
+    }
+
+    /// Whether both are the same mount, whatever its settings.
+    pub fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.standing, &other.standing)
+    }
+
+    /// How long the source has been away; `None`: there is one.
+    pub fn away(&self) -> Option<Duration> {
+        let status = self.status.borrow();
+        (!status.up).then(|| self.clock.now().since(status.since.unwrap_or(self.opened)))
+    }
+
+    /// It goes on where another process has stopped: its source has to find its way here first.
+    pub(super) fn give_grace(&self, grace: Duration) {
+        self.grace_until.store((self.clock.now() + grace).nanos(), Ordering::Relaxed);
+    }
+
+    /// For how long nobody is sent away for want of a source.
+    pub(super) fn grace(&self) -> Duration {
+        Moment::from_nanos(self.grace_until.load(Ordering::Relaxed)).since(self.clock.now())
+    }
+
+    /// Something else holds for it now.
+    pub(super) fn wake(&self) {
+        self.settled.notify_waiters();
+    }
+
+    /// Waits until there are other settings.
+    pub(super) fn settled(&self) -> Notified<'_> {
+        self.settled.notified()
+    }
+
+    /// Waits until the source comes or goes, as `up` says, or the mount is closed. Returns whether it is.
+    pub(super) async fn until_up(&self, up: bool) -> bool {
+        let mut status = self.status.subscribe();
+        let known = status.wait_for(|status| self.broadcast.is_closed() || status.up == up).await;
+        drop(known); // the sender lives as long as this
+        self.broadcast.is_closed()
     }
 
     /// What people are told: what the operator wrote, and where that is silent, what the encoder says.
@@ -281,8 +327,7 @@ impl Handle {
             let status = self.status.borrow();
             status.since.filter(|_| !status.up).map(|since| self.clock.now().since(since))
         };
-        let closes = self.settings.on_source_end == OnSourceEnd::Close;
-        if away.is_some_and(|away| closes || away >= STALE_AFTER) {
+        if away.is_some_and(|away| away >= self.settings.stale_after()) {
             return Arc::default(); // but who is being drained is not told that it is over
         }
         Arc::clone(&self.metadata.lock().unwrap_or_else(PoisonError::into_inner))
@@ -316,9 +361,8 @@ impl Handle {
 
     /// Whether a newcomer has something to hear.
     fn ready(&self, status: &Status) -> bool {
-        // Where listeners leave with the source, nobody is let in to what it left behind.
-        let waits = self.settings.on_source_end == OnSourceEnd::Wait;
-        let fresh = status.up || (waits && status.since.is_some_and(|since| self.clock.now().since(since) < STALE_AFTER));
+        let stale_after = self.settings.stale_after();
+        let fresh = status.up || status.since.is_some_and(|since| self.clock.now().since(since) < stale_after);
         fresh && status.content_type.is_some() && self.broadcast.feed.read(Ring::has_begun)
     }
 

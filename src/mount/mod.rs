@@ -6,12 +6,14 @@
 //!
 //! Deliberately absent: sockets, HTTP, GStreamer.
 
+mod absence;
 pub mod actor;
 mod closing;
 pub mod gate;
 pub mod groups;
 pub mod handle;
 pub mod metadata;
+pub mod pattern;
 pub mod publishers;
 pub mod registry;
 mod slots;
@@ -34,7 +36,8 @@ pub use closing::Closing;
 pub use gate::{Delivery, Gate, GateError};
 pub use handle::{Handle, Said, SourceCounters, Status};
 pub use metadata::Metadata;
-pub use registry::{OpenError, Registry, Witnesses};
+pub use pattern::{PathPattern, Pattern};
+pub use registry::{MakeError, OpenError, Registry, Site, Witnesses};
 
 /// What people are told of a mount.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -187,6 +190,8 @@ pub struct Settings {
     pub redirect_on_overflow: Option<Arc<str>>,
     /// What becomes of listeners when the source ends.
     pub on_source_end: OnSourceEnd,
+    /// For how long who waits is kept while the source is away, and a mount that was made on the fly; `None`: without end.
+    pub linger: Option<Duration>,
     /// Whether listeners may ask for their own placement.
     pub allow_query: bool,
     /// Which listeners get titles between the bytes of the stream.
@@ -208,6 +213,17 @@ pub struct Settings {
 impl Settings {
     /// What of `ring_max` chunks on their way into the ring may take.
     const INBOUND_SHARE: u64 = 4;
+
+    /// A newcomer is still let in so long after the source went: the ring has a burst, and most sources come back at once. What is
+    /// older is for nobody who comes.
+    pub fn stale_after(&self) -> Duration {
+        const MOST: Duration = Duration::from_secs(10);
+        match self.on_source_end {
+            // Where listeners leave with the source, nobody is let in to what it left behind.
+            OnSourceEnd::Close => Duration::ZERO,
+            OnSourceEnd::Wait => self.linger.map_or(MOST, |linger| linger.min(MOST)),
+        }
+    }
 
     /// What the history keeps.
     pub fn retention(&self) -> Retention {

@@ -32,6 +32,15 @@ impl fmt::Display for Cut {
     }
 }
 
+/// Why a place is not given.
+#[derive(Clone, Debug)]
+pub enum Unclaimed {
+    /// Somebody has it.
+    Taken(Publisher),
+    /// The mount is about to go, for nobody published to it.
+    Shut,
+}
+
 /// What is known of a publisher.
 #[derive(Clone, Debug)]
 pub struct Publisher {
@@ -55,6 +64,8 @@ struct Places {
     /// The one on air first; at most [`PLACES`].
     taken: Vec<Place>,
     last: u64,
+    /// Nobody is let in any more.
+    shut: bool,
 }
 
 /// One on air, one about to relieve it.
@@ -72,11 +83,14 @@ impl Publishers {
     /// Takes the place, or with `takeover` the place of whoever has it.
     ///
     /// # Errors
-    /// Who has it, if it is taken.
-    pub fn claim(self: &Arc<Self>, publisher: Publisher, takeover: bool) -> Result<Press, Publisher> {
+    /// Who has it, if it is taken; or that there is none any more.
+    pub fn claim(self: &Arc<Self>, publisher: Publisher, takeover: bool) -> Result<Press, Unclaimed> {
         let mut places = self.lock();
+        if places.shut {
+            return Err(Unclaimed::Shut);
+        }
         if let (Some(first), false) = (places.taken.first(), takeover) {
-            return Err(first.publisher.clone());
+            return Err(Unclaimed::Taken(first.publisher.clone()));
         }
         // Who was about to relieve and has nothing to hear yet gives way.
         while places.taken.len() >= PLACES {
@@ -95,6 +109,13 @@ impl Publishers {
     /// Who is on air, or about to be.
     pub fn current(&self) -> Option<Publisher> {
         self.lock().taken.first().map(|place| place.publisher.clone())
+    }
+
+    /// If nobody is here, nobody is let in any more. Returns whether it is so.
+    pub(super) fn shut(&self) -> bool {
+        let mut places = self.lock();
+        places.shut |= places.taken.is_empty();
+        places.shut
     }
 
     /// Cuts everybody. Returns whether there was somebody.
@@ -160,10 +181,13 @@ mod tests {
         let publishers = Arc::new(Publishers::default());
         let first = publishers.claim(somebody("first"), false).expect("the place is free");
         let refused = publishers.claim(somebody("second"), false).expect_err("it is taken");
-        assert_eq!(&*refused.user_agent, "first");
+        assert!(matches!(refused, Unclaimed::Taken(who) if &*who.user_agent == "first"));
+        assert!(!publishers.shut(), "somebody is here");
         drop(first);
         assert!(publishers.current().is_none());
-        publishers.claim(somebody("second"), false).expect("it is free again");
+        drop(publishers.claim(somebody("second"), false).expect("it is free again"));
+        assert!(publishers.shut());
+        assert!(matches!(publishers.claim(somebody("late"), true), Err(Unclaimed::Shut)));
     }
 
     #[actix::test]

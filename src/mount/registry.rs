@@ -3,8 +3,10 @@
 //! - Mounts come and go while the server runs. Of two that want the same path at the same moment exactly one gets it.
 //! - A mount that is closed is found no more at once, and ends by itself (`closing`).
 
+mod hosting;
 mod passing;
 
+pub use hosting::{MakeError, Site};
 pub use passing::{Arrived, Packed};
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -15,10 +17,12 @@ use dashmap::DashMap;
 use dashmap::mapref::entry::Entry as Place;
 use tokio::sync::oneshot;
 
+use super::absence;
 use super::actor::{KillSource, Mount, Post, Settle, SourceEnded};
 use super::closing::{self, Closing};
 use super::groups::{Group, GroupSettings, Groups};
 use super::handle::Handle;
+use super::pattern::PathPattern;
 use super::slots::Slots;
 use super::{Profile, Settings};
 use crate::bouncer::Bouncer;
@@ -27,7 +31,7 @@ use crate::engine::broadcast::Broadcast;
 use crate::engine::counters::MountCounters;
 use crate::engine::crew::Crew;
 use crate::engine::inbox::Command;
-use crate::fanout::departure::Refusal;
+use crate::fanout::departure::{Departure, Refusal};
 use crate::fanout::stats::{Histogram, HistogramView, SESSION_BOUNDS, add};
 use crate::journal::Journal;
 use crate::units::{ListenerId, MountPath};
@@ -42,9 +46,16 @@ pub struct Entry {
     pub actor: Addr<Mount>,
     refusals: Arc<Refusals>,
     arbiter: ArbiterHandle,
+    /// The pattern by which a publisher has made it; `None`: it was declared.
+    made_by: Option<PathPattern>,
 }
 
 impl Entry {
+    /// Whether a publisher has made it, and nobody has declared it.
+    pub fn is_made(&self) -> bool {
+        self.made_by.is_some()
+    }
+
     /// Takes the source off the mount. An encoder is hung up on. Of any other the way in is closed ([`super::Gate::closed`]), and who
     /// keeps it decides what follows: a pipeline is started anew.
     pub fn kill_source(&self) {
@@ -83,6 +94,7 @@ pub struct Registry {
     crew: Arc<Crew>,
     places: Arc<Places>,
     groups: Groups,
+    hosting: hosting::Hosting,
     /// Refusals where the mount is unknown.
     unknown: Refusals,
     last_listener: AtomicU64,
@@ -117,6 +129,7 @@ impl Registry {
             crew,
             places: Arc::new(Places::new(Some(max_listeners))),
             groups: Groups::default(),
+            hosting: hosting::Hosting::default(),
             unknown: Refusals::default(),
             last_listener: AtomicU64::new(0),
             draining: AtomicBool::new(false),
@@ -138,7 +151,11 @@ impl Registry {
     ///
     /// # Errors
     /// When the path is taken, or there are too many mounts.
-    pub fn open(&self, settings: Settings, arbiter: &ArbiterHandle) -> Result<Entry, OpenError> {
+    pub fn open(self: &Arc<Self>, settings: Settings, arbiter: &ArbiterHandle) -> Result<Entry, OpenError> {
+        self.open_as(settings, arbiter, None)
+    }
+
+    fn open_as(self: &Arc<Self>, settings: Settings, arbiter: &ArbiterHandle, made_by: Option<PathPattern>) -> Result<Entry, OpenError> {
         let Place::Vacant(place) = self.mounts.entry(settings.path.clone()) else { return Err(OpenError::Taken) };
         let slot = self.slots.take().ok_or(OpenError::Full)?;
         let post = Arc::new(Post::new(Arc::clone(&self.witnesses.webhooks)));
@@ -148,8 +165,9 @@ impl Registry {
         let (theirs, crew, witnesses) = (Arc::clone(&handle), Arc::clone(&self.crew), self.witnesses.clone());
         let actor = Supervisor::start_in_arbiter(arbiter, move |_| Mount::new(theirs, crew, witnesses));
         post.deliver_to(&actor);
-        let entry = Entry { handle, actor, refusals: Arc::default(), arbiter: arbiter.clone() };
+        let entry = Entry { handle, actor, refusals: Arc::default(), arbiter: arbiter.clone(), made_by };
         place.insert(entry.clone());
+        arbiter.spawn(absence::watch(Arc::downgrade(self), Arc::clone(&entry.handle)));
         Ok(entry)
     }
 
@@ -173,12 +191,18 @@ impl Registry {
     /// Closes a mount: nobody finds it any more, and who listens is sent what is queued and leaves as `shutting_down`. `None`:
     /// there is none, or somebody else has closed it a moment before. Its path is free at once; the rest ends by itself.
     pub fn close(&self, path: &str) -> Option<Closing> {
+        self.close_if(path, Departure::ShuttingDown, |_| true)
+    }
+
+    /// The same, if it is the one that is meant; who listens leaves as `why` says.
+    pub(super) fn close_if(&self, path: &str, why: Departure, is_meant: impl FnOnce(&Entry) -> bool) -> Option<Closing> {
         let entry = {
             let mut departed = self.departed();
-            let (_, entry) = self.mounts.remove(path)?;
+            let (_, entry) = self.mounts.remove_if(path, |_, entry| is_meant(entry))?;
             departed.closing.push(Arc::clone(&entry.handle.broadcast.counters));
             entry
         };
+        entry.made_by.iter().for_each(|pattern| self.hosting.unmade(pattern));
         entry.handle.broadcast.close();
         entry.handle.places.set_most(Some(0)); // whoever has found it before
         entry.handle.publishers.kill();
@@ -187,7 +211,7 @@ impl Registry {
         let (crew, departed, slots) = (Arc::clone(&self.crew), Arc::clone(&self.departed), Arc::clone(&self.slots));
         let Entry { handle, actor, arbiter, .. } = entry;
         arbiter.spawn(async move {
-            let forgotten = closing::close(&handle, actor, &crew).await;
+            let forgotten = closing::close(&handle, actor, &crew, why).await;
             let counters = &handle.broadcast.counters;
             {
                 let mut departed = departed.lock().unwrap_or_else(PoisonError::into_inner);

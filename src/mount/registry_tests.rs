@@ -238,3 +238,68 @@ async fn paths_that_many_open_and_close_at_once_are_each_closed_once_and_all_num
     slots.dedup();
     assert!(slots.len() == opened && slots.last().is_some_and(|last| *last < opened), "{slots:?}");
 }
+
+/// What publishers may make: so many of each.
+fn patterns(of: &[(&str, usize)]) -> Vec<crate::mount::Pattern> {
+    let pattern = |(paths, most): &(&str, usize)| crate::mount::Pattern {
+        paths: paths.parse().expect("a pattern"),
+        most: *most,
+        mounts: Settings { linger: Some(Duration::from_millis(100)), ..settings("/nowhere") },
+    };
+    of.iter().map(pattern).collect()
+}
+
+#[actix::test]
+async fn of_many_who_make_mounts_at_once_none_is_made_twice_and_no_pattern_has_more_than_it_may() {
+    let house = House::new();
+    house.registry.host(patterns(&[("/a/*", 3)]), &house.arbiter.handle(), |path| path.as_str() != "/a/taken");
+    let make = |path: &str| house.registry.find_or_make(&path.parse().expect("a path"));
+    assert_eq!(make("/b").map(drop), Err(MakeError::NoPattern));
+    assert_eq!(make("/a/taken").map(drop), Err(MakeError::NoPattern), "not everything can be a mount");
+    assert!(house.registry.site("/a/x").is_some() && house.registry.site("/a/").is_none() && house.registry.find("/a/x").is_none());
+    let threads: Vec<_> = (0..8)
+        .map(|i| {
+            let registry = Arc::clone(&house.registry);
+            std::thread::spawn(move || {
+                let path = format!("/a/{}", i % 4).parse().expect("a path");
+                (0..50).map(|_| registry.find_or_make(&path).is_ok()).filter(|made| *made).count()
+            })
+        })
+        .collect();
+    let found: usize = threads.into_iter().map(|thread| thread.join().expect("no panic")).sum();
+    assert_eq!((house.registry.all().len(), found), (3, 300), "those for whom there was a place always find it");
+    // What is declared has been made before: it stays, and the pattern has a place again.
+    let kept = house.registry.all()[0].clone();
+    assert!(house.registry.adopt(kept.handle.settings.clone()) && !house.registry.adopt(kept.handle.settings.clone()));
+    assert!(!house.registry.all()[0].is_made());
+    assert!(make("/a/one-more").is_ok() && make("/a/too-many").is_err());
+    // Nobody publishes: they go, and the one that is declared does not.
+    until(|| house.registry.all().len() == 1).await;
+    assert!(make("/a/1").is_ok() && make("/a/2").is_ok() && make("/a/3").is_ok());
+}
+
+#[actix::test]
+async fn a_mount_is_kept_while_somebody_is_about_to_publish_and_goes_with_a_pattern_that_is_gone() {
+    let house = House::new();
+    house.registry.host(patterns(&[("/a/*", 9)]), &house.arbiter.handle(), |_| true);
+    let entry = house.registry.find_or_make(&"/a/x".parse().expect("a path")).expect("made");
+    let somebody = crate::mount::publishers::Publisher { peer: Peer::Unix, user_agent: "test".into(), since: std::time::SystemTime::now() };
+    let press = entry.handle.publishers.claim(somebody.clone(), false).expect("the place is free");
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert!(house.registry.find("/a/x").is_some(), "somebody holds a place, though nothing is heard yet");
+    let gate = entry.actor.send(OpenGate).await.expect("a gate");
+    push(&gate, 1000);
+    until(|| entry.handle.status().up).await;
+    let listener = house.listen(&entry);
+    until(|| entry.handle.listeners() == 1).await;
+    house.registry.host(Vec::new(), &house.arbiter.handle(), |_| true);
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert!(entry.handle.status().up && entry.handle.listeners() == 1, "it has a source");
+    drop(press);
+    entry.actor.send(SourceEnded { source: None, fault: None }).await.expect("the actor is there");
+    assert_eq!(heard(listener).await, 1000);
+    until(|| house.registry.find("/a/x").is_none()).await;
+    assert!(entry.handle.publishers.claim(somebody, true).is_err(), "who had found it before comes too late, and learns it");
+    let departures = &entry.handle.broadcast.counters.departures;
+    assert_eq!(departures[Departure::SourceEnded.index()].load(Ordering::Relaxed), 1);
+}

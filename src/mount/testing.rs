@@ -26,6 +26,7 @@ pub(crate) fn settings(path: &str) -> Settings {
         limits: crate::engine::admission::Limits::default(),
         redirect_on_overflow: None,
         on_source_end: OnSourceEnd::Wait,
+        linger: None,
         allow_query: false,
         icy_metadata: IcyMetadata::Auto,
         icy_metaint: 16_000,

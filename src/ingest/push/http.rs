@@ -13,7 +13,7 @@ use actix_web::{HttpRequest, HttpResponse};
 
 use super::parking::{Likeness, Parked};
 use super::session::Session;
-use super::{Desk, may_publish, turned_away};
+use super::{Desk, NoPlace, enter, may_publish, turned_away};
 use crate::access;
 use crate::bouncer::passwords::Busy;
 use crate::door::answers::{plain, plain_builder, unavailable, unframed};
@@ -24,7 +24,8 @@ use crate::ingest::profile::profile;
 use crate::ingest::pump::Pump;
 use crate::mount::publishers::Publisher;
 use crate::mount::registry::Entry;
-use crate::mount::{PushSettings, Said};
+use crate::mount::{PushSettings, Said, Site};
+use crate::units::MountPath;
 use crate::wire::head::Body;
 
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
@@ -47,22 +48,23 @@ async fn publish(request: HttpRequest, desk: Data<Desk>) -> HttpResponse {
     let Some(claim) = request.conn_data::<Claim>() else {
         return plain(StatusCode::INTERNAL_SERVER_ERROR, "this connection cannot carry a stream");
     };
-    let Some(entry) = desk.registry.find(&path) else {
+    let Some(site) = desk.registry.site(&path) else {
         return plain(StatusCode::NOT_FOUND, "there is no mount at this path to publish to; /api/v1/mounts lists those that are");
     };
-    let Some(push) = entry.handle.settings.push.clone() else { return takes_no_push(&request) };
+    let settings = site.settings();
+    let Some(push) = &settings.push else { return takes_no_push(&request) };
     let field = |name: &str| request.headers().get(name).and_then(|value| value.to_str().ok());
     let refuse = |status, why: &str| {
-        turned_away(Some(&entry), claim.peer(), why);
+        turned_away(Some(&settings.path), claim.peer(), why);
         plain(status, why)
     };
     if push.password.is_none() && push.stream_auth.is_none() {
         return refuse(StatusCode::FORBIDDEN, "no password for encoders is configured: set [push] password");
     }
     let credentials = field("authorization").and_then(access::basic);
-    match may_publish(&desk, &entry, claim.peer(), request.query_string(), credentials).await {
+    match may_publish(&desk, settings, claim.peer(), request.query_string(), credentials).await {
         Ok(true) => {}
-        Ok(false) => return unauthorized(&entry, claim, field("authorization").is_some()),
+        Ok(false) => return unauthorized(&settings.path, claim, field("authorization").is_some()),
         Err(Busy) => return unavailable("too many passwords are being checked, or whoever knows them does not answer"),
     }
     if desk.registry.draining() {
@@ -77,15 +79,27 @@ async fn publish(request: HttpRequest, desk: Data<Desk>) -> HttpResponse {
     let claimed = field("content-type").map(str::to_owned);
     let likeness = (from(claim.peer()), agent, claimed.clone());
     let goes_on = matches!(following.body, Body::Length(_));
-    let stream = match resumed(&desk, &entry, &likeness, goes_on).await {
-        Some(parked) => (parked.pump, parked.press),
-        None => match entry.handle.publishers.claim(publisher, push.takeover) {
-            Ok(press) => {
+    let parked = match &site {
+        Site::Open(entry) => resumed(&desk, entry, &likeness, goes_on).await.map(|parked| (entry.clone(), (parked.pump, parked.press))),
+        Site::Free(_) => None,
+    };
+    let (entry, stream) = match parked {
+        Some(parked) => parked,
+        None => match enter(&desk, &settings.path, &publisher).await {
+            Ok((entry, press)) => {
                 tracing::info!(mount = %path, peer = %claim.peer(), agent = &*likeness.1, method = %request.method(), "encoder connected");
                 entry.handle.set_said(Said { profile: profile(field), through: Vec::new() });
-                (Pump::new(entry.actor.clone(), &entry.handle, claimed.as_deref()), press)
+                let pump = Pump::new(entry.actor.clone(), &entry.handle, claimed.as_deref());
+                (entry, (pump, press))
             }
-            Err(_) => return refuse(StatusCode::CONFLICT, "another encoder is publishing to this mount"),
+            Err(why) => {
+                let status = match why {
+                    NoPlace::Taken => StatusCode::CONFLICT,
+                    NoPlace::NotMade(_) => StatusCode::FORBIDDEN, // as Icecast says that it has too many sources
+                    NoPlace::Closed => return unavailable(&why.to_string()),
+                };
+                return refuse(status, &why.to_string());
+            }
         },
     };
     let parking = Arc::clone(&desk.parking);
@@ -121,9 +135,9 @@ fn from(peer: Peer) -> String {
     }
 }
 
-fn unauthorized(entry: &Entry, claim: &Claim, tried: bool) -> HttpResponse {
+fn unauthorized(mount: &MountPath, claim: &Claim, tried: bool) -> HttpResponse {
     if tried {
-        turned_away(Some(entry), claim.peer(), "wrong password");
+        turned_away(Some(mount), claim.peer(), "wrong password");
     }
     plain_builder(StatusCode::UNAUTHORIZED)
         .insert_header((header::WWW_AUTHENTICATE, "Basic realm=\"flumen\""))

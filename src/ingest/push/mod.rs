@@ -24,8 +24,9 @@ use crate::access::rule::Shown;
 use crate::bouncer::Visitor;
 use crate::bouncer::passwords::{Busy, Passwords};
 use crate::engine::broadcast::Peer;
+use crate::mount::publishers::{Press, Publisher, Unclaimed};
 use crate::mount::registry::Entry;
-use crate::mount::{PushSettings, Registry};
+use crate::mount::{MakeError, PushSettings, Registry, Settings};
 use crate::units::MountPath;
 
 /// What this room needs to know.
@@ -71,12 +72,12 @@ const WRONG_PASSWORD_WAIT: Duration = Duration::from_secs(1);
 ///
 /// # Errors
 /// When too many passwords are being compared, or the backend does not say.
-async fn may_publish(desk: &Desk, entry: &Entry, peer: Peer, query: &str, credentials: Option<Credentials>) -> Result<bool, Busy> {
-    let Some(push) = &entry.handle.settings.push else { return Ok(false) };
+async fn may_publish(desk: &Desk, mount: &Settings, peer: Peer, query: &str, credentials: Option<Credentials>) -> Result<bool, Busy> {
+    let Some(push) = &mount.push else { return Ok(false) };
     let right = match (&push.stream_auth, &push.password, credentials) {
         (_, _, None) | (None, None, _) => return Ok(false),
         (Some(backend), _, credentials) => {
-            let (mount, address) = (entry.handle.settings.path.as_str(), peer.ip());
+            let (mount, address) = (mount.path.as_str(), peer.ip());
             let shown = Shown { credentials, token: None };
             let visitor = Visitor { number: 0, mount, query, address, agent: "", shown: &shown };
             desk.registry.witnesses().bouncer.may_publish(backend, &visitor, false).await.ok_or(Busy)?
@@ -92,8 +93,39 @@ async fn may_publish(desk: &Desk, entry: &Entry, peer: Peer, query: &str, creden
     Ok(right)
 }
 
+/// Why there is no place for an encoder.
+#[derive(Debug, thiserror::Error)]
+enum NoPlace {
+    #[error("another encoder is publishing to this mount")]
+    Taken,
+    #[error(transparent)]
+    NotMade(#[from] MakeError),
+    /// It is closed while encoders come, again and again.
+    #[error("the mount has just been closed")]
+    Closed,
+}
+
+/// How often somebody tries who comes to a mount at the moment when it is closed, and after what time.
+const ATTEMPTS: usize = 3;
+const ATTEMPT_AFTER: Duration = Duration::from_millis(10);
+
+/// A place at a mount for an encoder that may have it. The mount is made, if it is one of those that are.
+async fn enter(desk: &Desk, path: &MountPath, publisher: &Publisher) -> Result<(Entry, Press), NoPlace> {
+    for _ in 0..ATTEMPTS {
+        let entry = desk.registry.find_or_make(path)?;
+        let takeover = entry.handle.settings.push.as_ref().is_some_and(|push| push.takeover);
+        match entry.handle.publishers.claim(publisher.clone(), takeover) {
+            Ok(press) => return Ok((entry, press)),
+            Err(Unclaimed::Taken(_)) => return Err(NoPlace::Taken),
+            Err(Unclaimed::Shut) => {} // nobody was there for too long: it is found no more in a moment
+        }
+        tokio::time::sleep(ATTEMPT_AFTER).await;
+    }
+    Err(NoPlace::Closed)
+}
+
 /// Says that an encoder was not let in.
-fn turned_away(entry: Option<&Entry>, peer: Peer, why: &str) {
-    let mount = entry.map(|entry| entry.handle.settings.path.as_str());
+fn turned_away(mount: Option<&MountPath>, peer: Peer, why: &str) {
+    let mount = mount.map(MountPath::as_str);
     tracing::warn!(mount, %peer, why, "encoder turned away");
 }

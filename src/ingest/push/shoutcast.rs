@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
 use super::session::Session;
-use super::{Desk, may_publish, turned_away};
+use super::{Desk, NoPlace, enter, may_publish, turned_away};
 use crate::access::{Credentials, Secret};
 use crate::door::claim::Departing;
 use crate::door::{Greet, Io};
@@ -62,20 +62,21 @@ async fn greet(desk: &Desk, mut departing: Departing, peer: Peer) -> Result<(), 
     };
     bytes.advance(knocked.length);
     let path = knocked.mount.clone().or_else(|| desk.shoutcast_mount());
-    let entry = path.and_then(|path| desk.registry.find(&path)).filter(|entry| entry.handle.settings.push.is_some());
+    let site = path.and_then(|path| desk.registry.site(&path));
     let credentials = Credentials { user: PushSettings::USER.into(), password: Secret::new(&knocked.password) };
-    let allowed = match entry.as_ref() {
-        Some(entry) => may_publish(desk, entry, peer, "", Some(credentials)).await.unwrap_or(false), // busy has no word here
+    let allowed = match site.as_ref() {
+        Some(site) => may_publish(desk, site.settings(), peer, "", Some(credentials)).await.unwrap_or(false), // busy has no word here
         None => false,
     };
-    let Some(entry) = entry.filter(|_| allowed && !desk.registry.draining()) else {
+    let Some(site) = site.filter(|_| allowed && !desk.registry.draining()) else {
         let _ = timeout(desk.patience, departing.io.write_all(WRONG_PASSWORD)).await; // it may be gone
         return Err((departing, "wrong password, or no such mount"));
     };
-    let takeover = entry.handle.settings.push.as_ref().is_some_and(|push| push.takeover);
     let publisher = Publisher { peer, user_agent: "shoutcast".into(), since: SystemTime::now() };
-    let Ok(press) = entry.handle.publishers.claim(publisher, takeover) else {
-        return Err((departing, "another encoder is publishing to this mount"));
+    let (entry, press) = match enter(desk, &site.settings().path, &publisher).await {
+        Ok(entered) => entered,
+        Err(NoPlace::NotMade(_)) => return Err((departing, "no more mounts are made there")),
+        Err(NoPlace::Taken | NoPlace::Closed) => return Err((departing, "another encoder is publishing to this mount")),
     };
     let greeted = timeout(desk.patience, async {
         departing.io.write_all(WELCOME).await.map_err(|_| "it went before it had greeted")?;

@@ -1,7 +1,7 @@
 //! All mounts as plain data, for the process that goes on with them, and back.
 //!
 //! - What is in the configuration is read there anew and does not go this way. A mount that the new one does not have, and that
-//!   somebody listens to, is a reason not to begin: an upgrade is no reload.
+//!   somebody listens to, is a reason not to begin: an upgrade is no reload. One that a publisher had made is made there again.
 //! - Sources do not go this way either. The ring bridges the time until they deliver again; to its readers they are new sources.
 
 use std::io::{self, Write};
@@ -9,6 +9,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use super::super::absence::RESUMED_GRACE;
 use super::super::actor::Resume;
 use super::super::handle::Said;
 use super::{Entry, Profile, Registry};
@@ -87,7 +88,7 @@ impl Registry {
     /// # Errors
     /// When it makes no sense, or somebody listens to a mount that is not here.
     pub fn unpack(
-        &self,
+        self: &Arc<Self>,
         house: &handover::House,
         payloads: &(impl Payloads + ?Sized),
         sockets: &mut [Option<OwnedFd>],
@@ -101,7 +102,7 @@ impl Registry {
         }
         let mut arrived = Arrived::default();
         for mount in &house.mounts {
-            let Some(entry) = self.find(&mount.path) else {
+            let Some(entry) = self.find(&mount.path).or_else(|| self.remade(mount)) else {
                 if mount.listeners.is_empty() {
                     continue;
                 }
@@ -116,6 +117,12 @@ impl Registry {
         }
         self.places.note_peak(house.peak);
         Ok(arrived)
+    }
+
+    /// A mount that a publisher had made, if one may still be made there.
+    fn remade(self: &Arc<Self>, mount: &handover::Mount) -> Option<Entry> {
+        let path = mount.path.parse().ok().filter(|_| mount.made)?;
+        self.find_or_make(&path).ok()
     }
 
     fn unpack_mount(
@@ -153,6 +160,7 @@ impl Registry {
         handle.source.absorb(&mount.counters);
         absorb(&entry.refusals, &mount.counters.refusals);
         let now = self.crew.clock().now();
+        handle.give_grace(RESUMED_GRACE);
         if let Some(time) = unpacked.ring.newest_time() {
             entry.actor.do_send(Resume { time });
         }
@@ -271,6 +279,7 @@ impl Entry {
         let text = |text: &Option<Arc<str>>| text.as_deref().map(str::to_owned);
         let (status, playing, said) = (handle.status(), handle.metadata(), handle.said());
         mount.path = handle.settings.path.to_string();
+        mount.made = self.is_made();
         mount.instance = Some(broadcast.instance());
         mount.content_type = status.content_type.as_deref().map(str::to_owned);
         (mount.up, mount.since, mount.peak) = (status.up, status.since.map(Moment::nanos), handle.places.peak());

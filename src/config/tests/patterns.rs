@@ -1,0 +1,42 @@
+//! Patterns, and what holds while a source is away.
+
+use std::time::Duration;
+
+use super::{assert_refused, good, load_with};
+
+#[test]
+fn a_pattern_is_a_mount_of_which_there_may_be_many() {
+    let text = "[push]\npassword = \"s3cret\"\n[mount_defaults]\ngenre = \"G\"\n[[mount]]\npath = \"/live/*\"\nmax_listeners = 5\n\
+                [[mount]]\npath = \"/a\"\nlinger = \"1m\"\n[[mount]]\npath = \"/b/*\"\nlinger = \"0s\"\nmax_mounts = 7\n";
+    let config = good(text);
+    let patterns: Vec<_> = config.patterns.iter().map(|p| (p.paths.as_str(), p.most, p.mounts.linger, p.mounts.max_listeners)).collect();
+    let seconds = |seconds| Some(Duration::from_secs(seconds));
+    assert_eq!(patterns, [("/live/*", 100, seconds(10), Some(5)), ("/b/*", 7, seconds(0), None)]);
+    assert_eq!((config.mounts.len(), config.mounts[0].linger), (1, seconds(60)));
+    for settings in config.settings_of_mounts() {
+        let password = settings.push.as_ref().and_then(|push| push.password.as_ref());
+        assert!(password.is_some_and(|password| password.verify("s3cret")) && settings.profile.genre.as_deref() == Some("G"));
+    }
+    let described = super::describe(&config, super::COSTS);
+    for part in ["path = \"/live/*\"", "max_mounts = 7", "# 100 of /live/*"] {
+        assert!(described.contains(part), "{part}: {described}");
+    }
+    assert_eq!(good("[[mount]]\npath = \"/a\"\n").mounts[0].linger, None, "who waits is kept");
+}
+
+#[test]
+fn what_a_pattern_cannot_have_is_refused_with_line_key_value_and_remedy() {
+    for (lines, parts) in [
+        ("path = \"/live/*\"\npipeline = \"fakesrc\"", &[":3: mount[0].pipeline = \"fakesrc\"", "is a pattern", "path of its own"] as &[_]),
+        ("path = \"/live/*\"\nrelay = \"http://a/b\"", &["mount[0].relay", "is a pattern"]),
+        ("path = \"/live/*\"\ntcp = [\"127.0.0.1:1\"]", &["mount[0].tcp", "is a pattern"]),
+        ("path = \"/live/*\"\nlinger = \"none\"", &["mount[0].linger = \"none\"", "for ever", "\"10s\""]),
+        ("path = \"/live/*\"\nmax_mounts = 0", &["mount[0].max_mounts = 0", "from 1 to 10000"]),
+        ("path = \"/a\"\nmax_mounts = 5", &[":3: mount[0].max_mounts = 5", "is for patterns"]),
+        ("path = \"/live/**\"", &["mount[0].path = \"/live/**\"", "side by side", "/live/*"]),
+        ("path = \"/*\"\n[[mount]]\npath = \"/*\"", &["mount[1].path", "is the path of mount[0] already"]),
+        ("path = \"/a\"\nlinger = \"soon\"", &["mount[0].linger = \"soon\"", "\"none\""]),
+    ] {
+        assert_refused(load_with(&format!("[[mount]]\n{lines}\n"), &[]), parts, lines);
+    }
+}
