@@ -17,7 +17,7 @@ BENCH_PACKAGES := valgrind
 TEST_PACKAGES  := dpkg-dev faketime gstreamer1.0-tools gstreamer1.0-libav ffmpeg curl openssl python3 mpv chromium prometheus ezstream ices2 oggfwd liquidsoap icecast2 haproxy nginx-light pebble
 PEER_PACKAGES  := icecast2 cubemap
 
-.PHONY: run build test lint deps test-deps world fuzz fuzz-guided attacks miri audit deb encoders peer-relays upgrades soak clean bench bench-record bench-time bench-deps compare
+.PHONY: run build test lint deps test-deps world fuzz fuzz-guided attacks miri audit deb encoders peer-relays deaths upgrades soak clean bench bench-record bench-time bench-deps compare
 
 run: deps
 	$(CARGO) run --release --locked --bin flumen -- $(ARGS)
@@ -99,6 +99,10 @@ UPGRADES          ?= 20
 UPGRADE_LISTENERS ?= 1000
 upgrades: test-deps
 	FLUMEN_UPGRADES=$(UPGRADES) FLUMEN_UPGRADE_LISTENERS=$(UPGRADE_LISTENERS) $(CARGO) test --locked --release --test upgrade -- cost_no_listener --nocapture
+
+# The encoder of so many listeners dies and returns, and is relieved, ten times each: make deaths LISTENERS=10000
+deaths: test-deps
+	ulimit -n $$(ulimit -Hn); LISTENERS=$(LISTENERS) $(CARGO) test --locked --release --test deaths -- --test-threads 1
 
 # Relays from icecast2 itself, one server at a time.
 peer-relays: test-deps

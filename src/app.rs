@@ -45,7 +45,7 @@ use crate::journal::{self, Journal};
 use crate::metrics;
 use crate::mount::actor::Departed;
 use crate::mount::{Registry, Witnesses};
-use crate::supervisor::Stop;
+use crate::supervisor::{Stop, stand_in};
 use crate::webhook::Webhooks;
 
 mod ask;
@@ -418,6 +418,7 @@ async fn open_house(
     let announced = house.config.directories.clone();
     let directories: Vec<_> = announced.into_iter().map(|settings| Kept::start(settings, Arc::clone(&registry))).collect();
 
+    drop(actix_rt::spawn(stand_in::keep(Arc::clone(&registry))));
     drop(actix_rt::spawn(Arc::clone(&keyring).keep_fresh()));
     let watched = chronicle::Watched {
         registry: Arc::clone(&registry),

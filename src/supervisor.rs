@@ -9,6 +9,7 @@
 pub mod mirror;
 pub mod peers;
 mod puller;
+pub mod stand_in;
 
 pub use puller::Puller;
 

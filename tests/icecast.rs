@@ -123,6 +123,7 @@ fn panels_are_answered_as_icecast_answers_them() {
         "moveclients?mount=/a.mp3&destination=/a.mp3",
         "moveclients?mount=/a.mp3",
         "moveclients?mount=/a.mp3&destination=/b.mp3",
+        "fallbacks?mount=/a.mp3&fallback=/b.mp3",
         "listmounts",
         "listclients?mount=/a.mp3",
     ] {

@@ -170,6 +170,8 @@ impl Hall {
             peer: Peer::Unix,
             user_agent: "bench/1".into(),
             pass: None,
+            trail: flumen::engine::trail::Trail::default(),
+            intro: None,
             accepted: self.now,
             seat: Seat::take(&self.places, &self.places).expect("there is no limit"),
         };

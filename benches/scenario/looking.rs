@@ -44,6 +44,8 @@ fn settings(path: &str) -> Settings {
         max_listeners: None,
         on_source_end: OnSourceEnd::Wait,
         linger: None,
+        fallback: flumen::mount::Fallback::default(),
+        intro: None,
         allow_query: false,
         icy_metadata: IcyMetadata::Auto,
         icy_metaint: 16_000,

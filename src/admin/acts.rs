@@ -9,10 +9,12 @@ use actix_web::{HttpRequest, HttpResponse, Resource, web};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
+use super::House;
 use super::answers::{json, text};
 use super::api::{Problem, full, no_mount, problem};
 use super::operate::{audit, permitted};
-use super::{House, shards};
+use crate::engine::trail::Movers;
+use crate::mount::moving::move_listeners;
 use crate::mount::registry::Entry;
 use crate::mount::{Handle, Metadata};
 use crate::units::ListenerId;
@@ -162,7 +164,7 @@ async fn relocated(request: &HttpRequest, path: &str, only: Option<ListenerId>, 
     if let Some(why) = obstacle(&here.handle, &there.handle) {
         return Err(problem(StatusCode::CONFLICT, why));
     }
-    let moved = shards::move_listeners(house.registry.crew(), &here.handle, &there.handle, only).await;
+    let moved = move_listeners(house.registry.crew(), &here.handle, &there.handle, &only.map_or(Movers::All, Movers::One)).await;
     let moved = moved.map_err(|silent| problem(StatusCode::SERVICE_UNAVAILABLE, silent.to_string()))?;
     audit(request, &act, here.handle.settings.path.as_str(), &format!("{} moved to {to}, {} stayed", moved.moved, moved.stayed));
     Ok(Relocated { moved: moved.moved, stayed: moved.stayed })

@@ -3,45 +3,22 @@
 //! A shard answers between two turns of sending, so nothing here asks for much at once: lists come in parts. A shard that
 //! does not answer is named, never waited for without end.
 
-use std::sync::Arc;
-use std::time::Duration;
-
-use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use crate::engine::broadcast::ListenerView;
-use crate::engine::crew::{Crew, Hand};
-use crate::engine::inbox::{Command, Reply};
-use crate::engine::socket::Socket;
+use crate::engine::crew::Crew;
+use crate::engine::inbox::Command;
 use crate::fanout::departure::Departure;
 use crate::fanout::stats::read;
-use crate::mount::Handle;
+use crate::mount::moving::{PATIENCE, Silent, ask};
 use crate::units::ListenerId;
 
-/// The longest that a shard is waited for.
-const PATIENCE: Duration = Duration::from_secs(2);
 /// Listeners that a shard lists at once.
 const PART: usize = 512;
 /// Listeners that are listed in all. Far beyond what one machine serves; it bounds the memory of an answer.
 pub(super) const LISTED_MOST: usize = 100_000;
-/// Listeners that a shard moves at once.
-const MOVED_AT_ONCE: usize = 64;
 /// The number of a mount that does not exist: asking about it asks whether anybody is there.
 const NO_SLOT: usize = usize::MAX;
-
-/// A shard did not answer.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("sending thread {0} did not answer in time")]
-pub(super) struct Silent(pub(super) usize);
-
-/// Puts a question. A shard whose inbox is full drops it, and whoever waits for the answer learns that at once.
-fn ask<T: Send + 'static>(hand: &Hand, question: impl FnOnce(Reply<T>) -> Command<Socket>) -> oneshot::Receiver<T> {
-    let (sender, receiver) = oneshot::channel();
-    hand.inbox.tell(question(Reply::new(move |answer| {
-        let _ = sender.send(answer); // whoever asked may have gone
-    })));
-    receiver
-}
 
 /// All listeners of a mount, on every shard, in the order in which they were let in. Two parts of a list are two moments:
 /// who comes or goes between them may be missing, but nobody is listed twice.
@@ -86,31 +63,6 @@ pub(super) async fn kick_user(crew: &Crew, slot: usize, user: &str) -> Result<us
         }
     }
     Ok(removed)
-}
-
-/// How many of a mount's listeners have moved.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Moved {
-    pub(super) moved: usize,
-    /// There was no place for so many.
-    pub(super) stayed: usize,
-}
-
-/// Lets a mount's listeners (or one of them) go on with another, each on its shard; a few at a time, for each of them gets a burst there.
-pub(super) async fn move_listeners(crew: &Crew, here: &Handle, there: &Handle, only: Option<ListenerId>) -> Result<Moved, Silent> {
-    let mut all = Moved::default();
-    for (index, hand) in crew.hands().iter().enumerate() {
-        let mut next = Some(0);
-        while let Some(from) = next {
-            let (slot, to, places) = (here.broadcast.slot, Arc::clone(&there.broadcast), Arc::clone(&there.places));
-            let answer = ask(hand, |reply| Command::Move { slot, only, to, places, from, most: MOVED_AT_ONCE, reply });
-            let part = timeout(PATIENCE, answer).await.ok().and_then(Result::ok).ok_or(Silent(index))?;
-            all.moved += part.moved;
-            all.stayed += part.stayed;
-            next = part.next;
-        }
-    }
-    Ok(all)
 }
 
 /// The shards whose loops do not turn: they neither answer nor count a turn for as long as they are waited for.

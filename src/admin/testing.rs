@@ -164,6 +164,8 @@ impl Town {
                     peer: Peer::Unix,
                     user_agent: "test/1".into(),
                     pass: None,
+                    trail: crate::engine::trail::Trail::default(),
+                    intro: None,
                     accepted: self.registry.crew().clock().now(),
                     seat: Seat::take(self.registry.places(), &entry.handle.places).expect("a place"),
                 };

@@ -16,7 +16,7 @@ use crate::engine::socket::SEND_BUFFER_MOST;
 use crate::engine::tls as session;
 use crate::fanout::ring::Ring;
 use crate::ingest::framing::HELD_MOST;
-use crate::mount::{Announce, Cors, Pattern, Settings};
+use crate::mount::{Announce, Cors, Pattern, Refuge, Settings};
 use crate::units::{ByteCount, Extent, Extents, format_duration};
 
 /// What the caller knows of memory that no setting says.
@@ -272,6 +272,17 @@ pub(super) fn describe_mount(out: &mut String, path: &str, mount: &Settings) {
     entry(out, "max_listener_duration", or_none(rules.max_duration.map(|span| quoted(&format_duration(span)))));
     entry(out, "on_source_end", quoted(label(&mount::ON_SOURCE_END, mount.on_source_end)));
     entry(out, "linger", or_none(mount.linger.map(|span| quoted(&format_duration(span)))));
+    let fallback = match &mount.fallback.to {
+        None => "none".to_owned(),
+        Some(Refuge::Mount(path)) => path.to_string(),
+        Some(Refuge::File(path)) => format!("file:{}", path.to_string_lossy()),
+    };
+    entry(out, "fallback", quoted(&fallback));
+    entry(out, "override", mount.fallback.brings_back);
+    entry(out, "fallback_when_full", mount.fallback.when_full);
+    if let Some(intro) = &mount.intro {
+        entry(out, "intro", quoted(&format!("file:{}", intro.path.to_string_lossy())));
+    }
     entry(out, "allow_query", mount.allow_query);
     entry(out, "icy_metadata", quoted(label(&mount::ICY_METADATA, mount.icy_metadata)));
     entry(out, "icy_metaint", mount.icy_metaint);
@@ -298,8 +309,9 @@ fn describe_memory(out: &mut String, config: &Config, costs: Costs) {
     let made =
         config.patterns.iter().map(|pattern| (format!("{} of {}", pattern.most, pattern.paths), &pattern.mounts, pattern.most as u64));
     for (name, mount, count) in declared.chain(made).chain(mirrored) {
-        // Each source has a framer, and one that relieves another is a second.
-        let framers = 1 + u64::from(mount.push.as_ref().is_some_and(|push| push.takeover));
+        // Each source has a framer; one that relieves another is a second, a recording in its place one more.
+        let relieved = mount.push.as_ref().is_some_and(|push| push.takeover);
+        let framers = 1 + u64::from(relieved) + u64::from(mount.fallback.file().is_some());
         // A relay may get frames in place of bytes: the one that comes, and its payload on the way out of it.
         let frames = if mount.relay.is_empty() && (mount.push.is_some() || mount.pipeline.is_some()) { 0 } else { 2 * mount.chunk_max() };
         let held = (framers * HELD_MOST as u64).max(frames);
@@ -310,6 +322,8 @@ fn describe_memory(out: &mut String, config: &Config, costs: Costs) {
         let [ring, pinned, inbound, bound_text, chunk] = cells;
         lines.push([name, ring, pinned, inbound, bound_text, chunk]);
         user = user.saturating_add(bound.saturating_mul(count));
+        // One copy, however many mounts are made with it.
+        user = user.saturating_add(mount.intro.as_ref().map_or(0, |intro| intro.held_bytes()));
     }
     out.push_str("# Memory at the very most, whatever listeners do:\n#\n");
     let width = |column: usize| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0);

@@ -149,6 +149,9 @@ mod tests {
         let secret = std::env::temp_dir().join(format!("flumen-difference-{}-secret", std::process::id()));
         std::fs::write(&secret, "s3cretively").expect("written");
         let file = format!("push_password_file = \"{}\"", secret.display());
+        let heard = std::env::temp_dir().join(format!("flumen-difference-{}-intro.ogg", std::process::id()));
+        std::fs::write(&heard, b"OggS").expect("written");
+        let intro = format!("intro = \"file:{}\"", heard.display());
         const HASH: &str = "push_password_hash = \"$argon2id$v=19$m=256,t=2,p=1$c29tZXNhbHQ$nf65EOgLrQMR/uIPnA4rEsF5h7TKyQwu9U1bMCHGi/4\"";
         const RELAY: &str = "relay = [\"http://a/x\"]";
         let with_relay = |line: &str| format!("{RELAY}\n{line}");
@@ -204,6 +207,10 @@ mod tests {
             ("", "redirect_on_overflow = \"https://b.example/a\"", ""),
             ("", "on_source_end = \"close\"", ""),
             ("", "linger = \"10s\"", ""),
+            ("", "fallback = \"/b\"", ""),
+            ("", "override = true", ""),
+            ("", "fallback_when_full = true", ""),
+            ("", &intro, ""),
             ("", "allow_query = true", ""),
             ("", "half_close = \"keep\"", ""),
             ("", "icy_metadata = \"off\"", ""),
@@ -228,7 +235,7 @@ mod tests {
                 assert_eq!(changed, [("/a", if named.is_empty() { key } else { named }.to_owned())], "{after}");
             }
         }
-        for file in [secret, authority] {
+        for file in [secret, authority, heard] {
             std::fs::remove_file(file).expect("removed");
         }
         let mut known = known(|reader| drop(mount::read(reader, nowhere(), &|_| Ok(()))));

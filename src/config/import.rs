@@ -162,7 +162,10 @@ fn limits(limits: &Element<'_>, to: &mut Sections) {
             }
             // Timeouts that flumen has otherwise, and threads of which it has as many as there are cores.
             "client-timeout" | "threadpool" | "workers" | "body-timeout" => {}
-            "sources" => to.leave(&element, "there are as many sources as mounts: declare the mounts"),
+            "sources" => match element.number(1..=10_000) {
+                Some(most) => to.sources = Some(most),
+                None => to.leave(&element, "it is no number from 1 to 10000"),
+            },
             "body-size-limit" => to.leave(&element, "no request here has a body, but a source's"),
             _ => to.unknown(&element),
         }

@@ -20,6 +20,7 @@ mod describe;
 mod difference;
 mod environment;
 mod error;
+mod fallback;
 mod identity;
 mod import;
 mod limits;
@@ -308,11 +309,15 @@ pub fn may_be_a_mount(path: &MountPath) -> bool {
 /// What is allowed and hardly meant.
 pub fn warnings(config: &Config) -> Vec<String> {
     let declared = config.mounts.iter().flat_map(|mount| mount::warnings(mount.path.as_str(), mount));
-    declared.chain(config.patterns.iter().flat_map(|pattern| mount::warnings(pattern.paths.as_str(), &pattern.mounts))).collect()
+    let made = config.patterns.iter().flat_map(|pattern| mount::warnings(pattern.paths.as_str(), &pattern.mounts));
+    declared.chain(made).chain(fallback::warnings(&config.mounts, &config.patterns)).collect()
 }
 
 /// Most mounts of one server: each is an actor, a GStreamer pipeline and a label in the metrics.
 const MOUNTS_MOST: usize = 60_000;
+
+/// Most patterns: each is compared with a path that nobody has.
+const PATTERNS_MOST: usize = 1000;
 
 /// Reports what is wrong with the defaults once, and leaves only what is right for the mounts to take over. Returns a mount that says
 /// nothing itself.
@@ -338,7 +343,7 @@ fn read_mounts(
     check: CheckPipeline<'_>,
 ) -> (Vec<mounts::Settings>, Vec<mounts::Pattern>) {
     let mut paths: HashMap<Where, (usize, Place)> = HashMap::new();
-    let (mut mounts, mut patterns) = (Vec::with_capacity(tables.len()), Vec::new());
+    let (mut mounts, mut patterns, mut fallbacks) = (Vec::with_capacity(tables.len()), Vec::new(), Vec::new());
     for (i, (place, mut table)) in tables.into_iter().enumerate() {
         if i == MOUNTS_MOST {
             let (problem, remedy) = (format!("more than {MOUNTS_MOST} mounts"), "spread them over several servers".to_owned());
@@ -364,7 +369,13 @@ fn read_mounts(
         let place = path.unwrap_or_else(|| Where::At(nowhere()));
         let at = if let Where::At(path) = &place { path.clone() } else { nowhere() };
         let (settings, addresses) = mount::read(&mut reader, at, check);
+        if let (Some((place, value)), Some(to)) = (reader.written("fallback"), settings.fallback.mount()) {
+            fallbacks.push(fallback::Written { key: format!("mount[{i}].fallback"), place, value, to: to.clone() });
+        }
         match mount::pattern(&mut reader, &place, &settings) {
+            Some(_) if patterns.len() == PATTERNS_MOST => {
+                reader.wrong("path", format!("is one of more than {PATTERNS_MOST} patterns"), "let one pattern stand for several");
+            }
             Some(pattern) => patterns.push(pattern),
             None => mounts.push(settings),
         }
@@ -374,6 +385,7 @@ fn read_mounts(
             claims.add(&format!("mount[{i}].tcp[{j}]"), claim, errors);
         }
     }
+    fallback::check(fallbacks, &mounts, &patterns, errors);
     (mounts, patterns)
 }
 

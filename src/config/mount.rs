@@ -3,7 +3,11 @@
 //! - What is written wins over a default: a default that contradicts it gives way. Only what is written twice can contradict.
 //! - The same reader serves both; for the defaults its settings are thrown away and only its errors count.
 
+use std::fs::File;
+use std::io::Read;
 use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::address::{self, Claim};
@@ -14,18 +18,23 @@ use super::relay;
 use super::secret::{self, Keys};
 use super::tree::{Node, Value};
 use super::value::{
-    boolean, coalesce, cors, dscp, duration, extents, interval, line, media_type, number, one_of, or_none, pipeline, send_buffer, size,
-    web_address, word,
+    boolean, coalesce, cors, dscp, duration, extents, file, interval, line, media_type, number, one_of, or_none, pipeline, send_buffer,
+    size, web_address, word,
 };
 use crate::engine::broadcast::{PATIENCE, Rules};
 use crate::engine::pace::Coalesce;
 use crate::fanout::placement::{SyncMethod, Wish};
 use crate::fanout::recovery::{Limits, RecoverPolicy};
-use crate::mount::{IcyMetadata, OggChaining, OnSourceEnd, PathPattern, Pattern, Profile, PushSettings, STRAGGLERS_FACTOR, Settings};
+use crate::ingest::recording::Recording;
+use crate::mount::intro::INTRO_MOST;
+use crate::mount::{
+    Fallback, IcyMetadata, Intro, OggChaining, OnSourceEnd, PathPattern, Pattern, Profile, PushSettings, Refuge, STRAGGLERS_FACTOR,
+    Settings,
+};
 use crate::units::{ByteCount, Extent, Extents, MountPath};
 
 /// Keys of a mount that another version will know.
-pub(super) const LATER: &[&str] = &["fallback", "override", "intro"];
+pub(super) const LATER: &[&str] = &[];
 
 /// The words of `on_source_end`.
 pub(super) const ON_SOURCE_END: [(&str, OnSourceEnd); 2] = [("wait", OnSourceEnd::Wait), ("close", OnSourceEnd::Close)];
@@ -80,6 +89,7 @@ pub(super) fn read(
     };
     let max_listeners = reader.take("max_listeners", or_none(number(1..=1_000_000, true))).flatten();
     let limits = limits::read(reader, max_listeners);
+    let icy_metaint = reader.take("icy_metaint", interval).unwrap_or(16_000);
     let settings = Settings {
         path,
         profile,
@@ -95,9 +105,11 @@ pub(super) fn read(
         redirect_on_overflow: limits::redirect(reader),
         on_source_end: reader.take("on_source_end", one_of(&ON_SOURCE_END)).unwrap_or_default(),
         linger: reader.take("linger", or_none(duration(Duration::ZERO..=YEAR, true))).flatten(),
+        fallback: fallback(reader),
+        intro: reader.take("intro", or_none(|node| intro(node, icy_metaint))).flatten().map(Arc::new),
         allow_query: reader.take("allow_query", boolean).unwrap_or(false),
         icy_metadata: reader.take("icy_metadata", one_of(&ICY_METADATA)).unwrap_or_default(),
-        icy_metaint: reader.take("icy_metaint", interval).unwrap_or(16_000),
+        icy_metaint,
         ogg_chaining: reader.take("ogg_chaining", one_of(&OGG_CHAINING)).unwrap_or_default(),
         cors: reader.take("cors", cors).unwrap_or_default(),
         listen_auth: auth::listen(reader, !claims.is_empty()),
@@ -118,6 +130,48 @@ fn push(reader: &mut Reader<'_>, has_pipeline: bool) -> Option<PushSettings> {
         stream_auth: auth::stream(reader),
     };
     (!has_pipeline).then_some(settings)
+}
+
+/// What listeners hear while the source is away. Whether there is such a mount, and no circle, is looked at when all are known.
+fn fallback(reader: &mut Reader<'_>) -> Fallback {
+    let fallback = Fallback {
+        to: reader.take("fallback", or_none(refuge)).flatten(),
+        brings_back: reader.take("override", boolean).unwrap_or(false),
+        when_full: reader.take("fallback_when_full", boolean).unwrap_or(false),
+    };
+    if fallback.when_full && fallback.file().is_some() {
+        let at = reader.whereabouts("fallback");
+        reader.wrong("fallback_when_full", format!("but fallback is a file{at}, which has no places of its own"), "let it be a mount");
+    }
+    fallback
+}
+
+fn intro(node: &Node, interval: u32) -> Parsed<Intro> {
+    let wrong = |problem: String| vec![Wrong::new(problem, "name a file that flumen may read, such as \"file:welcome.mp3\"")];
+    let path = file(node).ok_or_else(|| wrong("is no file".to_owned()))?;
+    load_intro(&path, interval).map_err(wrong)
+}
+
+/// The intro that a file is, or why it is none.
+pub(super) fn load_intro(path: &Path, interval: u32) -> Result<Intro, String> {
+    let read = || {
+        let mut bytes = Vec::new();
+        File::open(path)?.take(INTRO_MOST + 1).read_to_end(&mut bytes)?;
+        Ok::<_, std::io::Error>(bytes)
+    };
+    let bytes = read().map_err(|why| format!("cannot be read: {why}"))?;
+    if bytes.len() as u64 > INTRO_MOST {
+        return Err(format!("is larger than {}", ByteCount(INTRO_MOST)));
+    }
+    let media_type = Recording::media_type_of(&bytes).ok_or("is of no kind that is known here")?;
+    Ok(Intro::new(path.into(), media_type, &bytes, interval))
+}
+
+fn refuge(node: &Node) -> Parsed<Refuge> {
+    let Some(path) = file(node) else { return word(node).map(Refuge::Mount) };
+    let path: Arc<Path> = path.into();
+    let remedy = "name a file that flumen may read: MP3, AAC in ADTS, or Vorbis, Opus, FLAC or Speex in Ogg";
+    Recording::open(&path).map(|_| Refuge::File(Arc::clone(&path))).map_err(|why| vec![Wrong::new(why.to_string(), remedy)])
 }
 
 fn profile(reader: &mut Reader<'_>) -> Profile {
@@ -246,7 +300,7 @@ pub(super) enum Where {
 
 /// The path of a mount: one that no other page has. Or a pattern: what it makes is looked at when it is made.
 pub(super) fn path(node: &Node) -> Parsed<Where> {
-    if matches!(&node.value, Value::Text(text) if PathPattern::is_meant(text)) {
+    if matches!(&node.value, Value::Text(text) | Value::Loose(text) if PathPattern::is_meant(text)) {
         return word(node).map(Where::Below);
     }
     let path: MountPath = word(node)?;

@@ -145,6 +145,11 @@ impl<'a> Reader<'a> {
         self.given.get(key).map_or_else(|| " (the default)".to_owned(), |(place, _)| format!(" ({place})"))
     }
 
+    /// Where a key stands and what it says, if it was there, and right.
+    pub(super) fn written(&self, key: &str) -> Option<(Place, String)> {
+        self.given.get(key).cloned()
+    }
+
     /// Reports what is wrong with a key that by itself was right.
     pub(super) fn wrong(&mut self, key: &'static str, problem: impl Into<String>, remedy: impl Into<String>) {
         self.failed.insert(key);

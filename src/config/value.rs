@@ -163,15 +163,27 @@ pub(super) fn shown_bandwidth(bytes: u64) -> String {
 pub(super) fn path(node: &Node) -> Parsed<PathBuf> {
     let remedy = "write a path, absolute or counted from the configuration's own folder";
     let written = match &node.value {
-        Value::Text(text) | Value::Loose(text) if !text.is_empty() && !text.contains('\0') => Path::new(text),
+        Value::Text(text) | Value::Loose(text) if !text.is_empty() && !text.contains('\0') => text,
         _ => return Err(vec![Wrong::new("is no path", remedy)]),
     };
-    let beside = match &node.place {
+    Ok(beside(&node.place, written))
+}
+
+/// What a path means that is written at this place.
+fn beside(place: &Place, written: &str) -> PathBuf {
+    let beside = match place {
         Place::File { name, .. } => Path::new(&**name).parent().map(|folder| folder.join(written)),
         _ => None,
     };
-    let path = beside.unwrap_or_else(|| written.to_owned());
-    Ok(std::path::absolute(&path).unwrap_or(path))
+    let path = beside.unwrap_or_else(|| written.into());
+    std::path::absolute(&path).unwrap_or(path)
+}
+
+/// The file that a text names as `file:…`; `None`: it does not.
+pub(super) fn file(node: &Node) -> Option<PathBuf> {
+    let (Value::Text(text) | Value::Loose(text)) = &node.value else { return None };
+    let written = text.strip_prefix("file:")?.trim_start_matches("//");
+    (!written.is_empty() && !written.contains('\0')).then(|| beside(&node.place, written))
 }
 
 fn extent(node: &Node) -> Parsed<Extent> {

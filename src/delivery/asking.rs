@@ -12,8 +12,8 @@ use crate::door::answers::{plain_builder, unavailable};
 use crate::door::claim::Claim;
 use crate::door::origin::user_agent;
 use crate::fanout::departure::Refusal;
-use crate::mount::Registry;
 use crate::mount::registry::Entry;
+use crate::mount::{Registry, Settings};
 use crate::units::ListenerId;
 
 /// What a browser calls the place that a name and a password are for.
@@ -26,11 +26,10 @@ const CHALLENGE: &str = "Basic realm=\"flumen\", charset=\"UTF-8\"";
 pub(super) async fn may_listen(
     request: &HttpRequest,
     registry: &Registry,
-    entry: &Entry,
+    (settings, entry): (&Settings, Option<&Entry>),
     claim: &Claim,
     id: ListenerId,
 ) -> Result<Option<Arc<Pass>>, HttpResponse> {
-    let settings = &entry.handle.settings;
     let Some(rule) = settings.listen_auth.as_deref() else { return Ok(None) };
     let authorization = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
     let query = unmarked(request.query_string());
@@ -43,7 +42,7 @@ pub(super) async fn may_listen(
         () = claim.hung_up(), if !settings.rules.keep_half_closed => return Err(unavailable("you have hung up")),
     };
     asked.map(|pass| Some(Arc::new(pass))).map_err(|turned| {
-        registry.refuse(Some(entry), Refusal::Unauthorized);
+        registry.refuse(entry, Refusal::Unauthorized);
         tracing::debug!(mount = %settings.path, peer = %claim.peer(), ?turned, "listener turned away");
         refusal(turned)
     })

@@ -10,17 +10,19 @@ use actix_web::{HttpRequest, HttpResponse};
 use super::asking::may_listen;
 use super::peers::{Newcomer, Peers, is_marked};
 use super::probes::{Player, Probes};
-use super::{DRAINING, TurnedAway, admit, framed, headers};
+use super::{DRAINING, TurnedAway, admit, framed, headers, stations};
+use crate::bouncer::Pass;
 use crate::door::answers::{SERVER, plain, plain_builder, unavailable, unframed};
 use crate::door::claim::{Claim, REFUSED_PATH, Ticket};
 use crate::door::origin::{self, decoded_path, user_agent};
 use crate::door::patrol::Patrol;
 use crate::engine::listener::Inlay;
+use crate::engine::trail::Trail;
 use crate::fanout::departure::Refusal;
 use crate::fanout::placement::Wish;
-use crate::mount::Registry;
 use crate::mount::registry::Entry;
-use crate::units::{Extents, UnitError};
+use crate::mount::{Registry, Settings, Site};
+use crate::units::{Extents, ListenerId, UnitError};
 use crate::wire::playlist::Form;
 use crate::wire::{range, relay};
 
@@ -78,34 +80,34 @@ async fn answer(request: HttpRequest, desk: Data<Desk>, probes: Data<Probes>) ->
         desk.registry.refuse(None, Refusal::BadRequest);
         return plain(StatusCode::BAD_REQUEST, "the path is not valid UTF-8, or has characters that no mount's path has");
     };
-    let Some((entry, form)) = find(&desk.registry, &path) else {
-        if *request.method() == Method::OPTIONS && desk.registry.site(&path).is_some() {
-            return options(None); // an encoder may make a mount there
-        }
-        desk.registry.refuse(None, Refusal::BadRequest);
-        return plain(StatusCode::NOT_FOUND, "there is no mount at this path; / shows which there are, and /api/v1/mounts lists them");
-    };
+    let Some((site, form)) = find(&desk.registry, &path) else { return not_found(&desk.registry) };
     let mut response = match *request.method() {
-        Method::OPTIONS => options(Some(&entry)),
-        Method::GET | Method::HEAD => match form {
-            Some(form) => playlist(&request, &desk, &entry, claim, form).await,
-            None => listen(&request, &desk, &probes, &entry, claim).await,
+        Method::OPTIONS => options(Some(&site)),
+        Method::GET | Method::HEAD => match (form, site.entry()) {
+            (Some(form), Some(entry)) => playlist(&request, &desk, entry, claim, form).await,
+            (Some(_), None) => return not_found(&desk.registry),
+            (None, _) => listen(&request, &desk, &probes, &site, claim).await,
         },
         _ => plain_builder(StatusCode::METHOD_NOT_ALLOWED)
-            .insert_header((header::ALLOW, allowed(Some(&entry))))
+            .insert_header((header::ALLOW, allowed(Some(&site))))
             .body("a mount can be listened to: GET or HEAD\n"),
     };
-    headers::say_cors(&entry.handle.settings.cors, request.headers().get(header::ORIGIN), response.headers_mut());
+    headers::say_cors(&site.settings().cors, request.headers().get(header::ORIGIN), response.headers_mut());
     response
 }
 
-fn allowed(entry: Option<&Entry>) -> &'static str {
-    if entry.is_none_or(|entry| entry.handle.settings.push.is_some()) { ALLOWED_TO_PUSH } else { ALLOWED }
+fn not_found(registry: &Registry) -> HttpResponse {
+    registry.refuse(None, Refusal::BadRequest);
+    plain(StatusCode::NOT_FOUND, "there is no mount at this path; / shows which there are, and /api/v1/mounts lists them")
+}
+
+fn allowed(site: Option<&Site>) -> &'static str {
+    if site.is_none_or(|site| site.settings().push.is_some()) { ALLOWED_TO_PUSH } else { ALLOWED }
 }
 
 /// What may be asked, also from pages elsewhere.
-fn options(entry: Option<&Entry>) -> HttpResponse {
-    let allowed = allowed(entry);
+fn options(site: Option<&Site>) -> HttpResponse {
+    let allowed = allowed(site);
     plain_builder(StatusCode::NO_CONTENT)
         .insert_header((header::ALLOW, allowed))
         .insert_header((header::ACCESS_CONTROL_ALLOW_METHODS, allowed))
@@ -114,12 +116,13 @@ fn options(entry: Option<&Entry>) -> HttpResponse {
         .finish()
 }
 
-fn find(registry: &Registry, path: &str) -> Option<(Entry, Option<Form>)> {
+/// What a path is: that of a mount, of its playlist, or one where a mount may be made.
+fn find(registry: &Registry, path: &str) -> Option<(Site, Option<Form>)> {
     if let Some(entry) = registry.find(path) {
-        return Some((entry, None));
+        return Some((Site::Open(entry), None));
     }
-    let (mount, form) = Form::split(path)?;
-    Some((registry.find(mount)?, Some(form)))
+    let listed = Form::split(path).and_then(|(mount, form)| Some((Site::Open(registry.find(mount)?), Some(form))));
+    listed.or_else(|| registry.site(path).map(|site| (site, None)))
 }
 
 async fn playlist(request: &HttpRequest, desk: &Desk, entry: &Entry, claim: Option<&Claim>, form: Form) -> HttpResponse {
@@ -128,7 +131,7 @@ async fn playlist(request: &HttpRequest, desk: &Desk, entry: &Entry, claim: Opti
     let mut url = origin::url(request, path);
     if settings.listen_auth.is_some() {
         let Some(claim) = claim else { return plain(StatusCode::INTERNAL_SERVER_ERROR, "this connection cannot be asked who it is") };
-        let asked = may_listen(request, &desk.registry, entry, claim, desk.registry.next_listener()).await;
+        let asked = may_listen(request, &desk.registry, (settings, Some(entry)), claim, desk.registry.next_listener()).await;
         if let Err(refusal) = asked {
             return refusal;
         }
@@ -145,113 +148,153 @@ async fn playlist(request: &HttpRequest, desk: &Desk, entry: &Entry, claim: Opti
         .body(form.write(&title, &url))
 }
 
-async fn listen(request: &HttpRequest, desk: &Desk, probes: &Probes, entry: &Entry, claim: Option<&Claim>) -> HttpResponse {
-    let (registry, handle) = (&desk.registry, &entry.handle);
+async fn listen(request: &HttpRequest, desk: &Desk, probes: &Probes, site: &Site, claim: Option<&Claim>) -> HttpResponse {
+    let (registry, settings) = (&desk.registry, site.settings());
+    let asked = site.entry();
+    if asked.is_none() && registry.refuges(&settings.path).is_empty() {
+        return not_found(registry); // whoever may make a mount there has not
+    }
     let frames = framed::asked(request.headers());
-    let wish = match wish(request.query_string(), entry) {
-        Ok(wish) => frames.as_ref().and_then(|asked| framed::wish(asked, &handle.settings.rules.wish)).or(wish),
+    let wish = match wish(request.query_string(), settings) {
+        Ok(wish) => frames.as_ref().and_then(|asked| framed::wish(asked, &settings.rules.wish)).or(wish),
         Err(why) => {
-            registry.refuse(Some(entry), Refusal::BadRequest);
+            registry.refuse(asked, Refusal::BadRequest);
             return plain(StatusCode::BAD_REQUEST, why);
         }
     };
     if registry.draining() {
-        registry.refuse(Some(entry), Refusal::Draining);
+        registry.refuse(asked, Refusal::Draining);
         return unavailable(DRAINING);
     }
     let Some(claim) = claim else { return plain(StatusCode::INTERNAL_SERVER_ERROR, "this connection cannot carry a stream") };
     // A relay has chosen where it pulls from.
-    if frames.is_none() && *request.method() == Method::GET {
-        let load = registry.fullness().max(handle.places.fullness());
-        if let Some(there) = desk.peers.before_full(newcomer(request, entry, claim), load, registry.places().most()) {
-            registry.refuse(Some(entry), Refusal::Redirected);
+    if let (Some(entry), None, &Method::GET) = (asked, &frames, request.method()) {
+        let load = registry.fullness().max(entry.handle.places.fullness());
+        if let Some(there) = desk.peers.before_full(newcomer(request, settings, claim), load, registry.places().most()) {
+            registry.refuse(asked, Refusal::Redirected);
             return elsewhere("another server has more room", &there);
         }
     }
     let id = registry.next_listener();
-    let pass = match may_listen(request, registry, entry, claim, id).await {
+    let pass = match may_listen(request, registry, (settings, asked), claim, id).await {
         Ok(pass) => pass,
         Err(refusal) => return refusal,
     };
-    let mut placed = handle.place_early(wish.as_ref());
-    // Who hangs up while waiting gives the connection's place back now; where half closed listeners are kept, none can be told.
-    let found = tokio::select! {
-        biased;
-        found = handle.on_air(desk.patience) => found,
-        () = claim.hung_up(), if !handle.settings.rules.keep_half_closed => return unavailable("you have hung up"),
-    };
-    let Some(content_type) = found else {
-        registry.refuse(Some(entry), Refusal::NoSource);
-        return unavailable("the mount has no source at present");
-    };
-    let mut response = HttpResponse::Ok();
-    let sent_as = if frames.is_some() { relay::MEDIA_TYPE } else { &*content_type };
-    response
-        .insert_header((header::CONTENT_TYPE, sent_as))
-        .insert_header((header::CACHE_CONTROL, "no-cache, no-store"))
-        .insert_header((header::PRAGMA, "no-cache"))
-        .insert_header((header::EXPIRES, EXPIRED))
-        .insert_header((header::ACCEPT_RANGES, "none"))
-        .insert_header(("X-Accel-Buffering", "no"))
-        .insert_header((header::SERVER, SERVER))
-        .force_close();
-    if origin::asks_for_via(request) {
-        let path = origin::via(handle.settings.path.as_str());
-        response.insert_header((header::VIA, handle.said().through.into_iter().chain([path]).collect::<Vec<_>>().join(", ")));
-    }
-    let (icy, inlay) = match &frames {
-        Some(asked) => {
-            response.insert_header((relay::FIELD, relay::VERSION));
-            placed = framed::resumed(asked, handle).or(placed);
-            (None, Some(Inlay::Frames))
+    let guest = Guest { request, desk, probes, claim, frames, wish, id, pass };
+    let mut turned = None;
+    for (entry, trail) in stations(registry, settings, asked) {
+        match guest.served(&entry, trail).await {
+            Ok(response) => return response,
+            Err(why) => turned = Some(why),
         }
-        None => {
-            let icy = headers::interval(&handle.settings, &content_type, request.headers());
-            (icy, icy.map(Inlay::Titles))
+        // Who has had enough has had enough wherever it is; and so has a server that is about to stop.
+        if turned.is_some_and(|turned| !turned.elsewhere || turned.why != Refusal::Full) {
+            break;
         }
-    };
-    headers::describe(&mut response, handle, icy);
-    if request.method() == Method::HEAD {
-        return unframed(response.body(Nothing));
     }
-    let user_agent = user_agent(request);
-    let player = Player::new(handle.broadcast.slot, claim.peer(), &user_agent);
-    probes.replace(&player, registry.crew()).await;
-    let user = pass.as_ref().and_then(|pass| pass.user.clone());
-    let (permit, seat) = match admit(registry, &desk.patrol, entry, claim.peer(), user) {
-        Ok(places) => places,
-        Err(turned) if turned.why == Refusal::Full => return overflow(request, desk, entry, claim, turned),
-        Err(TurnedAway { sentence, .. }) => return unavailable(sentence),
-    };
-    if request.headers().get(header::RANGE).and_then(|range| range.to_str().ok()).is_some_and(range::probes) {
-        probes.note(player, id, Instant::now());
-    }
-    let gangway = claim.board(Ticket {
-        permit,
-        seat,
-        broadcast: Arc::clone(&handle.broadcast),
-        wish: wish.map(Box::new),
-        placed,
-        inlay,
-        id,
-        user_agent,
-        pass,
-    });
-    unframed(response.body(gangway))
+    let Some(turned) = turned else { return not_found(registry) };
+    registry.refuse(asked, turned.why);
+    if turned.why == Refusal::Full { overflow(request, desk, settings, claim, turned) } else { unavailable(turned.sentence) }
 }
 
-fn newcomer<'a>(request: &'a HttpRequest, entry: &'a Entry, claim: &Claim) -> Newcomer<'a> {
+/// Somebody who may listen.
+struct Guest<'a> {
+    request: &'a HttpRequest,
+    desk: &'a Desk,
+    probes: &'a Probes,
+    claim: &'a Claim,
+    frames: Option<relay::Asked>,
+    wish: Option<Wish>,
+    id: ListenerId,
+    pass: Option<Arc<Pass>>,
+}
+
+impl Guest<'_> {
+    /// Lets it in to a mount, or says why there is nothing to hear.
+    ///
+    /// # Errors
+    /// When there is no place, or the server takes nobody in.
+    async fn served(&self, entry: &Entry, trail: Trail) -> Result<HttpResponse, TurnedAway> {
+        let Self { request, desk, probes, claim, frames, wish, id, pass } = self;
+        let (registry, handle) = (&desk.registry, &entry.handle);
+        let mut placed = handle.place_early(wish.as_ref());
+        // Who hangs up while waiting gives the connection's place back now; where half closed listeners are kept, none can be told.
+        let found = tokio::select! {
+            biased;
+            found = handle.on_air(desk.patience) => found,
+            () = claim.hung_up(), if !handle.settings.rules.keep_half_closed => return Ok(unavailable("you have hung up")),
+        };
+        let Some(content_type) = found else {
+            registry.refuse(Some(entry), Refusal::NoSource);
+            return Ok(unavailable("the mount has no source at present"));
+        };
+        let mut response = HttpResponse::Ok();
+        let sent_as = if frames.is_some() { relay::MEDIA_TYPE } else { &*content_type };
+        response
+            .insert_header((header::CONTENT_TYPE, sent_as))
+            .insert_header((header::CACHE_CONTROL, "no-cache, no-store"))
+            .insert_header((header::PRAGMA, "no-cache"))
+            .insert_header((header::EXPIRES, EXPIRED))
+            .insert_header((header::ACCEPT_RANGES, "none"))
+            .insert_header(("X-Accel-Buffering", "no"))
+            .insert_header((header::SERVER, SERVER))
+            .force_close();
+        if origin::asks_for_via(request) {
+            let path = origin::via(handle.settings.path.as_str());
+            response.insert_header((header::VIA, handle.said().through.into_iter().chain([path]).collect::<Vec<_>>().join(", ")));
+        }
+        let (icy, inlay) = match frames {
+            Some(asked) => {
+                response.insert_header((relay::FIELD, relay::VERSION));
+                placed = framed::resumed(asked, handle).or(placed);
+                (None, Some(Inlay::Frames))
+            }
+            None => {
+                let icy = headers::interval(&handle.settings, &content_type, request.headers());
+                (icy, icy.map(Inlay::Titles))
+            }
+        };
+        headers::describe(&mut response, handle, icy);
+        if request.method() == Method::HEAD {
+            return Ok(unframed(response.body(Nothing)));
+        }
+        let user_agent = user_agent(request);
+        let player = Player::new(handle.broadcast.slot, claim.peer(), &user_agent);
+        probes.replace(&player, registry.crew()).await;
+        let user = pass.as_ref().and_then(|pass| pass.user.clone());
+        let (permit, seat) = admit(registry, &desk.patrol, entry, claim.peer(), user)?;
+        if request.headers().get(header::RANGE).and_then(|range| range.to_str().ok()).is_some_and(range::probes) {
+            probes.note(player, *id, Instant::now());
+        }
+        let gangway = claim.board(Ticket {
+            permit,
+            seat,
+            broadcast: Arc::clone(&handle.broadcast),
+            wish: wish.clone().map(Box::new),
+            placed,
+            inlay,
+            id: *id,
+            user_agent,
+            pass: pass.clone(),
+            trail,
+            intro: handle.intro_for(inlay),
+        });
+        Ok(unframed(response.body(gangway)))
+    }
+}
+
+fn newcomer<'a>(request: &'a HttpRequest, settings: &'a Settings, claim: &Claim) -> Newcomer<'a> {
     let target = request.uri().path_and_query().map_or("/", |target| target.as_str());
-    Newcomer { mount: entry.handle.settings.path.as_str(), target, secure: claim.scheme() == "https" }
+    Newcomer { mount: settings.path.as_str(), target, secure: claim.scheme() == "https" }
 }
 
 /// What somebody is told for whom there is no room: where there may be some, or when. Who was sent here is not sent on.
-fn overflow(request: &HttpRequest, desk: &Desk, entry: &Entry, claim: &Claim, turned: TurnedAway) -> HttpResponse {
-    let peer = || desk.peers.when_full(newcomer(request, entry, claim), desk.registry.places().most());
+fn overflow(request: &HttpRequest, desk: &Desk, settings: &Settings, claim: &Claim, turned: TurnedAway) -> HttpResponse {
+    let peer = || desk.peers.when_full(newcomer(request, settings, claim), desk.registry.places().most());
     if let Some(there) = turned.elsewhere.then(peer).flatten() {
         return elsewhere(turned.sentence, &there);
     }
-    match &entry.handle.settings.redirect_on_overflow {
+    match &settings.redirect_on_overflow {
         Some(there) if !is_marked(request.query_string()) => elsewhere(turned.sentence, there),
         _ => unavailable(turned.sentence),
     }
@@ -286,8 +329,7 @@ impl actix_web::body::MessageBody for Nothing {
 
 /// What a listener asks for beside the mount's own rules: `?sync=latest&burst=2s&burst_max=64KiB`, where the mount allows it.
 /// Other parameters are not ours: players and pages append their own.
-fn wish(query: &str, entry: &Entry) -> Result<Option<Wish>, String> {
-    let settings = &entry.handle.settings;
+fn wish(query: &str, settings: &Settings) -> Result<Option<Wish>, String> {
     if !settings.allow_query || query.is_empty() {
         return Ok(None);
     }

@@ -20,9 +20,10 @@ use crate::engine::admission::{Lack, Seat, Who};
 use crate::engine::broadcast::Peer;
 use crate::engine::inbox::Permit;
 use crate::engine::socket::Socket;
+use crate::engine::trail::Trail;
 use crate::fanout::departure::Refusal;
-use crate::mount::Registry;
 use crate::mount::registry::Entry;
+use crate::mount::{Registry, Settings};
 
 /// Why a newcomer is not let in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,7 +37,21 @@ struct TurnedAway {
 
 const DRAINING: &str = "the server is about to stop and takes nobody in any more";
 
-/// All that a newcomer needs to be let in, or why it is not; `user`: who it is, if it has shown that.
+/// Where somebody may be let in who asks for a mount with these settings (`asked`, if it is there): first where there is something to
+/// hear, then where there may be a place. Nowhere, if there is no such mount and nothing instead.
+fn stations<'a>(registry: &'a Registry, settings: &'a Settings, asked: Option<&Entry>) -> impl Iterator<Item = (Entry, Trail)> + 'a {
+    // What is pulled on demand is heard when somebody comes.
+    let heard = asked.is_some_and(|entry| entry.handle.is_heard()) || settings.relay.on_demand;
+    let itself = asked.map(|entry| (entry.clone(), Trail::default()));
+    let refuges = if heard { Vec::new() } else { registry.refuges(&settings.path) };
+    let first: Vec<_> = if refuges.is_empty() { itself.into_iter().collect() } else { refuges };
+    let more = heard && settings.fallback.when_full;
+    let more = std::iter::once_with(move || if more { registry.refuges(&settings.path) } else { Vec::new() });
+    first.into_iter().chain(more.flatten())
+}
+
+/// All that a newcomer needs to be let in, or why it is not; `user`: who it is, if it has shown that. Whoever turns it
+/// away in the end counts it.
 fn admit(
     registry: &Registry,
     patrol: &Patrol,
@@ -44,10 +59,7 @@ fn admit(
     peer: Peer,
     user: Option<Arc<str>>,
 ) -> Result<(Permit<Socket>, Seat), TurnedAway> {
-    let refuse = |why, sentence| {
-        registry.refuse(Some(mount), why);
-        TurnedAway { why, sentence, elsewhere: true }
-    };
+    let refuse = |why, sentence| TurnedAway { why, sentence, elsewhere: true };
     if registry.draining() {
         return Err(refuse(Refusal::Draining, DRAINING));
     }

@@ -15,8 +15,19 @@ use crate::units::MountPath;
 pub fn take(registry: &Arc<Registry>, patrol: &Arc<Patrol>, mount: &MountPath) -> TakeRaw {
     let (registry, patrol, mount) = (Arc::clone(registry), Arc::clone(patrol), mount.clone());
     Box::new(move |wire, peer, accepted, hold| {
-        let Some(mount) = registry.find(mount.as_str()) else { return };
-        let Ok((permit, mut seat)) = super::admit(&registry, &patrol, &mount, peer, None) else { return };
+        let Some(asked) = registry.find(mount.as_str()) else { return };
+        let mut turned = None;
+        let mut stations = super::stations(&registry, &asked.handle.settings, Some(&asked));
+        let place = stations.find_map(|(mount, trail)| match super::admit(&registry, &patrol, &mount, peer, None) {
+            Ok(place) => Some((place, mount, trail)),
+            Err(why) => {
+                turned = Some(why);
+                None
+            }
+        });
+        let Some(((permit, mut seat), mount, trail)) = place else {
+            return turned.iter().for_each(|turned| registry.refuse(Some(&asked), turned.why));
+        };
         seat.hold(hold);
         permit.send(Command::Join(Box::new(Arrival {
             wire,
@@ -29,6 +40,8 @@ pub fn take(registry: &Arc<Registry>, patrol: &Arc<Patrol>, mount: &MountPath) -
             peer,
             user_agent: "raw tcp".into(),
             pass: None,
+            trail,
+            intro: mount.handle.intro_for(None),
             accepted,
             seat,
         })));

@@ -28,8 +28,9 @@ use crate::bouncer::Pass;
 use crate::engine::admission::Seat;
 use crate::engine::broadcast::{Broadcast, Peer};
 use crate::engine::inbox::Permit;
-use crate::engine::listener::Inlay;
+use crate::engine::listener::{Inlay, Intro};
 use crate::engine::socket::Socket;
+use crate::engine::trail::Trail;
 use crate::fanout::placement::{Placement, Wish};
 use crate::units::{ListenerId, Moment};
 use crate::wire::head::Body;
@@ -58,6 +59,10 @@ pub struct Ticket {
     pub user_agent: Box<str>,
     /// What it was let in with, where somebody was asked.
     pub pass: Option<Arc<Pass>>,
+    /// The mounts that it was to hear instead.
+    pub trail: Trail,
+    /// What is sent between the head and the stream.
+    pub intro: Option<Intro>,
 }
 
 /// A connection that has left with its request's body still to come.

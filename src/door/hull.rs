@@ -327,6 +327,8 @@ impl Hull {
             peer: self.slot.peer.get(),
             user_agent: ticket.user_agent,
             pass: ticket.pass,
+            trail: ticket.trail,
+            intro: ticket.intro,
             accepted: self.slot.began.get(),
             seat,
         })));

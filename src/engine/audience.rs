@@ -335,10 +335,8 @@ impl<W: Wire> Audience<W> {
                 weaving::offer(wire, head, woven, &self.broadcast.title, cursor, &self.ring, resend)
             } else {
                 let mut slices = Slices::new();
-                if !head.is_empty() {
-                    slices.push(IoSlice::new(head));
-                }
-                let shown = head.len() + cursor.gather(&self.ring, next, resend, BYTES_PER_VISIT, &mut slices);
+                slices.extend(head.into_iter().filter(|part| !part.is_empty()).map(IoSlice::new));
+                let shown = head[0].len() + head[1].len() + cursor.gather(&self.ring, next, resend, BYTES_PER_VISIT, &mut slices);
                 (!slices.is_empty() || wire.holds()).then(|| (shown, wire.send(&slices)))
             };
             let Some((shown, outcome)) = offered else {

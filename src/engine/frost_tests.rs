@@ -67,6 +67,8 @@ impl Hall {
             peer: Peer::Unix,
             user_agent: "ears".into(),
             pass: None,
+            trail: crate::engine::trail::Trail::default(),
+            intro: None,
             accepted: self.crew.clock().now(),
             seat: Seat::take(&self.server, &self.mount).expect("a seat"),
         };

@@ -13,6 +13,7 @@ use super::alarm::Alarm;
 use super::broadcast::{Broadcast, ListenerView};
 use super::frost::Freeze;
 use super::listener::{Arrival, Carried};
+use super::trail::Movers;
 use crate::fanout::departure::Departure;
 use crate::units::ListenerId;
 
@@ -79,16 +80,8 @@ pub enum Command<W> {
     Settle { broadcast: Arc<Broadcast> },
     /// A mount is closed: who is still here leaves at once. Answered when nothing here knows its number any more.
     Forget { slot: usize, why: Departure, reply: Reply<()> },
-    /// A part of a mount's listeners, from a place in the shard's table on, goes on listening to another mount; `only`: nobody else.
-    Move {
-        slot: usize,
-        only: Option<ListenerId>,
-        to: Arc<Broadcast>,
-        places: Arc<Places>,
-        from: usize,
-        most: usize,
-        reply: Reply<MovePart>,
-    },
+    /// A part of a mount's listeners, from a place in the shard's table on, goes on listening to another mount.
+    Move { slot: usize, who: Movers, to: Arc<Broadcast>, places: Arc<Places>, from: usize, most: usize, reply: Reply<MovePart> },
     /// The shard gives out all its listeners and waits until it gets them back: see [`frost`](super::frost).
     Freeze(Box<Freeze<W>>),
     /// Listeners of the process before this go on listening here. Answers how many do.

@@ -17,6 +17,7 @@ use std::time::SystemTime;
 use super::admission::{Places, Seat};
 use super::broadcast::{Broadcast, ListenerView, Newcomer, Obituary, Peer};
 use super::socket::Wire;
+use super::trail::{Movers, Trail};
 use crate::bouncer::Pass;
 use crate::fanout::cursor::Cursor;
 use crate::fanout::departure::Departure;
@@ -36,6 +37,15 @@ pub enum Inlay {
     Frames,
 }
 
+/// What is sent before the stream to everybody who comes: one copy for all of them.
+#[derive(Clone, Debug)]
+pub struct Intro {
+    /// As it is sent: with places for titles, where those were promised.
+    pub bytes: Arc<[u8]>,
+    /// Bytes of the stream in it.
+    pub plain: u64,
+}
+
 /// The same, as it is for one listener.
 #[derive(Debug)]
 pub(super) enum Woven {
@@ -52,6 +62,8 @@ pub struct Arrival<W> {
     pub broadcast: Arc<Broadcast>,
     /// What is sent before the stream: a response head, or nothing.
     pub head: Box<[u8]>,
+    /// What is sent between that and the stream.
+    pub intro: Option<Intro>,
     /// How it asks to be placed, if not as the mount's rules say.
     pub wish: Option<Box<Wish>>,
     /// Where it was placed already, if it had to wait for the mount's first chunk: that chunk decides, not what has come since.
@@ -66,6 +78,8 @@ pub struct Arrival<W> {
     pub user_agent: Box<str>,
     /// What it was let in with, where somebody was asked.
     pub pass: Option<Arc<Pass>>,
+    /// The mounts that it was to hear instead.
+    pub trail: Trail,
     /// When it was accepted.
     pub accepted: Moment,
     /// Its place in the mount and in the server.
@@ -79,14 +93,25 @@ struct About {
     peer: Peer,
     user_agent: Box<str>,
     pass: Option<Arc<Pass>>,
+    trail: Trail,
     /// When its pass ends.
     until: Option<Moment>,
     accepted: Moment,
     joined: Moment,
     joined_at: SystemTime,
     head: Box<[u8]>,
+    intro: Option<Arc<[u8]>>,
     /// Given back by dropping.
     seat: Seat,
+}
+
+impl About {
+    /// What is left of the head and of the intro, if there are so many bytes of both.
+    fn front(&self, left: u32) -> [&[u8]; 2] {
+        let (head, intro) = (&*self.head, self.intro.as_deref().unwrap_or_default());
+        let of_intro = intro.len().min(left as usize);
+        [&head[head.len() - (left as usize - of_intro)..], &intro[intro.len() - of_intro..]]
+    }
 }
 
 /// One listener.
@@ -94,7 +119,7 @@ struct About {
 pub(super) struct Listener<W> {
     pub(super) wire: W,
     pub(super) cursor: Cursor,
-    /// Bytes of the head that have not gone yet.
+    /// Bytes of the head and the intro that have not gone yet.
     head_left: u32,
     /// The send buffer it was given, in bytes.
     pub(super) send_buffer: u32,
@@ -140,7 +165,7 @@ impl<W> Listener<W> {
         Self {
             cursor: Cursor::new(placed),
             wire: arrival.wire,
-            head_left: arrival.head.len() as u32,
+            head_left: (arrival.head.len() + arrival.intro.as_ref().map_or(0, |intro| intro.bytes.len())) as u32,
             send_buffer: 0,
             received: 0,
             progress: now,
@@ -158,7 +183,9 @@ impl<W> Listener<W> {
             leaving: None,
             woven: arrival.inlay.map(|inlay| {
                 Box::new(match inlay {
-                    Inlay::Titles(interval) => Woven::Titles(Interleave::new(interval)),
+                    Inlay::Titles(interval) => {
+                        Woven::Titles(Interleave::after(interval, arrival.intro.as_ref().map_or(0, |intro| intro.plain)))
+                    }
                     Inlay::Frames => Woven::Frames(Frames::new(arrival.broadcast.instance())),
                 })
             }),
@@ -167,6 +194,8 @@ impl<W> Listener<W> {
                 peer: arrival.peer,
                 user_agent: arrival.user_agent,
                 pass: arrival.pass,
+                trail: arrival.trail,
+                intro: arrival.intro.map(|intro| intro.bytes),
                 until,
                 accepted: arrival.accepted,
                 joined: now,
@@ -179,9 +208,14 @@ impl<W> Listener<W> {
 
     /// Ends its session in one mount, to go on in another that has a place for it. Returns the account of the session, or nothing if
     /// it has to stay: there is no place, or it is leaving anyway.
-    pub(super) fn depart(&mut self, places: &Arc<Places>, now: Moment) -> Option<Obituary> {
+    pub(super) fn depart(&mut self, places: &Arc<Places>, who: &Movers, now: Moment) -> Option<Obituary> {
         if self.leaving.is_some() || !self.about.seat.change(places) {
             return None;
+        }
+        match who {
+            Movers::All | Movers::One(_) => self.about.trail = Trail::default(),
+            Movers::Lent(from) => self.about.trail.extend(from),
+            Movers::Strayed(_) => {} // where it arrives, it is back
         }
         Some(Obituary {
             id: self.about.id,
@@ -202,6 +236,7 @@ impl<W> Listener<W> {
         // Whether its socket has room, the first send will tell.
         (self.blocked, self.listed, self.queued, self.newly_full, self.overdraft) = (false, false, false, false, 0);
         (self.about.joined, self.about.joined_at) = (now, SystemTime::now());
+        self.about.trail.back_at(&broadcast.path);
         match self.woven.as_deref_mut() {
             None => {}
             Some(Woven::Titles(icy)) => icy.go_elsewhere(),
@@ -220,6 +255,11 @@ impl<W> Listener<W> {
         }
         self.send_buffer = bytes;
         self.wire.set_send_buffer(bytes)
+    }
+
+    /// The mounts that it was to hear instead.
+    pub(super) fn trail(&self) -> &Trail {
+        &self.about.trail
     }
 
     pub(super) fn id(&self) -> ListenerId {
@@ -250,25 +290,28 @@ impl<W> Listener<W> {
         self.about.accepted
     }
 
-    /// The wire to send on, and what there is to send: the rest of the head, then what the cursor gathers, with something in
-    /// between or without.
-    pub(super) fn parts(&mut self) -> (&mut W, &[u8], &Cursor, Option<&mut Woven>) {
-        let head = match self.head_left as usize {
-            0 => &[], // without a look into the box
-            left => &self.about.head[self.about.head.len() - left..],
+    /// The wire to send on, and what there is to send: the rest of the head and of the intro, then what the cursor gathers, with
+    /// something in between or without.
+    pub(super) fn parts(&mut self) -> (&mut W, [&[u8]; 2], &Cursor, Option<&mut Woven>) {
+        let front = match self.head_left {
+            0 => [&[] as &[u8]; 2], // without a look into the box
+            left => self.about.front(left),
         };
-        (&mut self.wire, head, &self.cursor, self.woven.as_deref_mut())
+        (&mut self.wire, front, &self.cursor, self.woven.as_deref_mut())
     }
 
     /// Takes note that so many bytes of what was shown have gone; returns how many of them belong to the stream.
     pub(super) fn take(&mut self, ring: &Ring, resend: bool, mut sent: usize) -> usize {
+        let mut of_intro = 0;
         if self.head_left > 0 {
-            let of_head = sent.min(self.head_left as usize);
-            self.head_left -= of_head as u32;
+            let of_front = sent.min(self.head_left as usize);
+            let intro_left = self.about.front(self.head_left)[1].len();
+            self.head_left -= of_front as u32;
+            of_intro = intro_left - intro_left.min(self.head_left as usize);
             if self.head_left == 0 {
-                self.about.head = Box::default();
+                (self.about.head, self.about.intro) = (Box::default(), None);
             }
-            sent -= of_head;
+            sent -= of_front;
         }
         let of_stream = match self.woven.as_deref_mut() {
             None => sent,
@@ -276,7 +319,7 @@ impl<W> Listener<W> {
             Some(Woven::Frames(frames)) => return frames.take(&mut self.cursor, ring, sent),
         };
         self.cursor.advance(ring, resend, of_stream);
-        of_stream
+        of_intro + of_stream
     }
 
     /// Whether a block of metadata is half sent, or what stands before a frame.

@@ -29,6 +29,7 @@ pub mod socket;
 mod sync;
 pub mod title;
 pub mod tls;
+pub mod trail;
 
 #[cfg(all(test, not(feature = "model-check")))]
 mod frost_tests;

@@ -10,9 +10,10 @@ use super::alarm::Alarm;
 use super::broadcast::{Broadcast, Peer, Rules};
 use super::counters::ShardCounters;
 use super::inbox::{Command, Inbox, MovePart, Reply};
-use super::listener::{Arrival, Inlay};
+use super::listener::{Arrival, Inlay, Intro};
 use super::shard::{Readiness, Shard, Token, Watch};
 use super::socket::{Discarded, Wire};
+use super::trail::{Movers, Trail};
 use super::world::{World, rules};
 use crate::fanout::chunk::{Chunk, Marks};
 use crate::fanout::departure::Departure;
@@ -126,6 +127,10 @@ impl Stage {
     }
 
     fn join_with(&mut self, room: usize, interval: Option<u32>) -> Tape {
+        self.join_hearing(room, interval, None)
+    }
+
+    fn join_hearing(&mut self, room: usize, interval: Option<u32>, intro: Option<Intro>) -> Tape {
         let tape = Tape::with_room(room);
         self.listeners += 1;
         let arrival = Arrival {
@@ -139,6 +144,8 @@ impl Stage {
             peer: Peer::Unix,
             user_agent: "".into(),
             pass: None,
+            trail: Trail::default(),
+            intro,
             accepted: Moment::ZERO,
             seat: Seat::take(&self.server, &self.here).expect("a seat"),
         };
@@ -156,11 +163,21 @@ impl Stage {
     }
 
     fn move_some(&mut self, from: usize, most: usize) -> MovePart {
+        self.move_those(Movers::All, from, most)
+    }
+
+    /// The one mount is the other from now on.
+    fn turn_round(&mut self) {
+        std::mem::swap(&mut self.from, &mut self.to);
+        std::mem::swap(&mut self.here, &mut self.there);
+    }
+
+    fn move_those(&mut self, who: Movers, from: usize, most: usize) -> MovePart {
         let answer = Arc::new(Mutex::new(None));
         let slot = Arc::clone(&answer);
         let reply = Reply::new(move |part| *slot.lock().expect("no panic") = Some(part));
         let (to, places) = (Arc::clone(&self.to), Arc::clone(&self.there));
-        assert!(self.inbox.tell(Command::Move { slot: self.from.slot, only: None, to, places, from, most, reply }));
+        assert!(self.inbox.tell(Command::Move { slot: self.from.slot, who, to, places, from, most, reply }));
         self.turn();
         let part = answer.lock().expect("no panic").take();
         part.expect("answered in the same turn")
@@ -281,4 +298,57 @@ fn a_crowd_moves_in_parts_and_everybody_once() {
     assert_eq!((moved, parts), (10, 3));
     assert!(tapes.iter().all(|tape| tape.text() == "ab"));
     assert_eq!((from.counters.listeners(), to.counters.listeners()), (0, 10));
+}
+
+#[test]
+fn who_was_sent_on_is_called_back_and_nobody_else() {
+    let mut stage = Stage::with_places(None);
+    let (live, backup) = (stage.from.path.clone(), stage.to.path.clone());
+    assert_ne!(live, backup);
+    let none = Headers::none();
+    let (from, to) = (Arc::clone(&stage.from), Arc::clone(&stage.to));
+    stage.push(&from, "live ", &none);
+    stage.push(&to, "backup ", &none);
+    let sent_on = [stage.join(ALL), stage.join(ALL)];
+    let trail = Trail::of(std::slice::from_ref(&live));
+    assert_eq!(stage.move_those(Movers::Lent(trail), 0, ALL).moved, 2);
+    stage.turn_round();
+    let own = stage.join(ALL);
+    assert_eq!(stage.move_those(Movers::Strayed(backup), 0, ALL), MovePart::default(), "nobody is from there");
+    stage.push(&from, "again ", &none);
+    assert_eq!(stage.move_those(Movers::Strayed(live.clone()), 0, ALL).moved, 2);
+    sent_on.iter().for_each(|tape| assert_eq!(tape.text(), "live backup again "));
+    assert_eq!(own.text(), "backup ");
+    // They are back for good: there is nothing to call them back from.
+    stage.turn_round();
+    assert_eq!(stage.move_some(0, ALL).moved, 2);
+    stage.turn_round();
+    assert_eq!(stage.move_those(Movers::Strayed(live), 0, ALL), MovePart::default(), "an operator moved them for good");
+}
+
+#[test]
+fn an_intro_is_heard_between_the_head_and_the_stream_and_titles_stay_where_they_are_promised() {
+    let intro = |bytes: &[u8], plain| Some(Intro { bytes: bytes.into(), plain });
+    for room in [1, 3, 7, ALL] {
+        let mut stage = Stage::with_places(None);
+        let from = Arc::clone(&stage.from);
+        let headers = Headers::new(&[b"<a>"], false, &from.account);
+        stage.push(&from, "0123456789", &headers);
+        let plain = stage.join_hearing(room, None, intro(b"intro ", 6));
+        let titled = stage.join_hearing(room, Some(5), intro(b"intro\0 ", 6));
+        for _ in 0..ALL {
+            for (index, tape) in [&plain, &titled].into_iter().enumerate() {
+                tape.room.set(room);
+                let token = stage.tokens.first[index];
+                stage.shard.event(token, Readiness { writable: true, ..Readiness::default() }, stage.now);
+            }
+            stage.turn();
+            if plain.text().ends_with('9') && titled.text().ends_with('9') {
+                break;
+            }
+        }
+        assert_eq!(plain.text(), "intro <a>0123456789", "{room}");
+        assert_eq!(titled.text(), "intro\x00 <a>0\x0012345\x006789", "{room}");
+        assert_eq!(read(&from.counters.sent_bytes), 6 + 7 + 2 * 13, "it counts as what was sent");
+    }
 }

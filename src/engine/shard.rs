@@ -274,8 +274,8 @@ impl<W: Wire> Shard<W> {
                 }
                 reply.send(());
             }
-            Command::Move { slot, only, to, places, from, most, reply } => {
-                let given_up = self.known(slot).map(|audience| audience.give_up(only, from, most, &places, turn.now));
+            Command::Move { slot, who, to, places, from, most, reply } => {
+                let given_up = self.known(slot).map(|audience| audience.give_up(&who, from, most, &places, turn.now));
                 let (movers, part) = given_up.unwrap_or_else(|| (Vec::new(), MovePart::default()));
                 if !movers.is_empty() {
                     let (slot, draining) = (to.slot, self.draining);

@@ -335,6 +335,8 @@ fn a_listener_that_leaves_in_order_is_sent_what_its_session_holds_and_told_the_e
             peer: Peer::Unix,
             user_agent: "".into(),
             pass: None,
+            trail: crate::engine::trail::Trail::default(),
+            intro: None,
             accepted: Moment::ZERO,
             seat: Seat::take(&places, &Arc::new(Places::new(None))).expect("a seat"),
         };

@@ -403,6 +403,8 @@ fn what_was_written_before_an_order_is_there_for_it() {
             peer: Peer::Unix,
             user_agent: "".into(),
             pass: None,
+            trail: crate::engine::trail::Trail::default(),
+            intro: None,
             accepted: Moment::ZERO,
             seat: Seat::take(&places, &places).expect("a seat"),
         };

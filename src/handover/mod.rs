@@ -355,6 +355,8 @@ pub struct Listener {
     pub user_agent: String,
     /// What it was let in with.
     pub pass: Option<Pass>,
+    /// The mounts that it was to hear instead.
+    pub trail: Vec<String>,
     /// When it was accepted.
     pub accepted: u64,
     /// When it joined.
@@ -436,6 +438,8 @@ pub struct Arrival {
     pub user_agent: String,
     /// What it was let in with.
     pub pass: Option<Pass>,
+    /// The mounts that it was to hear instead.
+    pub trail: Vec<String>,
     /// When it was accepted.
     pub accepted: u64,
 }

@@ -21,6 +21,7 @@ pub mod pipeline;
 mod profile;
 pub mod pump;
 pub mod push;
+pub mod recording;
 pub mod relay;
 
 pub use pipeline::{Ended, Pipeline, PipelineError, check};

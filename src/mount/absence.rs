@@ -1,20 +1,24 @@
 //! What becomes of a mount while its source is away: how long who listens is kept, and when a mount ends that was made on the fly.
 //!
 //! ```text
-//!   source ends ─▶ linger ─▶ who still waits is drained as `source_ended` ─▶ a mount that was made is closed
-//!        ▲                                                                 (one that was declared stays)
-//!        └── a source is there again: nothing has happened
+//!   source ends ─▶ fallback: who listens goes there ─▶ linger ─▶ who still waits is drained as `source_ended`
+//!        ▲                     │                                 ─▶ a mount that was made is closed
+//!        └── a source is there again: who was sent on is brought back, if the mount says so
 //! ```
 //! One task for each mount, on its arbiter, which sleeps until the source, the settings or the time asks for something.
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use super::OnSourceEnd;
 use super::closing;
 use super::handle::Handle;
+use super::moving::{Moved, Silent, move_listeners};
 use super::registry::{Entry, Registry};
 use crate::engine::inbox::Command;
+use crate::engine::trail::Movers;
 use crate::fanout::departure::Departure;
+use crate::units::MountPath;
 
 /// How often it is looked again where something is in the way: an encoder that has connected and sends nothing yet, a newcomer who
 /// was let in at the last moment.
@@ -22,6 +26,9 @@ const LOOK: Duration = Duration::from_secs(1);
 /// For how long nobody is sent away when another process has been taken over from: encoders wait for some seconds before they
 /// connect again.
 pub(super) const RESUMED_GRACE: Duration = Duration::from_secs(30);
+
+/// The longest that a recording takes to be heard.
+const STAND_IN_BEGINS: Duration = Duration::from_secs(2);
 
 /// What is to be done now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,7 +52,15 @@ fn step(linger: Option<Duration>, away: Duration, grace: Duration) -> Step {
 
 /// Sees to a mount until it is closed.
 pub(super) async fn watch(registry: Weak<Registry>, handle: Arc<Handle>) {
-    while !handle.until_up(false).await {
+    loop {
+        let closed = tokio::select! {
+            biased;
+            closed = handle.until_up(false) => closed,
+            () = presence(&registry, &handle) => handle.until_up(false).await,
+        };
+        if closed {
+            return;
+        }
         tokio::select! {
             biased;
             closed = handle.until_up(true) => if closed { return },
@@ -54,19 +69,87 @@ pub(super) async fn watch(registry: Weak<Registry>, handle: Arc<Handle>) {
     }
 }
 
+/// Does what is to be done when the source is there again.
+async fn presence(registry: &Weak<Registry>, handle: &Handle) {
+    bring_back(registry, handle).await;
+    // Who was on the way when they were called is called again.
+    tokio::time::sleep(LOOK).await;
+    bring_back(registry, handle).await;
+}
+
+/// The mount, as it is now.
+fn found(registry: &Registry, handle: &Handle) -> Option<Entry> {
+    registry.find(handle.settings.path.as_str()).filter(|entry| entry.handle.is_same(handle))
+}
+
+/// Calls back who was sent on from here.
+async fn bring_back(registry: &Weak<Registry>, handle: &Handle) {
+    let Some(registry) = registry.upgrade() else { return };
+    let Some(here) = found(&registry, handle).map(|entry| entry.handle).filter(|here| here.settings.fallback.brings_back) else { return };
+    let path = &here.settings.path;
+    for there in registry.chain(path).iter().filter_map(|there| registry.find(there.as_str())).map(|entry| entry.handle) {
+        if there.places.taken() == 0 {
+            continue;
+        }
+        if !here.is_alike(&there) {
+            tracing::warn!(mount = %path, from = %there.settings.path, "the source is of another kind: who was sent on stays there");
+            continue;
+        }
+        let moved = move_listeners(registry.crew(), &there, &here, &Movers::Strayed(path.clone())).await;
+        say(&moved, &there, path, "the source is there again: listeners are brought back");
+    }
+}
+
+fn say(moved: &Result<Moved, Silent>, from: &Handle, to: &MountPath, what: &str) {
+    let mount = from.settings.path.as_str();
+    match moved {
+        Ok(Moved { moved: 0, .. }) => {}
+        Ok(Moved { moved, stayed }) => tracing::info!(mount, %to, moved, stayed, "{what}"),
+        Err(silent) => tracing::error!(mount, %to, error = %silent, "listeners could not be moved"),
+    }
+}
+
+/// Sends everybody on who listens, if there is something for them to hear. `warned`: it has been said why there is not.
+async fn send_on(registry: &Registry, here: &Handle, warned: &mut bool) {
+    let refuges = registry.refuges(&here.settings.path);
+    let Some((there, trail)) = refuges.iter().find(|(there, _)| here.is_alike(&there.handle)) else {
+        if let (Some((there, _)), false) = (refuges.first(), *warned) {
+            *warned = true;
+            tracing::warn!(mount = %here.settings.path, fallback = %there.handle.settings.path,
+                "the fallback is of another kind: a player cannot go on with it, so listeners wait");
+        }
+        return;
+    };
+    let moved = move_listeners(registry.crew(), here, &there.handle, &Movers::Lent(trail.clone())).await;
+    say(&moved, here, &there.handle.settings.path, "the source is away: listeners go on with the fallback");
+}
+
 /// Does what is to be done while the source is away. Ends when it has closed the mount.
 async fn absence(registry: &Weak<Registry>, handle: &Handle) {
+    let mut warned = false;
     loop {
         let settled = handle.settled(); // asked for before the look, so that no change is missed
         let next = {
             let Some(registry) = registry.upgrade() else { return };
             let path = handle.settings.path.as_str();
-            let Some(entry) = registry.find(path).filter(|entry| entry.handle.is_same(handle)) else { return };
-            // Nobody can publish there again.
-            let linger = if registry.is_orphan(&entry) { Some(Duration::ZERO) } else { entry.handle.settings.linger };
-            match step(linger, handle.away().unwrap_or_default(), handle.grace()) {
+            let Some(entry) = found(&registry, handle) else { return };
+            let settings = &entry.handle.settings;
+            let moves = settings.fallback.mount().is_some();
+            if moves && handle.places.taken() > 0 {
+                send_on(&registry, &entry.handle, &mut warned).await;
+            }
+            // Where a pattern is gone nobody can publish again. Where listeners leave with the source, they have waited for this only.
+            let orphan = registry.is_orphan(&entry);
+            let leaves = settings.fallback.to.is_some() && settings.on_source_end == OnSourceEnd::Close;
+            let linger = if orphan || leaves { Some(Duration::ZERO) } else { settings.linger };
+            // A recording is given a moment to begin, and who hears it is not sent away.
+            let linger = if settings.fallback.file().is_some() && !orphan { linger.map(|span| span.max(STAND_IN_BEGINS)) } else { linger };
+            // The fallback may be there in a moment, and newcomers were let in to what is left of the stream.
+            let look = moves.then_some(LOOK);
+            let next = match step(linger, handle.away().unwrap_or_default(), handle.grace()) {
                 Step::Rest => None,
                 Step::Wait(left) => Some(left),
+                Step::Dismiss if !orphan && handle.has_stand_in() => Some(LOOK),
                 Step::Dismiss if entry.is_made() && handle.publishers.shut() => {
                     let closed = registry.close_if(path, Departure::SourceEnded, |entry| entry.handle.is_same(handle));
                     tracing::info!(mount = path, "nobody publishes to the mount any more: it is closed");
@@ -77,7 +160,8 @@ async fn absence(registry: &Weak<Registry>, handle: &Handle) {
                     let waiting = dismiss(&registry, &entry).await;
                     (waiting || entry.is_made()).then_some(LOOK)
                 }
-            }
+            };
+            next.into_iter().chain(look).min()
         };
         match next {
             Some(next) => drop(tokio::time::timeout(next, settled).await),

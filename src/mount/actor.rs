@@ -64,7 +64,10 @@ impl Mount {
                 status.up_since = None;
             }
         });
-        if was_up && self.handle.settings.on_source_end == OnSourceEnd::Close && !self.handle.broadcast.is_closed() {
+        // Who has somewhere to go is sent there first (`absence`).
+        let settings = &self.handle.settings;
+        let closes = settings.on_source_end == OnSourceEnd::Close && settings.fallback.to.is_none();
+        if was_up && closes && !self.handle.broadcast.is_closed() {
             let slot = self.handle.broadcast.slot;
             self.crew.tell_all(|| Command::Drain { slot: Some(slot), why: Departure::SourceEnded });
         }
@@ -111,7 +114,7 @@ impl Handler<Deliver> for Mount {
     type Result = ();
 
     fn handle(&mut self, message: Deliver, ctx: &mut Self::Context) {
-        if message.source == self.handle.writer() {
+        if self.handle.may_write(message.source) {
             self.guarded(ctx, |mount| mount.write(message));
         }
     }
@@ -125,7 +128,20 @@ impl Mount {
         }
     }
 
+    /// A recording gives way to the source, which has something to hear: to listeners it is a new programme.
+    fn relieve(&mut self) {
+        if self.handle.end_stand_in() {
+            self.history.new_source();
+            self.handle.broadcast.feed.write(Ring::begin_anew);
+            tracing::info!(mount = %self.handle.settings.path, "the source is heard again, and the recording is not");
+        }
+    }
+
     fn write(&mut self, message: Deliver) {
+        let is_source = !self.handle.is_stand_in(message.source);
+        if is_source && message.batch.iter().any(|delivery| !matches!(delivery, Delivery::Flush)) {
+            self.relieve();
+        }
         let (history, counters) = (&mut self.history, &self.handle.source);
         let mut forced = false;
         let (had_begun, has_begun) = self.handle.broadcast.feed.write(|ring| {
@@ -142,7 +158,9 @@ impl Mount {
                         (chunk, stamp)
                     }
                 };
-                counters.count(chunk.payload().len() as u64);
+                if is_source {
+                    counters.count(chunk.payload().len() as u64);
+                }
                 forced |= history.push_at(ring, chunk, stamp, message.arrival).forced;
             }
             (had_begun, ring.has_begun())
@@ -154,6 +172,9 @@ impl Mount {
             self.warned_of_memory = true;
             tracing::warn!(mount = %self.handle.settings.path, ring_max = %self.handle.settings.ring_max,
                 "the stream is larger than ring_max allows: history, bursts and limits are shorter than configured; raise ring_max");
+        }
+        if !is_source {
+            return self.stand_in_heard(message.content_type);
         }
         let status = self.handle.status();
         // Bytes without caps are bytes.
@@ -174,12 +195,61 @@ impl Mount {
                     status.up_since = Some(SystemTime::now());
                 }
                 status.up = true;
+                status.stand_in = false;
                 status.fault = None;
                 status.content_type = content_type;
             });
             tracing::info!(mount = %self.handle.settings.path, content_type = self.handle.status().content_type.as_deref(), "source up");
         } else if !had_begun {
             self.handle.change(|_| {}); // newcomers wait for the first chunk, not for a change of what is said of it
+        }
+    }
+}
+
+impl Mount {
+    fn stand_in_heard(&self, content_type: Option<Arc<str>>) {
+        if !self.handle.status().stand_in {
+            self.handle.change(|status| {
+                status.stand_in = true;
+                // Players have been told what they play, if there are any.
+                status.content_type = status.content_type.take().or(content_type);
+            });
+        }
+    }
+}
+
+/// A recording is to be heard until a source is. Answers with its gate; `None`: one is.
+#[derive(Debug, Message)]
+#[rtype(result = "Option<Gate>")]
+pub struct OpenStandIn;
+
+impl Handler<OpenStandIn> for Mount {
+    type Result = MessageResult<OpenStandIn>;
+
+    fn handle(&mut self, _: OpenStandIn, ctx: &mut Self::Context) -> Self::Result {
+        if self.handle.status().up || self.handle.broadcast.is_closed() {
+            return MessageResult(None);
+        }
+        self.history.new_source();
+        self.handle.broadcast.feed.write(Ring::begin_anew);
+        self.handle.forget_metadata();
+        let number = self.handle.begin_stand_in();
+        MessageResult(Some(Gate::new(ctx.address(), Arc::clone(&self.handle), number, self.crew.clock())))
+    }
+}
+
+/// The recording with this number is heard no more.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct StandInEnded(pub u64);
+
+impl Handler<StandInEnded> for Mount {
+    type Result = ();
+
+    fn handle(&mut self, StandInEnded(number): StandInEnded, _: &mut Self::Context) {
+        if self.handle.is_stand_in(number) {
+            self.handle.end_stand_in();
+            self.handle.change(|status| status.stand_in = false);
         }
     }
 }
@@ -197,7 +267,9 @@ impl Handler<OpenGate> for Mount {
         let (status, now) = (self.handle.status(), self.crew.clock().now());
         let outage = status.since.filter(|_| !status.up).map(|since| now.since(since));
         let stale = outage.is_some_and(|outage| outage >= self.handle.settings.stale_after());
-        if self.handle.settings.on_source_end == OnSourceEnd::Close || stale {
+        // Who was sent on and comes back has heard what is held, and more.
+        let missed = outage.is_some() && self.handle.settings.fallback.to.is_some();
+        if self.handle.settings.on_source_end == OnSourceEnd::Close || stale || missed {
             self.handle.broadcast.feed.write(Ring::begin_anew);
             self.handle.forget_metadata();
         }

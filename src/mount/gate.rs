@@ -105,7 +105,7 @@ impl Gate {
 
     /// The source says what is being played; one that has ended or was replaced says it in vain.
     pub fn set_metadata(&self, metadata: Metadata) {
-        if self.source == self.handle.writer() {
+        if self.handle.may_write(self.source) {
             self.handle.set_metadata(metadata);
         }
     }
@@ -152,7 +152,7 @@ impl Gate {
     }
 
     fn message(&self, batch: Vec<Delivery>, content_type: Option<&Arc<str>>) -> Result<Option<Deliver>, GateError> {
-        if self.source != self.handle.writer() {
+        if !self.handle.may_write(self.source) {
             return Err(GateError::Closed);
         }
         if batch.is_empty() {

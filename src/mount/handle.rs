@@ -14,6 +14,7 @@ use super::{Profile, Settings};
 use crate::engine::admission::Places;
 use crate::engine::broadcast::Broadcast;
 use crate::engine::crew::Clock;
+use crate::engine::listener::{self, Inlay};
 use crate::fanout::placement::{self, Placement, Wish};
 use crate::fanout::ring::Ring;
 use crate::fanout::stats::{add, read};
@@ -30,6 +31,8 @@ pub struct Status {
     pub since: Option<Moment>,
     /// The media type, once known.
     pub content_type: Option<Arc<str>>,
+    /// Whether a recording is heard in place of the source.
+    pub stand_in: bool,
     /// Why the last source went, in a sentence.
     pub fault: Option<Arc<str>>,
     /// When the source came up, in wall-clock time.
@@ -141,6 +144,10 @@ pub struct Standing {
     clock: Clock,
     /// The number of the source that may write; the next one gets the next number. Changed by the actor only.
     writer: AtomicU64,
+    /// The number of the recording that may write while no source delivers; it is none of a source's. Zero: none. Changed by the
+    /// actor only.
+    stand_in: AtomicU64,
+    stand_ins: AtomicU64,
     /// The present settings' bounds, for a source that has gone on since they changed.
     chunk_max: AtomicU64,
     memory_bound: AtomicU64,
@@ -169,6 +176,8 @@ impl Handle {
             waiting: AtomicU64::new(0),
             clock,
             writer: AtomicU64::new(0),
+            stand_in: AtomicU64::new(0),
+            stand_ins: AtomicU64::new(0),
             chunk_max: AtomicU64::new(settings.chunk_max()),
             memory_bound: AtomicU64::new(settings.memory_bound()),
             replaced: Notify::new(),
@@ -203,6 +212,34 @@ impl Handle {
         self.writer.load(Ordering::Acquire)
     }
 
+    /// Whether whoever has this number may write.
+    pub(super) fn may_write(&self, number: u64) -> bool {
+        number == self.writer() || self.is_stand_in(number)
+    }
+
+    /// Whether this is the number of the recording that may write.
+    pub(super) fn is_stand_in(&self, number: u64) -> bool {
+        number != 0 && number == self.stand_in.load(Ordering::Acquire)
+    }
+
+    /// From now on a recording with the number that this returns may write, beside a source that has nothing yet.
+    pub(super) fn begin_stand_in(&self) -> u64 {
+        const OF_RECORDINGS: u64 = 1 << 63;
+        let number = OF_RECORDINGS | self.stand_ins.fetch_add(1, Ordering::Relaxed);
+        self.stand_in.store(number, Ordering::Release);
+        self.replaced.notify_waiters();
+        number
+    }
+
+    /// No recording may write any more. Returns whether one might.
+    pub(super) fn end_stand_in(&self) -> bool {
+        let ended = self.stand_in.swap(0, Ordering::AcqRel) != 0;
+        if ended {
+            self.replaced.notify_waiters();
+        }
+        ended
+    }
+
     /// From now on nobody may write but a source with the number that this returns.
     pub(super) fn next_writer(&self) -> u64 {
         let next = self.writer.fetch_add(1, Ordering::AcqRel) + 1;
@@ -214,7 +251,7 @@ impl Handle {
     pub(super) async fn replaced(&self, source: u64) {
         loop {
             let next = self.replaced.notified(); // asked for before the look, so that no change is missed
-            if self.writer() != source {
+            if !self.may_write(source) {
                 return;
             }
             next.await;
@@ -224,6 +261,28 @@ impl Handle {
     /// Whether both are the same mount, whatever its settings.
     pub fn is_same(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.standing, &other.standing)
+    }
+
+    /// Whether there is something to hear that is no history.
+    pub fn is_heard(&self) -> bool {
+        let status = self.status.borrow();
+        status.up || status.stand_in
+    }
+
+    /// Whether a recording is heard in place of the source.
+    pub(super) fn has_stand_in(&self) -> bool {
+        self.status.borrow().stand_in
+    }
+
+    /// Whether a player of this one can go on with that one: it does not change its mind about what it plays.
+    pub fn is_alike(&self, other: &Self) -> bool {
+        self.status.borrow().content_type == other.status.borrow().content_type
+    }
+
+    /// What a newcomer hears first who is promised this between the bytes of the stream.
+    pub fn intro_for(&self, inlay: Option<Inlay>) -> Option<listener::Intro> {
+        let content_type = self.status.borrow().content_type.clone()?;
+        self.settings.intro.as_ref()?.before(&content_type, inlay, self.settings.path.as_str())
     }
 
     /// How long the source has been away; `None`: there is one.
@@ -250,6 +309,11 @@ impl Handle {
     /// Waits until there are other settings.
     pub(super) fn settled(&self) -> Notified<'_> {
         self.settled.notified()
+    }
+
+    /// Waits until the source is away, or the mount is closed. Returns whether it is.
+    pub async fn until_away(&self) -> bool {
+        self.until_up(false).await
     }
 
     /// Waits until the source comes or goes, as `up` says, or the mount is closed. Returns whether it is.
@@ -362,7 +426,7 @@ impl Handle {
     /// Whether a newcomer has something to hear.
     fn ready(&self, status: &Status) -> bool {
         let stale_after = self.settings.stale_after();
-        let fresh = status.up || status.since.is_some_and(|since| self.clock.now().since(since) < stale_after);
+        let fresh = status.up || status.stand_in || status.since.is_some_and(|since| self.clock.now().since(since) < stale_after);
         fresh && status.content_type.is_some() && self.broadcast.feed.read(Ring::has_begun)
     }
 

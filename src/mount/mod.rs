@@ -9,10 +9,13 @@
 mod absence;
 pub mod actor;
 mod closing;
+pub mod fallback;
 pub mod gate;
 pub mod groups;
 pub mod handle;
+pub mod intro;
 pub mod metadata;
+pub mod moving;
 pub mod pattern;
 pub mod publishers;
 pub mod registry;
@@ -33,8 +36,10 @@ use crate::units::{ByteCount, Extents, MountPath};
 
 pub use actor::Mount;
 pub use closing::Closing;
+pub use fallback::{Fallback, Refuge};
 pub use gate::{Delivery, Gate, GateError};
 pub use handle::{Handle, Said, SourceCounters, Status};
+pub use intro::Intro;
 pub use metadata::Metadata;
 pub use pattern::{PathPattern, Pattern};
 pub use registry::{MakeError, OpenError, Registry, Site, Witnesses};
@@ -192,6 +197,10 @@ pub struct Settings {
     pub on_source_end: OnSourceEnd,
     /// For how long who waits is kept while the source is away, and a mount that was made on the fly; `None`: without end.
     pub linger: Option<Duration>,
+    /// What who waits hears instead.
+    pub fallback: Fallback,
+    /// What everybody hears first.
+    pub intro: Option<Arc<Intro>>,
     /// Whether listeners may ask for their own placement.
     pub allow_query: bool,
     /// Which listeners get titles between the bytes of the stream.

@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use actix::prelude::*;
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry as Place;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use super::absence;
 use super::actor::{KillSource, Mount, Post, Settle, SourceEnded};
@@ -95,6 +95,8 @@ pub struct Registry {
     places: Arc<Places>,
     groups: Groups,
     hosting: hosting::Hosting,
+    /// Told when mounts come, go, or have other settings.
+    changes: watch::Sender<()>,
     /// Refusals where the mount is unknown.
     unknown: Refusals,
     last_listener: AtomicU64,
@@ -130,6 +132,7 @@ impl Registry {
             places: Arc::new(Places::new(Some(max_listeners))),
             groups: Groups::default(),
             hosting: hosting::Hosting::default(),
+            changes: watch::Sender::new(()),
             unknown: Refusals::default(),
             last_listener: AtomicU64::new(0),
             draining: AtomicBool::new(false),
@@ -167,6 +170,7 @@ impl Registry {
         post.deliver_to(&actor);
         let entry = Entry { handle, actor, refusals: Arc::default(), arbiter: arbiter.clone(), made_by };
         place.insert(entry.clone());
+        self.changes.send_replace(());
         arbiter.spawn(absence::watch(Arc::downgrade(self), Arc::clone(&entry.handle)));
         Ok(entry)
     }
@@ -179,6 +183,7 @@ impl Registry {
         entry.handle = Arc::new(entry.handle.with_settings(settings));
         let broadcast = Arc::clone(&entry.handle.broadcast);
         entry.actor.do_send(Settle(Arc::clone(&entry.handle)));
+        self.changes.send_replace(());
         if !Arc::ptr_eq(&before, &broadcast) {
             let crew = Arc::clone(&self.crew);
             entry.arbiter.spawn(async move {
@@ -203,6 +208,7 @@ impl Registry {
             entry
         };
         entry.made_by.iter().for_each(|pattern| self.hosting.unmade(pattern));
+        self.changes.send_replace(());
         entry.handle.broadcast.close();
         entry.handle.places.set_most(Some(0)); // whoever has found it before
         entry.handle.publishers.kill();
@@ -235,6 +241,11 @@ impl Registry {
         let departed = self.departed();
         let sessions = departed.closing.iter().map(|counters| counters.session.view()).chain([departed.sessions.view()]);
         (self.all(), sessions.collect())
+    }
+
+    /// Told when mounts come, go, or have other settings.
+    pub fn changes(&self) -> watch::Receiver<()> {
+        self.changes.subscribe()
     }
 
     /// The mount at a path as typed.

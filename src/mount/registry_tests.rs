@@ -56,6 +56,8 @@ impl House {
             peer: Peer::Unix,
             user_agent: "test".into(),
             pass: None,
+            trail: crate::engine::trail::Trail::default(),
+            intro: None,
             accepted: self.registry.crew().clock().now(),
             seat: Seat::take(self.registry.places(), &entry.handle.places).expect("a place"),
         };

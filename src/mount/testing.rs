@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Announce, Cors, IcyMetadata, OggChaining, OnSourceEnd, Profile, RelaySettings, Settings};
+use super::{Announce, Cors, Fallback, IcyMetadata, OggChaining, OnSourceEnd, Profile, RelaySettings, Settings};
 use crate::engine::broadcast::Rules;
 use crate::engine::pace::Coalesce;
 use crate::fanout::placement::{SyncMethod, Wish};
@@ -27,6 +27,8 @@ pub(crate) fn settings(path: &str) -> Settings {
         redirect_on_overflow: None,
         on_source_end: OnSourceEnd::Wait,
         linger: None,
+        fallback: Fallback::default(),
+        intro: None,
         allow_query: false,
         icy_metadata: IcyMetadata::Auto,
         icy_metaint: 16_000,

@@ -106,6 +106,12 @@ impl Interleave {
         Self { interval, until: interval, sent: 0, told: 0, due: None }
     }
 
+    /// The same for one who has been sent so many bytes of the stream, with a place for a title after every interval.
+    pub fn after(interval: u32, sent: u64) -> Self {
+        let icy = Self::new(interval);
+        Self { until: icy.interval - (sent % u64::from(icy.interval)) as u32, ..icy }
+    }
+
     /// As plain data, but for the title that is due: its place among the others is for whoever keeps them.
     pub fn pack(&self) -> (handover::Icy, Option<&Arc<Block>>) {
         let &Self { interval, until, sent, told, ref due } = self;

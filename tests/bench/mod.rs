@@ -119,6 +119,8 @@ impl Bench {
             peer: Peer::Unix,
             user_agent: "test".into(),
             pass: None,
+            trail: flumen::engine::trail::Trail::default(),
+            intro: None,
             accepted: self.crew.clock().now(),
             seat: Seat::take(&self.places, &self.places).expect("a seat"),
         };

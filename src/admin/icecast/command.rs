@@ -20,8 +20,11 @@ use super::query::Parameters;
 use super::status;
 use super::xml::Document;
 use crate::engine::broadcast::ListenerView;
+use crate::engine::trail::Movers;
+use crate::mount::Refuge;
+use crate::mount::moving::move_listeners;
 use crate::mount::registry::Entry;
-use crate::units::ListenerId;
+use crate::units::{ListenerId, MountPath};
 
 pub(super) fn routes(config: &mut ServiceConfig) {
     config.service(
@@ -196,8 +199,7 @@ async fn command(request: HttpRequest, path: Path<String>, house: Data<House>) -
         tracing::info!(mount, by = admission::asker(&request), command = &**path, "an order");
     }
     match command {
-        Command::Fallbacks if parameters.bytes("fallback").is_none() => bad("Missing parameter"),
-        Command::Fallbacks => bad("fallbacks cannot be changed while the server runs"),
+        Command::Fallbacks => set_fallback(&house, &entry, &parameters),
         Command::Index if form == Form::Page => pages::index(&house),
         Command::KillClient => kill_client(&house, &entry, &parameters, form).await,
         Command::KillSource => {
@@ -278,7 +280,7 @@ fn mounts(house: &House, but: Option<&Entry>) -> Document {
             continue;
         }
         document.begin("source", &[("mount", path)]);
-        document.leaf("fallback", "");
+        document.leaf("fallback", entry.handle.settings.fallback.mount().map_or("", MountPath::as_str));
         document.leaf("listeners", entry.handle.listeners());
         document.leaf("Connected", seconds_since(status.up_since));
         document.leaf("content-type", facts::media_type(&entry.handle));
@@ -330,6 +332,21 @@ async fn kill_client(house: &House, entry: &Entry, parameters: &Parameters, form
     }
 }
 
+/// Where listeners go from now on while the source is away; a new configuration says it anew.
+fn set_fallback(house: &House, entry: &Entry, parameters: &Parameters) -> HttpResponse {
+    let Some(text) = parameters.text("fallback") else { return bad("Missing parameter") };
+    let Ok(to) = text.parse::<MountPath>() else { return bad("the fallback is no path of a mount") };
+    let mount = &entry.handle.settings.path;
+    // Icecast takes it, and looks at it when it is too late.
+    if house.registry.chain(&to).contains(mount) && to != *mount {
+        return bad("the fallback leads back to the mount");
+    }
+    let mut settings = entry.handle.settings.clone();
+    settings.fallback.to = Some(Refuge::Mount(to));
+    house.registry.settle(settings);
+    success("Fallback configured")
+}
+
 fn set_metadata(entry: &Entry, parameters: &Parameters, form: Form) -> HttpResponse {
     match parameters.bytes("mode") {
         None => return bad("Missing parameter"),
@@ -357,7 +374,7 @@ async fn move_clients(house: &House, entry: &Entry, parameters: &Parameters, for
     if here != there {
         return bad(&format!("a player of {here} cannot go on with {there}"));
     }
-    let moved = match shards::move_listeners(house.registry.crew(), &entry.handle, &to.handle, None).await {
+    let moved = match move_listeners(house.registry.crew(), &entry.handle, &to.handle, &Movers::All).await {
         Ok(moved) => moved,
         Err(silent) => return error(StatusCode::SERVICE_UNAVAILABLE, &silent.to_string()),
     };

@@ -53,6 +53,22 @@ fn an_error_is_icecasts_in_the_order_of_its_looking() {
 }
 
 #[test]
+fn a_fallback_is_set_as_icecast_sets_it_and_no_circle_is_closed() {
+    let town = Town::with(&["/a.mp3", "/b.mp3"]);
+    town.on_air("/a.mp3", "audio/mpeg");
+    town.on_air("/b.mp3", "audio/mpeg");
+    let set = |mount: &str, to: &str| town.get(&format!("/admin/fallbacks?mount={mount}&fallback={to}"));
+    let (status, body) = set("/a.mp3", "/b.mp3");
+    assert!(status == 200 && body.contains("<p>Fallback configured</p>"), "{body}");
+    let fallback = town.registry().find("/a.mp3").expect("a mount").handle.settings.fallback.mount().cloned();
+    assert_eq!(fallback.as_ref().map(ToString::to_string).as_deref(), Some("/b.mp3"));
+    assert!(town.get("/admin/listmounts").1.contains("<source mount=\"/a.mp3\"><fallback>/b.mp3</fallback>"));
+    let (status, body) = set("/b.mp3", "/a.mp3");
+    assert!(status == 400 && body.contains("leads back to the mount"), "{body}");
+    assert_eq!((set("/b.mp3", "nowhere").0, set("/b.mp3", "/b.mp3").0), (400, 200), "itself is no circle, but nothing");
+}
+
+#[test]
 fn listeners_are_listed_kicked_and_moved() {
     let town = Town::with(&["/a.mp3", "/b.mp3"]);
     town.on_air("/a.mp3", "audio/mpeg");

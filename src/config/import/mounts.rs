@@ -1,13 +1,14 @@
 //! Mounts and relays of an Icecast configuration.
 
 use super::super::describe::{exact, quoted};
-use super::super::mount::{LATER, collision};
+use super::super::mount::{LATER, collision, load_intro};
 use super::super::value::is_media_type;
 use super::elements::Element;
 use super::sections::{Section, Sections};
 use crate::access::rule::Rule;
 use crate::bouncer::files;
 use crate::ingest::relay::Upstream;
+use crate::mount::PathPattern;
 use crate::units::{ByteCount, MountPath};
 
 /// The longest time that a key takes, in seconds.
@@ -74,6 +75,9 @@ pub(super) fn relay(element: &Element<'_>, to: &mut Sections) {
     let Some(path) = element.text_of(&["local-mount", "mount"]) else { return to.leave(element, "it has no mount") };
     if urls.is_empty() {
         return to.leave(element, "it has no server");
+    }
+    if PathPattern::is_meant(path) {
+        return to.leave(element, "a relay fills one mount, and not a pattern");
     }
     let mut section = section_of(element, path, to);
     section.set("relay", format!("[{}]", urls.iter().map(|url| quoted(url)).collect::<Vec<_>>().join(", ")), "");
@@ -146,16 +150,21 @@ pub(super) fn login(element: &Element<'_>, password: &Element<'_>, prefix: &str,
     }
 }
 
+/// A path as it is written here.
+fn rooted(path: &str) -> String {
+    if path.starts_with('/') { path.to_owned() } else { format!("/{path}") }
+}
+
 /// The section of the mount at this path; one that is there already (a mount and its relay) is gone on with.
 fn section_of(element: &Element<'_>, path: &str, to: &mut Sections) -> Section {
-    let rooted = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
+    let rooted = rooted(path);
     if let Some(index) = to.mounts.iter().position(|section| section.is_of(&rooted)) {
         return to.mounts.remove(index);
     }
     let mut section = Section::new("[[mount]]", LATER);
-    section.text("path", &rooted);
+    section.place(&rooted);
     let fault = match rooted.parse::<MountPath>() {
-        Err(_) if rooted.contains('*') => Some("mounts by pattern are not supported by this version".to_owned()),
+        Err(_) if rooted.parse::<PathPattern>().is_ok() => None,
         Err(error) => Some(format!("its path {}", error.problem)),
         Ok(path) => collision(path.as_str()).map(|whose| format!("its path is taken by {whose}")),
     };
@@ -199,15 +208,22 @@ fn keys(mount: &Element<'_>, section: &mut Section, to: &mut Sections) {
                     section.text("burst", "none");
                 }
             }
-            "fallback-mount" => section.text("fallback", element.text()),
+            "fallback-mount" => match rooted(element.text()).parse::<MountPath>() {
+                Ok(path) if to.fallbacks.take(section.path(), &path) => section.text("fallback", path.as_str()),
+                Ok(_) => left_out.push(format!("{}: it would lead round in a circle", element.place())),
+                Err(error) => left_out.push(format!("{}: {}", element.place(), error.problem)),
+            },
             "fallback-override" => {
                 if element.flag() || ["all", "own"].contains(&element.text()) {
                     section.set("override", true, "");
                 }
             }
             "intro" => {
-                let path = element.text().trim_start_matches('/');
-                section.text("intro", &format!("file:{}/{path}", to.webroot));
+                let file = format!("{}/{}", to.webroot, element.text().trim_start_matches('/'));
+                match load_intro(std::path::Path::new(&file), 1) {
+                    Ok(_) => section.text("intro", &format!("file:{file}")),
+                    Err(why) => left_out.push(format!("{}: {file} {why}", element.place())),
+                }
             }
             "password" => section.password(&element, "push_password", left_out),
             "username" => {
@@ -222,7 +238,7 @@ fn keys(mount: &Element<'_>, section: &mut Section, to: &mut Sections) {
             }
             "fallback-when-full" => {
                 if element.flag() {
-                    left_out.push(format!("{}: whoever finds a full mount is told so; see redirect_on_overflow", element.place()));
+                    section.set("fallback_when_full", true, "");
                 }
             }
             "dump-file" => left_out.push(format!("{}: streams are not written to files yet", element.place())),

@@ -10,6 +10,7 @@ use super::Imported;
 use super::elements::Element;
 use crate::access::{Password, Unfit};
 use crate::door::certificate::{self, Files};
+use crate::mount::PathPattern;
 use crate::units::MountPath;
 
 /// A section on its way to its text.
@@ -20,18 +21,31 @@ pub(super) struct Section {
     later: &'static [&'static str],
     /// The section as a whole is not supported yet, or would not load.
     commented: bool,
+    /// Where it is, if it is a mount.
+    path: Option<String>,
     lines: Vec<String>,
     written: HashSet<String>,
 }
 
 impl Section {
     pub(super) fn new(header: &str, later: &'static [&'static str]) -> Self {
-        Self { header: header.to_owned(), later, commented: false, lines: Vec::new(), written: HashSet::new() }
+        Self { header: header.to_owned(), later, commented: false, path: None, lines: Vec::new(), written: HashSet::new() }
     }
 
     /// Whether it is the one of a mount at this path.
     pub(super) fn is_of(&self, path: &str) -> bool {
-        self.lines.first().is_some_and(|line| *line == format!("path = {}", quoted(path)))
+        self.path() == Some(path)
+    }
+
+    /// Where it is, if it is a mount.
+    pub(super) fn path(&self) -> Option<&str> {
+        self.path.as_deref()
+    }
+
+    /// It is a mount at this path.
+    pub(super) fn place(&mut self, path: &str) {
+        self.text("path", path);
+        self.path = Some(path.to_owned());
     }
 
     /// All of it stands there as a comment.
@@ -101,6 +115,38 @@ impl Section {
     }
 }
 
+/// What falls back to what so far: a circle, which Icecast would follow, is left out.
+#[derive(Debug, Default)]
+pub(super) struct Fallbacks(Vec<(Option<String>, MountPath)>);
+
+impl Fallbacks {
+    /// Takes another, from a path or pattern (`None`: from everywhere). Returns whether it closes no circle.
+    pub(super) fn take(&mut self, from: Option<&str>, to: &MountPath) -> bool {
+        let fits = |from: Option<&str>, path: &MountPath| {
+            from.is_none_or(|from| from == path.as_str() || from.parse().is_ok_and(|pattern: PathPattern| pattern.matches(path)))
+        };
+        // Whatever can be reached from there, by whichever of them.
+        let mut reached = vec![to.clone()];
+        let mut looked = 0;
+        while let Some(here) = reached.get(looked).cloned() {
+            looked += 1;
+            for (_, next) in self.0.iter().filter(|(from, _)| fits(from.as_deref(), &here)) {
+                if !reached.contains(next) {
+                    reached.push(next.clone());
+                }
+            }
+        }
+        let sound = from.is_none() || !reached[1..].iter().any(|path| fits(from, path));
+        if sound {
+            self.0.push((from.map(str::to_owned), to.clone()));
+        }
+        sound
+    }
+}
+
+/// Where no mount is declared.
+const ANYWHERE: &str = "/*";
+
 /// All of it.
 #[derive(Debug)]
 pub(super) struct Sections {
@@ -117,6 +163,10 @@ pub(super) struct Sections {
     sockets: Vec<(String, u64, bool)>,
     /// Ports of SHOUTcast encoders.
     shoutcast: Vec<u16>,
+    /// What falls back to what.
+    pub(super) fallbacks: Fallbacks,
+    /// Most sources at a time.
+    pub(super) sources: Option<u64>,
     /// What the certificates are called.
     certificate: Option<(String, String)>,
     /// Where files of mounts lie.
@@ -139,6 +189,8 @@ impl Sections {
             left_out: Vec::new(),
             sockets: Vec::new(),
             shoutcast: Vec::new(),
+            fallbacks: Fallbacks::default(),
+            sources: None,
             certificate: None,
             webroot: String::new(),
             log_folder: String::new(),
@@ -247,11 +299,13 @@ impl Sections {
             "# Made from {} by `flumen import-icecast`. What has no equivalent was listed then.\n# Keys that this version does not support are comments.\n",
             self.name.replace(char::is_control, "?")
         );
-        if self.mounts.is_empty() {
-            let mut hint = Section::new("# Icecast makes a mount of whatever a source asks for; here each is declared:", &[]);
-            hint.remark("[[mount]]");
-            hint.remark("path = \"/stream.mp3\"");
-            self.mounts.push(hint);
+        if !self.mounts.iter().any(|section| section.is_of(ANYWHERE)) {
+            let mut anywhere = Section::new("[[mount]]", mount::LATER);
+            anywhere.set("path", quoted(ANYWHERE), "Icecast makes a mount of whatever a source asks for");
+            if let Some(most) = self.sources {
+                anywhere.set("max_mounts", most, "");
+            }
+            self.mounts.push(anywhere);
         }
         self.write_sockets();
         for section in

@@ -31,6 +31,8 @@ fn debians_sample_loads_without_the_passwords_that_everybody_knows() {
     let result = imported(DEBIAN);
     let config = loaded(&result);
     assert_eq!((config.max_listeners, config.admin.password.clone(), config.mounts.len()), (100, None, 0));
+    let anywhere: Vec<_> = config.patterns.iter().map(|pattern| (pattern.paths.as_str(), pattern.most)).collect();
+    assert_eq!(anywhere, [("/*", 2)], "as many mounts as there may be sources, wherever they ask for one");
     assert_eq!(config.door.listen.iter().map(ToString::to_string).collect::<Vec<_>>(), ["0.0.0.0:8000"]);
     assert!(
         result.toml.contains("# password = \"…\"   # Icecast's is one of the defaults that everybody knows: choose another"),
@@ -38,9 +40,7 @@ fn debians_sample_loads_without_the_passwords_that_everybody_knows() {
         result.toml
     );
     let said = result.left_out.join("\n");
-    for part in
-        ["<source-password>: it is one of the defaults", "<admin-password>: it is one", "<fileserve>: flumen serves no files", "<sources>"]
-    {
+    for part in ["<source-password>: it is one of the defaults", "<admin-password>: it is one", "<fileserve>: flumen serves no files"] {
         assert!(said.contains(part), "{part}: {said}");
     }
     assert!(!said.contains("not known here"), "{said}");
@@ -59,6 +59,9 @@ fn a_panels_template_keeps_what_flumen_has_and_lists_the_rest() {
     assert_eq!((config.admin.hostname.as_deref(), config.admin.contact.as_str()), (Some("radio.example"), "chief@radio.example"));
     let listen: Vec<_> = config.door.listen.iter().map(ToString::to_string).collect();
     assert_eq!(listen[..2], ["0.0.0.0:8000", "[::1]:8010"], "the address that another covers is left out");
+    let patterns: Vec<_> = config.patterns.iter().map(|pattern| (pattern.paths.as_str(), pattern.mounts.push.as_ref())).collect();
+    assert_eq!(patterns.iter().map(|(paths, _)| *paths).collect::<Vec<_>>(), ["/live/*", "/*"]);
+    assert!(patterns[0].1.and_then(|push| push.password.as_ref()).is_some_and(|password| password.verify("dj-w0rd")));
     let paths: Vec<_> = config.mounts.iter().map(|mount| mount.path.as_str()).collect();
     assert_eq!(paths, ["/radio.mp3", "/autodj.mp3", "/relayed.ogg"], "what no mount can be called is a comment");
     let radio = &config.mounts[0];
@@ -80,7 +83,7 @@ fn a_panels_template_keeps_what_flumen_has_and_lists_the_rest() {
         "relay_on_demand = true",
         "fallback = \"/autodj.mp3\"",
         "override = true",
-        "intro = \"file:/usr/share/icecast2/web/welcome.mp3\"",
+        "fallback_when_full = true",
         "listen_auth = { url = \"http://panel.example/auth\", remove_url = \"http://panel.example/auth\", auth_header",
         "mount_add = \"http://panel.example/mount\"",
         "push_password = \"mount-w0rd\"",
@@ -91,7 +94,6 @@ fn a_panels_template_keeps_what_flumen_has_and_lists_the_rest() {
         "access = \"/var/log/icecast2/access.log\"",
         "certificates = [{ cert = \"/etc/ssl/radio.pem\", key = \"/etc/ssl/radio.pem\" }]",
         "shoutcast_mount = \"/radio.mp3\"",
-        "# path = \"/live/*\"",
     ] {
         assert!(result.toml.contains(part), "{part}:\n{}", result.toml);
     }
@@ -99,7 +101,7 @@ fn a_panels_template_keeps_what_flumen_has_and_lists_the_rest() {
     for part in [
         "<relay-password>",
         "TLS is a comment: /etc/ssl/radio.pem",
-        "<fallback-when-full>",
+        "<intro>: /usr/share/icecast2/web/welcome.mp3 cannot be read",
         "<dump-file>",
         "/listen → /radio.mp3",
         "<changeowner>",
@@ -180,6 +182,17 @@ fn whatever_it_says_the_result_loads() {
     ] {
         loaded(&below(xml));
     }
+    let circles = below(
+        "<mount type=\"default\"><fallback-mount>/x</fallback-mount></mount>\
+         <mount><mount-name>/x</mount-name><fallback-mount>/y</fallback-mount></mount>\
+         <mount><mount-name>/a</mount-name><fallback-mount>/b</fallback-mount></mount>\
+         <mount><mount-name>/b</mount-name><fallback-mount>/live/1</fallback-mount></mount>\
+         <mount><mount-name>/live/*</mount-name><fallback-mount>/a</fallback-mount></mount>\
+         <relay><server>a</server><mount>/live/*</mount></relay>",
+    );
+    assert_eq!(loaded(&circles).settings_of_mounts().filter(|mount| mount.fallback.mount().is_some()).count(), 5, "{}", circles.toml);
+    let said = circles.left_out.join("\n");
+    assert!(said.matches("round in a circle").count() == 2 && said.contains("not a pattern"), "{said}");
     let twice = loaded(&below("<mount><mount-name>/a</mount-name></mount><mount><mount-name>/a</mount-name><hidden>1</hidden></mount>"));
     assert!(twice.mounts.len() == 1 && twice.mounts[0].profile.hidden);
     let relay = below("<relay><server>::1</server><mount>/a</mount></relay>").toml;

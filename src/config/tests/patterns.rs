@@ -40,3 +40,25 @@ fn what_a_pattern_cannot_have_is_refused_with_line_key_value_and_remedy() {
         assert_refused(load_with(&format!("[[mount]]\n{lines}\n"), &[]), parts, lines);
     }
 }
+
+#[test]
+fn a_fallback_that_leads_round_or_cannot_be_heard_is_refused_with_line_key_value_and_remedy() {
+    let mounts = |all: &str| -> String {
+        let one = |(path, to): (&str, &str)| format!("[[mount]]\npath = \"{path}\"\nfallback = \"{to}\"\n");
+        all.split_whitespace().filter_map(|pair| pair.split_once('>')).map(one).collect()
+    };
+    for (all, parts) in [
+        ("/a>/b /b>/a", &[":3: mount[0].fallback = \"/b\"", "in a circle: /b → /a → /b", "no fallback"] as &[_]),
+        ("/x>/a /a>/b /b>/c /c>/a", &["mount[0].fallback", "/a → /b → /c → /a"]),
+        ("/a/*>/b/x /b/*>/a/y", &["mount[0].fallback", "/b/x → /a/y → /b/x"]),
+        ("/a>file:/no/such.mp3", &["mount[0].fallback = \"file:/no/such.mp3\"", "cannot be read", "Opus"]),
+        ("/a>file:/etc/hostname", &["mount[0].fallback", "is no MP3"]),
+        ("/a>backup", &["mount[0].fallback = \"backup\"", "slash"]),
+    ] {
+        assert_refused(load_with(&mounts(all), &[]), parts, all);
+    }
+    let config = good(&mounts("/a>/b /b>/c /live/*>/live/backup /d>/d /e>none"));
+    assert_eq!(config.settings_of_mounts().filter(|mount| mount.fallback.mount().is_some()).count(), 4);
+    let warned = crate::config::warnings(&config).join("\n");
+    assert!(warned.contains("mount /b: fallback = \"/c\" is no mount") && warned.matches("fallback").count() == 1, "{warned}");
+}

@@ -10,6 +10,7 @@ use crate::engine::broadcast::Obituary;
 use crate::engine::inbox::{ListPart, MovePart};
 use crate::engine::listener::{Arrival, Listener};
 use crate::engine::socket::{Wire, send_buffer};
+use crate::engine::trail::Movers;
 use crate::fanout::departure::Departure;
 use crate::fanout::ring::Ring;
 use crate::fanout::stats::add;
@@ -75,10 +76,10 @@ impl<W: Wire> Audience<W> {
         }
     }
 
-    /// Gives up a part of its listeners, from a place in the table on, to another mount that has places for them; `only`: nobody else.
+    /// Gives up a part of its listeners, from a place in the table on, to another mount that has places for them.
     pub(in crate::engine) fn give_up(
         &mut self,
-        only: Option<ListenerId>,
+        who: &Movers,
         from: usize,
         most: usize,
         places: &Arc<Places>,
@@ -93,10 +94,15 @@ impl<W: Wire> Audience<W> {
             }
             let Some(listener) = &mut self.table[index] else { continue };
             looked += 1;
-            if only.is_some_and(|only| only != listener.id()) {
+            let moves = match who {
+                Movers::All | Movers::Lent(_) => true,
+                Movers::One(only) => *only == listener.id(),
+                Movers::Strayed(from) => listener.trail().leads_from(from),
+            };
+            if !moves {
                 continue;
             }
-            let Some(obituary) = listener.depart(places, now) else {
+            let Some(obituary) = listener.depart(places, who, now) else {
                 part.stayed += 1;
                 continue;
             };

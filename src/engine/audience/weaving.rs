@@ -14,18 +14,16 @@ use crate::fanout::ring::Ring;
 #[inline(never)] // out of the way of those who want none
 pub(super) fn offer<W: Wire>(
     wire: &mut W,
-    head: &[u8],
+    head: [&[u8]; 2],
     woven: &mut Woven,
     title: &Title,
     cursor: &Cursor,
     ring: &Ring,
     resend: bool,
 ) -> Option<(usize, io::Result<usize>)> {
-    let (next, mut shown) = (ring.next(), head.len());
+    let (next, mut shown) = (ring.next(), head[0].len() + head[1].len());
     let (mut stream, mut slices) = (Slices::new(), Slices::new());
-    if !head.is_empty() {
-        slices.push(IoSlice::new(head));
-    }
+    slices.extend(head.into_iter().filter(|part| !part.is_empty()).map(IoSlice::new));
     match woven {
         Woven::Titles(icy) => {
             title.tell(icy);

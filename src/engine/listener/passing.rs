@@ -8,6 +8,7 @@ use super::{About, Arrival, Inlay, Listener, Woven};
 use crate::bouncer::Pass;
 use crate::engine::admission::Seat;
 use crate::engine::broadcast::Peer;
+use crate::engine::trail::Trail;
 use crate::fanout::cursor::Cursor;
 use crate::fanout::departure::Departure;
 use crate::fanout::frames::Frames;
@@ -38,10 +39,11 @@ impl<W> Listener<W> {
             peer: address_of(about.peer),
             user_agent: about.user_agent.to_string(),
             pass: about.pass.as_ref().map(|pass| pass.pack()),
+            trail: about.trail.pack(),
             accepted: about.accepted.nanos(),
             joined: about.joined.nanos(),
             joined_unix_ms: about.joined_at.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64,
-            head: mount.bytes(&about.head[about.head.len() - self.head_left as usize..])?,
+            head: mount.bytes(&about.front(self.head_left).concat())?,
             send_buffer: self.send_buffer,
             received: self.received,
             overdraft: self.overdraft,
@@ -60,7 +62,7 @@ impl<W> Arrival<W> {
     pub fn pack(&self) -> handover::Arrival {
         handover::Arrival {
             mount: self.broadcast.path.to_string(),
-            head: self.head.to_vec(),
+            head: self.head.to_vec(), // without an intro: the titles behind it would not be where they are promised
             wish: self.wish.as_ref().map(|wish| handover::Wish {
                 method: wish.method.label().to_owned(),
                 burst: wish.burst.exact(),
@@ -71,6 +73,7 @@ impl<W> Arrival<W> {
             peer: address_of(self.peer),
             user_agent: self.user_agent.to_string(),
             pass: self.pass.as_ref().map(|pass| pass.pack()),
+            trail: self.trail.pack(),
             accepted: self.accepted.nanos(),
         }
     }
@@ -146,6 +149,8 @@ impl<W> Carried<W> {
                 peer,
                 user_agent: packed.user_agent.as_str().into(),
                 pass,
+                trail: Trail::unpack(&packed.trail)?,
+                intro: None,
                 until,
                 accepted,
                 joined: Moment::from_nanos(packed.joined),

@@ -398,6 +398,8 @@ impl World {
             peer: Peer::Unix,
             user_agent: "world".into(),
             pass: None,
+            trail: crate::engine::trail::Trail::default(),
+            intro: None,
             accepted: Moment::from_nanos(self.clock.get()),
             seat: Seat::take(&self.server, &mount.places).expect("there is no limit"),
         };

@@ -23,6 +23,7 @@ mod ts;
 mod wav;
 
 pub mod kind;
+pub mod tempo;
 
 #[cfg(test)]
 mod joint_tests;

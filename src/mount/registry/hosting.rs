@@ -9,8 +9,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use actix::prelude::*;
 
+use super::super::fallback;
 use super::super::pattern::{PathPattern, Pattern, choose};
 use super::{Entry, OpenError, Registry, Settings};
+use crate::engine::trail::Trail;
 use crate::units::MountPath;
 
 /// Says whether a path is one that a mount may have.
@@ -67,6 +69,14 @@ impl Site {
         match self {
             Self::Open(entry) => &entry.handle.settings,
             Self::Free(settings) => settings,
+        }
+    }
+
+    /// The mount, if there is one.
+    pub fn entry(&self) -> Option<&Entry> {
+        match self {
+            Self::Open(entry) => Some(entry),
+            Self::Free(_) => None,
         }
     }
 }
@@ -130,6 +140,22 @@ impl Registry {
             Err(OpenError::Taken) => self.find(path.as_str()).ok_or(MakeError::Open(OpenError::Taken)),
             Err(full) => Err(full.into()),
         }
+    }
+
+    /// The mounts that who cannot hear this one is sent on to, in the order in which they are tried.
+    pub fn chain(&self, from: &MountPath) -> Vec<MountPath> {
+        fallback::chain(from, |path| self.site(path.as_str())?.settings().fallback.mount().cloned())
+    }
+
+    /// Those of them where there is something to hear now, and what is remembered of whoever goes there.
+    pub fn refuges(&self, from: &MountPath) -> Vec<(Entry, Trail)> {
+        let mut passed = vec![from.clone()];
+        let mut refuges = Vec::new();
+        for path in self.chain(from) {
+            refuges.extend(self.find(path.as_str()).filter(|entry| entry.handle.is_heard()).map(|entry| (entry, Trail::of(&passed))));
+            passed.push(path);
+        }
+        refuges
     }
 
     /// A mount that a publisher has made is declared now: its source and its listeners stay. Returns whether there was one.

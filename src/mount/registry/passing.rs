@@ -19,6 +19,7 @@ use crate::engine::frost::Frost;
 use crate::engine::inbox::{Command, Reply};
 use crate::engine::listener::{Arrival, Carried, Inlay, peer_at};
 use crate::engine::socket::Socket;
+use crate::engine::trail::Trail;
 use crate::fanout::departure::{Departure, Refusal};
 use crate::fanout::passing::{Packing, Unpacked, unpack_block};
 use crate::fanout::placement::Wish;
@@ -246,6 +247,8 @@ impl Registry {
             peer,
             user_agent: packed.user_agent.as_str().into(),
             pass,
+            trail: Trail::unpack(&packed.trail)?,
+            intro: None,
             accepted: Moment::from_nanos(packed.accepted),
             seat,
         })));
