@@ -4,9 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
 use crate::delivery::peers::{self, Known, Peers};
+use crate::door::acceptor::AcceptError;
 use crate::door::certificate::Files;
-use crate::door::tls::{Port, TlsSettings};
+use crate::door::tls::{Handshake, Port, TlsSettings};
 use crate::engine::crew::{Clock, Crew};
+use crate::fanout::departure::Refusal;
+use crate::fanout::recovery::RecoverPolicy;
 use crate::fanout::stats::add;
 use crate::mount::groups::GroupSettings;
 
