@@ -348,7 +348,6 @@ async fn open_house(
     let looked_at =
         Data::new(admin::House::new(config.admin.clone(), Arc::clone(&registry), (Arc::clone(&doormen), Arc::clone(&patrol)), orders));
     let started_at = looked_at.started_at;
-    let reload = Arc::new(metrics::ReloadState::loaded_at(started_at));
     let upgrades = Arc::new(metrics::UpgradeState::default());
     let measured = Data::new(metrics::Measured {
         registry: Arc::clone(&registry),
@@ -357,10 +356,12 @@ async fn open_house(
         peers: Arc::clone(&peers),
         keyring: Arc::clone(&keyring),
         started_at,
-        reload: Arc::clone(&reload),
+        reload: Arc::new(metrics::ReloadState::loaded_at(started_at)),
         upgrades: Arc::clone(&upgrades),
         events: Some(events.clone()),
+        icecast_exporter: config.metrics.icecast_exporter.into(),
     });
+    let measures = measured.clone().into_inner();
     let written = Data::from(Arc::clone(&journal));
     let viewed = looked_at.clone().into_inner();
     let last = delivery::http::routes(&desk);
@@ -397,7 +398,7 @@ async fn open_house(
         mirrors: HashMap::new(),
         peers,
         askers: HashMap::new(),
-        reload,
+        measured: measures,
         looked_at: viewed,
         keyring: Arc::clone(&keyring),
         patrol: Arc::clone(&patrol),

@@ -16,7 +16,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use actix_web::http::header;
 use actix_web::web::{self, Data, ServiceConfig};
-use actix_web::{HttpResponse, Responder};
+use actix_web::{HttpRequest, HttpResponse, Responder};
 use prometheus::core::Collector;
 use prometheus::process_collector::ProcessCollector;
 use prometheus::{Encoder, TextEncoder, proto};
@@ -24,6 +24,7 @@ use prometheus::{Encoder, TextEncoder, proto};
 use crate::delivery::peers::Peers;
 use crate::door::acceptor::DoorCounters;
 use crate::door::certificate::Keyring;
+use crate::door::origin;
 use crate::door::patrol::Patrol;
 use crate::fanout::departure::Departure;
 use crate::fanout::stats::{HistogramView, read};
@@ -32,8 +33,10 @@ use crate::mount::Registry;
 use crate::mount::registry::Entry;
 
 mod catalogue;
+mod icecast;
 
 pub use catalogue::{CATALOGUE, PROCESS_METRICS};
+pub use icecast::{ICECAST_CATALOGUE, Settings};
 
 /// How the configuration fared when it was last read. Whoever reads it says so here.
 #[derive(Debug)]
@@ -114,6 +117,15 @@ pub struct Measured {
     pub upgrades: Arc<UpgradeState>,
     /// Lines of the event log that were dropped; `None`: there is no such log.
     pub events: Option<tracing_appender::non_blocking::ErrorCounter>,
+    /// Whether exporters' names for Icecast's numbers are told as well.
+    pub icecast_exporter: AtomicBool,
+}
+
+impl Measured {
+    /// From now on this is told.
+    pub fn settle(&self, settings: Settings) {
+        self.icecast_exporter.store(settings.icecast_exporter, Ordering::Relaxed);
+    }
 }
 
 /// Mounts `GET /metrics`. It needs a `web::Data<Measured>`.
@@ -127,8 +139,8 @@ pub fn routes(config: &mut ServiceConfig) {
     })));
 }
 
-async fn scrape(measured: Data<Measured>) -> impl Responder {
-    match text(&measured) {
+async fn scrape(request: HttpRequest, measured: Data<Measured>) -> impl Responder {
+    match text(&measured, &|path| origin::url(&request, path)) {
         Ok(body) => HttpResponse::Ok()
             .content_type("text/plain; version=0.0.4; charset=utf-8")
             .insert_header((header::CACHE_CONTROL, "no-cache, no-store"))
@@ -137,13 +149,14 @@ async fn scrape(measured: Data<Measured>) -> impl Responder {
     }
 }
 
-/// The whole text of one scrape.
+/// The whole text of one scrape, for somebody who reaches the mount at a path by this address.
 ///
 /// # Errors
 /// When a metric has no name or no value, which the catalogue's test rules out.
-pub fn text(measured: &Measured) -> prometheus::Result<Vec<u8>> {
-    let scene = Scene::of(measured);
-    let mut families: Vec<_> = CATALOGUE.iter().map(|metric| metric.family(&scene)).collect();
+pub fn text(measured: &Measured, address: &dyn Fn(&str) -> String) -> prometheus::Result<Vec<u8>> {
+    let scene = Scene::of(measured, address);
+    let exporter: &[Metric] = if measured.icecast_exporter.load(Ordering::Relaxed) { ICECAST_CATALOGUE } else { &[] };
+    let mut families: Vec<_> = CATALOGUE.iter().chain(exporter).map(|metric| metric.family(&scene)).collect();
     families.extend(ProcessCollector::for_self().collect());
     families.retain(|family| !family.get_metric().is_empty()); // no mounts, no series
     let mut text = Vec::new();
@@ -154,6 +167,8 @@ pub fn text(measured: &Measured) -> prometheus::Result<Vec<u8>> {
 /// The moment of a scrape: what must fit together is read at once.
 struct Scene<'a> {
     measured: &'a Measured,
+    /// Where whoever asks reaches the mount at a path.
+    address: &'a dyn Fn(&str) -> String,
     mounts: Vec<MountScene>,
     /// Of mounts that are no more.
     sessions: Vec<HistogramView>,
@@ -169,9 +184,9 @@ struct MountScene {
 }
 
 impl<'a> Scene<'a> {
-    fn of(measured: &'a Measured) -> Self {
+    fn of(measured: &'a Measured, address: &'a dyn Fn(&str) -> String) -> Self {
         let (mounts, sessions) = measured.registry.census();
-        Self { measured, mounts: mounts.into_iter().map(MountScene::of).collect(), sessions }
+        Self { measured, address, mounts: mounts.into_iter().map(MountScene::of).collect(), sessions }
     }
 
     fn shards(&self) -> impl Iterator<Item = (String, &crate::engine::counters::ShardCounters)> {

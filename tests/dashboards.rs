@@ -4,6 +4,7 @@
 mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::Write;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -117,6 +118,42 @@ fn panels_have_their_own_ids_their_own_places_and_the_chosen_source() {
     }
 }
 
+#[test]
+fn panels_say_what_they_show_and_in_which_unit_and_links_lead_to_dashboards_that_are_there() {
+    let dashboards = dashboards();
+    let uids: BTreeSet<_> = dashboards.iter().map(|(_, dashboard)| dashboard["uid"].as_str().expect("a uid")).collect();
+    assert_eq!(uids.len(), dashboards.len(), "each has a uid of its own");
+    for (file, dashboard) in &dashboards {
+        for panel in dashboard["panels"].as_array().expect("panels").iter().filter(|panel| panel["type"] != "row") {
+            let title =
+                panel["title"].as_str().filter(|title| !title.is_empty()).unwrap_or_else(|| panic!("{file}: a panel without a title"));
+            let says = panel["description"].as_str().unwrap_or_default();
+            assert!(says.len() > 5, "{file}: {title} does not say what it shows");
+            let units = [&panel["fieldConfig"]["defaults"]["unit"], &panel["options"]["yAxis"]["unit"]];
+            assert!(units.iter().any(|unit| unit.as_str().is_some_and(|unit| !unit.is_empty())), "{file}: {title} has no unit");
+            let mut letters = BTreeSet::new();
+            for target in panel["targets"].as_array().unwrap_or_else(|| panic!("{file}: {title} asks for nothing")) {
+                assert!(letters.insert(target["refId"].as_str().expect("a refId")), "{file}: {title}: two queries have one letter");
+            }
+            assert!(!letters.is_empty(), "{file}: {title} asks for nothing");
+        }
+        // From each to all others: by a tag that all have, or by the uid of one.
+        let mut ways = 0;
+        visit(dashboard, &mut |fields| {
+            if fields.get("type").is_some_and(|kind| kind == "dashboards") {
+                let tags = fields["tags"].as_array().expect("tags");
+                let has = |dashboard: &Value| dashboard["tags"].as_array().is_some_and(|own| tags.iter().all(|tag| own.contains(tag)));
+                assert!(!tags.is_empty() && dashboards.iter().all(|(_, dashboard)| has(dashboard)), "{file}: links to {tags:?}");
+                ways += 1;
+            }
+            let url = fields.get("url").and_then(Value::as_str).unwrap_or_default();
+            let uid = url.strip_prefix("/d/").map(|rest| rest.split(['/', '?']).next().unwrap_or_default());
+            assert!(url.is_empty() || uid.is_some_and(|uid| uids.contains(uid)), "{file}: {url} leads nowhere");
+        });
+        assert!(ways > 0, "{file} leads to no other");
+    }
+}
+
 fn file(path: &str) -> String {
     std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
@@ -205,6 +242,66 @@ impl Prometheus {
         let answer: Value = serde_json::from_str(&text).map_err(|error| format!("{error}: {text}"))?;
         answer["data"]["result"].as_array().map(Vec::len).ok_or_else(|| answer["error"].to_string())
     }
+}
+
+/// What promtool has to say of a server's metrics; nothing, if they are as Prometheus wants them.
+fn promtool_on_metrics_of(server: &Server) -> String {
+    let text = server.get("/metrics").body;
+    let mut child = Command::new("promtool")
+        .args(["check", "metrics"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("promtool");
+    child.stdin.take().expect("a pipe").write_all(&text).expect("written");
+    let told = child.wait_with_output().expect("promtool ends");
+    format!("{}{}", String::from_utf8_lossy(&told.stdout), String::from_utf8_lossy(&told.stderr))
+}
+
+#[test]
+fn exporters_names_say_what_icecasts_document_says_and_come_and_go_by_a_reload() {
+    let with = |on: bool, mounts: &str| format!("[metrics]\nicecast_exporter = {on}\n{mounts}");
+    let other = MP3.replace("/radio.mp3", "/other.mp3");
+    let hidden = format!("{}hidden = true\n", MP3.replace("/radio.mp3", "/hidden.mp3"));
+    let server = Server::start(&with(true, &format!("{MP3}{other}{hidden}")));
+    let _listeners = [server.listen("/radio.mp3"), server.listen("/radio.mp3"), server.listen("/other.mp3")];
+    assert!(until(Duration::from_secs(10), || server.metric("flumen_connections", &["kind=\"listener\""]) == 3.0));
+    let theirs = || -> BTreeSet<String> {
+        let text = server.get("/metrics").body_text();
+        text.lines().filter(|line| line.starts_with("icecast_")).map(str::to_owned).collect()
+    };
+    let document: Value = serde_json::from_str(&server.get("/status-json.xsl").body_text()).expect("JSON");
+    let mut wanted = BTreeSet::from(["icecast_up 1".to_owned()]);
+    let seconds = |date: &Value| {
+        let date = date.as_str().expect("a date");
+        let told = Command::new("date").args(["+%s", "-d", date]).output().expect("date");
+        String::from_utf8_lossy(&told.stdout).trim().to_owned()
+    };
+    wanted.insert(format!("icecast_server_start {}", seconds(&document["icestats"]["server_start_iso8601"])));
+    for (source, mount) in document["icestats"]["source"].as_array().expect("two").iter().zip(["/other.mp3", "/radio.mp3"]) {
+        let text = |name: &str| source[name].as_str().expect(name).to_owned();
+        assert!(text("listenurl").ends_with(mount), "{source}");
+        let labels = format!("listenurl=\"{}\",mountpoint=\"{mount}\",server_type=\"{}\"", text("listenurl"), text("server_type"));
+        wanted.insert(format!("icecast_listeners{{{labels}}} {}", source["listeners"]));
+        wanted.insert(format!("icecast_stream_start{{{labels}}} {}", seconds(&source["stream_start_iso8601"])));
+    }
+    assert_eq!(theirs(), wanted);
+    assert_eq!(promtool_on_metrics_of(&server), "");
+
+    server.rewrite("", &with(true, MP3));
+    assert_eq!(server.tell("reload").0, Some(0));
+    wanted.retain(|line| !line.contains("/other.mp3"));
+    assert_eq!(theirs(), wanted, "what is told of a mount goes with it");
+    assert_eq!(server.request("POST", "/api/v1/mounts/radio.mp3/source/stop").expect("an answer").status, 204);
+    let gone = || theirs().iter().all(|line| !line.contains("listenurl"));
+    assert!(until(Duration::from_secs(10), gone), "as Icecast lists no mount without a source: {:?}", theirs());
+
+    server.rewrite("", &with(false, MP3));
+    let (code, said) = server.tell("reload");
+    assert!(code == Some(0) && said.contains("metrics.icecast_exporter") && !said.contains("restart"), "{said}");
+    assert_eq!(theirs(), BTreeSet::new());
+    assert_eq!(promtool_on_metrics_of(&server), "");
 }
 
 /// A query as Grafana sends it.

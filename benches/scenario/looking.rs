@@ -96,10 +96,11 @@ pub(crate) fn scrape() -> Run {
         reload,
         upgrades: Arc::default(),
         events: None,
+        icecast_exporter: false.into(),
     };
     let crew = CrewAtWork(crew, arbiter, system);
     Box::new(move || {
-        black_box((&crew, metrics::text(&measured).expect("a text")));
+        black_box((&crew, metrics::text(&measured, &str::to_owned).expect("a text")));
     })
 }
 

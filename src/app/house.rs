@@ -33,7 +33,7 @@ use crate::engine::inbox::Command;
 use crate::fanout::departure::Departure;
 use crate::ingest;
 use crate::ingest::relay;
-use crate::metrics::ReloadState;
+use crate::metrics::Measured;
 use crate::mount::{self, Registry};
 use crate::supervisor::mirror::{self, Mirror};
 use crate::supervisor::peers::Asker;
@@ -41,7 +41,7 @@ use crate::supervisor::{Keeper, Puller, Restart, Retire, Start, Stop};
 use crate::units::MountPath;
 
 /// Keys outside of the mounts that hold without a new start, and whole sections. All others need one.
-const LIVE: [&str; 22] = [
+const LIVE: [&str; 23] = [
     "server.listen",
     "server.tls.",
     "server.max_listeners",
@@ -61,6 +61,7 @@ const LIVE: [&str; 22] = [
     "admin.",
     "log.access",
     "log.access_format",
+    "metrics.",
     "push.",
     "webhook.",
     "mirror.",
@@ -93,7 +94,7 @@ pub(super) struct House {
     pub(super) peers: Arc<Peers>,
     /// By the address of the server that is asked.
     pub(super) askers: HashMap<Arc<str>, Addr<Asker>>,
-    pub(super) reload: Arc<ReloadState>,
+    pub(super) measured: Arc<Measured>,
     /// What operators and panels look at.
     pub(super) looked_at: Arc<admin::House>,
     pub(super) keyring: Arc<Keyring>,
@@ -226,7 +227,7 @@ impl House {
     /// Says what has come of a reload, in the log and the metrics.
     pub(super) fn reloaded(&mut self, loaded: Result<Config, StartError>) -> Result<Reloaded, NotReloaded> {
         let outcome = loaded.map_err(|error| refused(&error)).and_then(|config| self.apply(config));
-        self.reload.note(outcome.is_ok(), SystemTime::now());
+        self.measured.reload.note(outcome.is_ok(), SystemTime::now());
         self.chronicle(&outcome);
         match &outcome {
             Ok(done) => {
@@ -313,6 +314,7 @@ impl House {
         self.patrol.settle(&new.door.patrol);
         self.memory_limit.set(new.memory_limit);
         self.looked_at.settle(new.admin.clone());
+        self.measured.settle(new.metrics);
         if new.mirrors != self.config.mirrors {
             self.mirror(&new.mirrors);
         }
@@ -343,6 +345,7 @@ impl House {
             memory_limit: new.memory_limit,
             door,
             log,
+            metrics: new.metrics,
             webhooks: new.webhooks,
             shoutcast: new.shoutcast,
             shoutcast_mount: new.shoutcast_mount,

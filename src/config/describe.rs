@@ -114,6 +114,8 @@ pub(super) fn describe_settings(out: &mut String, config: &Config) {
     entry(out, "format", quoted(label(&LogFormat::WORDS, config.log.format)));
     entry(out, "access", quoted(&config.log.access.shown()));
     entry(out, "access_format", quoted(label(&reports::ACCESS_FORMATS, config.log.access_format)));
+    out.push_str("\n[metrics]\n");
+    entry(out, "icecast_exporter", config.metrics.icecast_exporter);
     out.push_str("\n[push]\n");
     let shoutcast: Vec<_> = config.shoutcast.iter().map(|address| quoted(&address.to_string())).collect();
     entry(out, "shoutcast", format_args!("[{}]", shoutcast.join(", ")));

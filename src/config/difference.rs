@@ -293,6 +293,7 @@ mod tests {
             ),
             ("[log]\naccess = \"/a\"\n", &["log.access"]),
             ("[log]\naccess_format = \"json\"\n", &["log.access_format"]),
+            ("[metrics]\nicecast_exporter = true\n", &["metrics.icecast_exporter"]),
             ("[[webhook]]\nurl = \"http://a/\"\n", &["webhook.events", "webhook.url"]),
             (&by_tls, &["webhook.ca", "webhook.events", "webhook.url"]),
             ("[[directory]]\nurl = \"http://a/\"\nserver = \"http://b\"\n", &["directory.server", "directory.url"]),

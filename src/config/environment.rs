@@ -17,7 +17,7 @@ use super::reader::nearest;
 use super::tree::{Node, Table, Value};
 
 const PREFIX: &str = "FLUMEN_";
-const SECTIONS: [&str; 6] = ["server", "log", "admin", "push", "mount", "mount_defaults"];
+const SECTIONS: [&str; 7] = ["server", "log", "metrics", "admin", "push", "mount", "mount_defaults"];
 
 /// What Icecast's container images call things, and what they are here.
 const ICECAST: [(&str, &str, &str); 8] = [

@@ -52,6 +52,7 @@ use crate::delivery::peers;
 use crate::directory;
 use crate::door::{self, ListenAddress};
 use crate::engine::admission::Limits;
+use crate::metrics;
 use crate::mount as mounts;
 use crate::mount::groups::GroupSettings;
 use crate::supervisor::mirror as mirrors;
@@ -101,6 +102,8 @@ pub struct Config {
     pub shoutcast_mount: Option<MountPath>,
     /// What is logged, how, and where.
     pub log: Log,
+    /// What Prometheus is told beside what it is told anyway.
+    pub metrics: metrics::Settings,
     /// Who is told of what happens.
     pub webhooks: Vec<webhook::Settings>,
     /// Who is an operator, and what status documents say.
@@ -227,13 +230,13 @@ fn checked(
     check: CheckPipeline<'_>,
 ) -> Result<Config, ConfigErrors> {
     let mut root = Reader::new("", place.clone(), tree, &mut errors);
-    let sections = ["server", "log", "admin", "push", "mount_defaults"]
+    let sections = ["server", "log", "metrics", "admin", "push", "mount_defaults"]
         .map(|name| root.take_table(name).unwrap_or_else(|| (place.clone(), Table::new())));
     let tables = root.take_tables("mount");
     let [webhooks, directories, mirrors] = ["webhook", "directory", "mirror"].map(|name| root.take_tables(name));
     let groups = root.take_tables("address_group");
     root.finish(&[]);
-    let [server, log, admin, push, mut defaults] = sections;
+    let [server, log, measures, admin, push, mut defaults] = sections;
 
     let mut reader = Reader::new("server", server.0, server.1, &mut errors);
     let mut server = server::read(&mut reader);
@@ -241,6 +244,9 @@ fn checked(
     let mut reader = Reader::new("log", log.0, log.1, &mut errors);
     let log = reports::read_log(&mut reader);
     reader.finish(reports::LOG_LATER);
+    let mut reader = Reader::new("metrics", measures.0, measures.1, &mut errors);
+    let metrics = reports::read_metrics(&mut reader);
+    reader.finish(&[]);
     let mut reader = Reader::new("push", push.0, push.1, &mut errors);
     let push = push::read(&mut reader);
     reader.finish(&[]);
@@ -291,6 +297,7 @@ fn checked(
         shoutcast,
         shoutcast_mount,
         log,
+        metrics,
         webhooks,
         admin,
         directories,

@@ -1,13 +1,14 @@
-//! `[log]` and `[[webhook]]`: what is told of what happens here, and to whom.
+//! `[log]`, `[metrics]` and `[[webhook]]`: what is told of what happens here, and to whom.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::reader::{Parsed, Reader, Wrong, all};
 use super::tree::{Node, Table, Value};
-use super::value::{line, one_of, web_address};
+use super::value::{boolean, line, one_of, web_address};
 use super::{ConfigError, LogFormat, Place};
 use crate::journal::Form;
+use crate::metrics;
 use crate::webhook::{self, Kind};
 
 /// Keys of `[log]` that another version will know.
@@ -62,6 +63,11 @@ pub(super) fn read_log(reader: &mut Reader<'_>) -> Log {
         access: reader.take("access", access).unwrap_or_default(),
         access_format: reader.take("access_format", one_of(&ACCESS_FORMATS)).unwrap_or_default(),
     }
+}
+
+/// Reads `[metrics]`.
+pub(super) fn read_metrics(reader: &mut Reader<'_>) -> metrics::Settings {
+    metrics::Settings { icecast_exporter: reader.take("icecast_exporter", boolean).unwrap_or_default() }
 }
 
 fn access(node: &Node) -> Parsed<Access> {

@@ -25,7 +25,7 @@ fn sum(views: impl Iterator<Item = HistogramView>) -> Option<HistogramView> {
     })
 }
 
-const fn metric(
+pub(super) const fn metric(
     kind: Kind,
     name: &'static str,
     labels: &'static [&'static str],

@@ -60,9 +60,10 @@ fn measure(act: impl FnOnce(&Measured)) -> String {
             reload: Arc::new(ReloadState::loaded_at(started_at)),
             upgrades: Arc::default(),
             events: None,
+            icecast_exporter: false.into(),
         };
         act(&measured);
-        let text = text(&measured).expect("a text");
+        let text = text(&measured, &|path| format!("http://radio.example:8000{path}")).expect("a text");
         crew.stop();
         arbiter.stop();
         String::from_utf8(text).expect("text")
@@ -123,10 +124,6 @@ fn every_metric_is_in_the_text_with_its_kind_its_help_and_its_labels() {
     }
     assert_eq!(value(&text, "flumen_start_time_seconds"), 1_795_407_962.0);
     assert_eq!(value(&text, "flumen_config_last_reload_successful"), 1.0);
-    // For promtool, by hand: `FLUMEN_METRICS_TO=/tmp/m cargo test metrics && promtool check metrics < /tmp/m`
-    if let Some(path) = std::env::var_os("FLUMEN_METRICS_TO") {
-        std::fs::write(path, text).expect("written");
-    }
 }
 
 #[test]
@@ -176,4 +173,12 @@ fn what_was_counted_is_what_is_told_and_listeners_are_joins_without_departures()
     ] {
         assert_eq!(value(&text, series), want, "{series}");
     }
+}
+
+#[test]
+fn exporters_names_are_told_where_they_are_wanted_and_of_no_mount_that_is_not_on_air() {
+    let told = measure(|measured| measured.settle(Settings { icecast_exporter: true }));
+    let theirs: Vec<_> = told.lines().filter(|line| line.starts_with("icecast_")).collect();
+    assert_eq!(theirs, ["icecast_up 1", "icecast_server_start 1795407962"]);
+    assert!(!measure(|_| {}).contains("icecast_"), "unless they are asked for");
 }
