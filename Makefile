@@ -2,6 +2,7 @@
 # make test   every test; installs what the tests need
 # make attacks what outsiders do who mean harm, with thousands of listeners
 # make deb    a Debian package
+# make dashboards-check   the dashboards against Grafana's published types
 # make soak   everything that can happen to a server, for DURATION=1h
 # make bench  instructions of the hot paths, against those recorded
 # make compare PRESET=audio   flumen beside its peers, see loadtest/README.md
@@ -17,7 +18,7 @@ BENCH_PACKAGES := valgrind
 TEST_PACKAGES  := dpkg-dev faketime gstreamer1.0-tools gstreamer1.0-libav ffmpeg curl openssl python3 mpv chromium prometheus ezstream ices2 oggfwd liquidsoap icecast2 haproxy nginx-light pebble
 PEER_PACKAGES  := icecast2 cubemap
 
-.PHONY: run build test lint deps test-deps world fuzz fuzz-guided attacks miri audit deb encoders peer-relays deaths upgrades soak clean bench bench-record bench-time bench-deps compare
+.PHONY: run build test lint deps test-deps world fuzz fuzz-guided attacks miri audit deb encoders peer-relays deaths upgrades dashboards-check soak clean bench bench-record bench-time bench-deps compare
 
 run: deps
 	$(CARGO) run --release --locked --bin flumen -- $(ARGS)
@@ -103,6 +104,15 @@ upgrades: test-deps
 # The encoder of so many listeners dies and returns, and is relieved, ten times each: make deaths LISTENERS=10000
 deaths: test-deps
 	ulimit -n $$(ulimit -Hn); LISTENERS=$(LISTENERS) $(CARGO) test --locked --release --test deaths -- --test-threads 1
+
+# The dashboards against Grafana's published types, a development tool of the versions in dashboards/schema/package.json. They come from
+# npm, and so CI, which has no need of them, does without: what can be seen from here tests/dashboards.rs sees there.
+SCHEMA := target/dashboards-check
+dashboards-check:
+	$(if $(shell command -v npm),,$(call install-missing,nodejs npm))
+	mkdir -p $(SCHEMA)
+	cp dashboards/schema/package.json dashboards/schema/check.mjs dashboards/schema/types.ts $(SCHEMA)/
+	cd $(SCHEMA) && npm install --no-package-lock --no-audit --no-fund --ignore-scripts --loglevel=error && node check.mjs $(CURDIR)/dashboards
 
 # Relays from icecast2 itself, one server at a time.
 peer-relays: test-deps
