@@ -4,10 +4,15 @@
 mod chromium;
 mod support;
 
-use std::time::{Duration, SystemTime};
+use std::io::{Read, Write};
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant, SystemTime};
 
 use chromium::Chromium;
-use support::{Server, until};
+use support::{Server, Stream, until};
 
 const DESKTOP: (u32, u32) = (1280, 900);
 const PHONE: (u32, u32) = (390, 844);
@@ -113,6 +118,133 @@ pipeline = "filesrc location=/nowhere/at-all.mp3 ! mpegaudioparse"
     }
     drop(browser);
     let _ = std::fs::remove_dir_all(&dir);
+}
+
+/// Listeners who read all that comes, on one thread that hardly costs anything; they hang up when dropped.
+struct Crowd {
+    end: Arc<AtomicBool>,
+    reader: Option<JoinHandle<()>>,
+}
+
+impl Crowd {
+    fn of(count: usize, server: &Server, path: &str) -> Self {
+        let ask = |_| {
+            let mut socket = server.connect();
+            write!(socket, "GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("asked");
+            socket
+        };
+        // All ask before the first is answered: a server that is at its limit takes its time for each.
+        let asking: Vec<_> = (0..count).map(ask).collect();
+        let mut sockets: Vec<_> = asking.into_iter().map(|socket| Stream::open(socket).socket).collect();
+        sockets.iter().for_each(|socket| socket.set_nonblocking(true).expect("a socket that does not wait"));
+        let end = Arc::new(AtomicBool::new(false));
+        let told = Arc::clone(&end);
+        let reader = std::thread::spawn(move || {
+            let mut buffer = vec![0; 1 << 18];
+            while !told.load(Ordering::Relaxed) {
+                for socket in &mut sockets {
+                    while socket.read(&mut buffer).is_ok_and(|count| count == buffer.len()) {}
+                }
+                std::thread::sleep(Duration::from_millis(200)); // what comes meanwhile the kernel keeps
+            }
+        });
+        Self { end, reader: Some(reader) }
+    }
+}
+
+impl Drop for Crowd {
+    fn drop(&mut self) {
+        self.end.store(true, Ordering::Relaxed);
+        let _ = self.reader.take().map(JoinHandle::join);
+    }
+}
+
+#[test]
+fn an_operator_finds_the_overloaded_shard_on_the_console_and_the_remedy_that_it_names_helps() {
+    const LISTENERS: usize = 2500;
+    let limit = ["--pid", &std::process::id().to_string(), "--nofile=8192:"];
+    assert!(Command::new("prlimit").args(limit).status().is_ok_and(|raised| raised.success()), "descriptors for as many listeners");
+    // 250 chunks a second, each to be sent to each listener by itself: more calls than one thread can make.
+    let mount = |coalesce: &str| {
+        format!(
+            "[[mount]]\npath = \"/a.raw\"\ncontent_type = \"application/octet-stream\"\ncoalesce = \"{coalesce}\"\n\
+             pipeline = \"audiotestsrc is-live=true samplesperbuffer=32 ! audio/x-raw,format=S8,rate=8000,channels=1\"\n"
+        )
+    };
+    let server = Server::start_with("shards = 1", &mount("1ms"));
+    let _crowd = Crowd::of(LISTENERS, &server, "/a.raw");
+    let mut browser = Chromium::start(&server.dir);
+    browser.screen(DESKTOP, false);
+    browser.open(&server.url("/console"));
+    let overloaded = "document.querySelector('#advice li[data-about=shard_overloaded]')";
+    browser.until(&format!("{overloaded}?.innerText.includes('for {LISTENERS} listeners')"));
+    let words = browser.value(&format!("{overloaded}.innerText"));
+    let told = |part: &str| words.as_str().is_some_and(|words| words.contains(part));
+    assert!(told("sending thread 0 works") && told("raise coalesce"), "{words}");
+    // The table of sending threads says so as well.
+    browser.until("parseInt(document.querySelector('#shard-rows tr')?.cells[1].textContent) >= 85");
+    browser.picture("console-overloaded");
+    // What the dashboard shows and the alert asks for.
+    assert!(server.metric("flumen_shard_busy_ratio", &["shard=\"0\""]) > 0.85);
+    let (_, status) = server.tell("status");
+    assert!(status.contains("sending thread 0 works"), "{status}");
+
+    server.rewrite("shards = 1", &mount("250ms"));
+    browser.click("#reload");
+    browser.until("document.querySelector('#reload-result')?.textContent.includes('coalesce')");
+    browser.until(&format!("!{overloaded} && document.querySelector('#all-well')"));
+    assert!(server.metric("flumen_shard_busy_ratio", &["shard=\"0\""]) < 0.85);
+    assert_eq!(server.metric("flumen_listeners", &["/a.raw"]), LISTENERS as f64, "and nobody was lost over it");
+}
+
+#[test]
+fn three_who_watch_the_console_and_five_who_scrape_each_second_are_not_felt_by_listeners() {
+    const LISTENERS: usize = 50;
+    let server = Server::start(&format!("[[mount]]\npath = \"/a.mp3\"\npipeline = \"{TONE}\"\n"));
+    let crowd = Crowd::of(LISTENERS, &server, "/a.mp3");
+    let mut browsers: Vec<_> = (0..3)
+        .map(|i| {
+            let dir = server.dir.join(format!("browser-{i}"));
+            std::fs::create_dir_all(&dir).expect("a folder");
+            let mut browser = Chromium::start(&dir);
+            browser.screen(DESKTOP, false);
+            browser.open(&server.url("/console#mount=%2Fa.mp3"));
+            browser.until("document.querySelector('#link').textContent === 'live'");
+            browser.until(&format!("document.querySelector('#page-now').textContent.includes('{LISTENERS} listeners')"));
+            browser
+        })
+        .collect();
+    let turns = |within: &str| server.metric("flumen_shard_turn_seconds_bucket", &[&format!("le=\"{within}\"")]);
+    let (sent, all, short) = (server.metric("flumen_sent_bytes_total", &[]), turns("+Inf"), turns("0.1"));
+    let began = Instant::now();
+    let slowest = std::thread::scope(|scope| {
+        let scrapers = [(); 5].map(|()| {
+            scope.spawn(|| {
+                let ask = |_| {
+                    let asked = Instant::now();
+                    assert_eq!(server.get("/metrics").status, 200);
+                    let took = asked.elapsed();
+                    std::thread::sleep(Duration::from_secs(1).saturating_sub(took));
+                    took
+                };
+                (0..10).map(ask).max().expect("ten")
+            })
+        });
+        scrapers.map(|scraper| scraper.join().expect("answered")).into_iter().max().expect("five")
+    });
+    let (sent, seconds) = (server.metric("flumen_sent_bytes_total", &[]) - sent, began.elapsed().as_secs_f64());
+    // 128 kbit/s for each, less a second for what lay between the two looks.
+    assert!(sent >= LISTENERS as f64 * 16_000.0 * (seconds - 1.0), "{sent} bytes in {seconds} s");
+    assert_eq!(server.metric("flumen_listeners", &["/a.mp3"]), LISTENERS as f64);
+    assert_eq!(server.metric("flumen_listener_departures_total", &[]), 0.0);
+    assert_eq!(server.metric("flumen_dropped_chunks_total", &[]), 0.0);
+    let (all, short) = (turns("+Inf") - all, turns("0.1") - short);
+    assert!(short >= all * 0.99, "turns stay short: {short} of {all}"); // one may fall into a pause of the machine itself
+    assert!(slowest < Duration::from_secs(2), "a scrape took {slowest:?}");
+    for browser in &mut browsers {
+        assert_eq!(browser.value("document.querySelector('#link').textContent"), "live");
+    }
+    drop(crowd);
 }
 
 #[test]
