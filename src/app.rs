@@ -7,8 +7,7 @@
 
 use std::collections::HashMap;
 use std::ffi::OsString;
-use std::io::{self, Write};
-use std::process::ExitCode;
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -26,14 +25,13 @@ use crate::admin;
 use crate::admin::operate::{self, Order};
 use crate::bouncer::Bouncer;
 use crate::chronicle::{self, Line, Lines};
-use crate::cli;
-use crate::config::{self, Config, ConfigErrors, Environment, LogFormat};
+use crate::config::{self, Config, Environment, LogFormat};
 use crate::delivery::peers::Peers;
 use crate::delivery::{self, http::Desk};
 use crate::directory::Kept;
 use crate::door::Door;
 use crate::door::acceptor::DoorCounters;
-use crate::door::certificate::{Flaw, Keyring};
+use crate::door::certificate::Keyring;
 use crate::door::inherited::Inherited;
 use crate::door::patrol::Patrol;
 use crate::engine::admission::SAMPLE_EVERY;
@@ -49,6 +47,7 @@ use crate::supervisor::{Stop, stand_in};
 use crate::webhook::Webhooks;
 
 mod ask;
+mod command;
 mod doctor;
 mod house;
 mod memory;
@@ -61,10 +60,11 @@ mod status;
 mod tail;
 mod upgrade;
 
+pub use command::{LISTENER_BYTES, StartError, run};
 use house::{House, Load, Reloads};
 use privileges::Descent;
 use signals::{Signals, Told};
-use upgrade::heir::{Estate, Heir, HeirError};
+use upgrade::heir::{Estate, Heir};
 use upgrade::{HandedOver, NotUpgraded, Program};
 
 /// The longest that listeners are given to take what is queued for them when the server stops.
@@ -77,154 +77,8 @@ const LOG_MOST: Duration = Duration::from_secs(1);
 const TELL_MOST: Duration = Duration::from_secs(3);
 /// How often it is looked whether everybody has left.
 const DRAIN_LOOK: Duration = Duration::from_millis(20);
-
-/// Why the server could not start.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// An address is taken, or not ours.
-    #[error("cannot listen on {address}: {cause}")]
-    Listen {
-        address: String,
-        #[source]
-        cause: io::Error,
-    },
-    /// The access log cannot be opened.
-    #[error("cannot open the access log {}: {cause}", .path.shown())]
-    AccessLog {
-        path: config::Access,
-        #[source]
-        cause: io::Error,
-    },
-    /// The server cannot be the user it is told to be.
-    #[error(transparent)]
-    Privileges(#[from] privileges::PrivilegeError),
-    /// The machine is not fit for the configuration.
-    #[error("{0} of these keep the server from running as it is told to")]
-    Unfit(usize),
-    /// A certificate has gone bad since the configuration was read.
-    #[error("cannot speak TLS: {0}")]
-    Certificate(#[from] Flaw),
-    /// Certificates that an authority gives cannot be kept.
-    #[error("cannot keep certificates: {0}")]
-    Acme(#[source] io::Error),
-    /// GStreamer is not there.
-    #[error("cannot load GStreamer: {0}")]
-    GStreamer(#[from] ingest::InitError),
-    /// The configuration is wrong.
-    #[error(transparent)]
-    Config(#[from] ConfigErrors),
-    /// A running server was asked and did not answer.
-    #[error(transparent)]
-    Status(#[from] status::StatusError),
-    /// A running server was asked for something and did not do it.
-    #[error(transparent)]
-    Ask(#[from] ask::AskError),
-    /// Another process was to be taken over from.
-    #[error(transparent)]
-    TakeOver(#[from] HeirError),
-    /// Nothing was signed.
-    #[error(transparent)]
-    Sign(#[from] sign::SignError),
-    /// The system has no thread, descriptor or memory left.
-    #[error("cannot start: {0}")]
-    System(#[from] io::Error),
-}
-
-/// User memory of one listener: its place in the table (which grows by half at a time), what is kept beside it, its agent and
-/// its share of everything else. Measured at 10,000 it is less than half of this; a test holds the sizes to it.
-pub const LISTENER_BYTES: u64 = 1024;
-/// User memory of one connection that is being asked what it wants, beside its heads: the HTTP framework's buffer for writing, and
-/// its task. Measured with thousands that send the largest head and wait, it is 46 KiB with four heads of 8 KiB.
-const CONNECTION_BYTES: u64 = 16 * 1024;
 /// Log lines that wait for a slow reader of stderr; more are dropped and counted, for no thread may wait for a log.
 const LOG_LINES_MOST: usize = 8192;
-
-/// Carries out a command; its exit code.
-pub fn run(command: cli::Command) -> ExitCode {
-    match obey(command, None) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => refused(&error),
-    }
-}
-
-fn obey(command: cli::Command, heir: Option<Heir>) -> Result<(), StartError> {
-    // Located once: a server goes on with the file it began with, wherever others turn up.
-    let located = |file| config::locate(file, &Environment::of_process());
-    let from_file = |source: &config::Source| load(|environment| config::load(source, environment, &check_pipeline));
-    match command {
-        cli::Command::Serve { config } => {
-            let source = located(config);
-            let mut arguments = vec![OsString::from("serve")];
-            if let config::Source::File(path) = &source {
-                arguments.extend(["-c".into(), path.clone().into()]);
-            }
-            serve(Arc::new(move || from_file(&source)), arguments, heir)
-        }
-        cli::Command::Launch(launch) => {
-            let arguments = std::env::args_os().skip(1).skip_while(|argument| argument == cli::TAKE_OVER).collect();
-            serve(Arc::new(move || load(|environment| config::launch(&launch, environment, &check_pipeline))), arguments, heir)
-        }
-        cli::Command::TakeOver(command) => {
-            let heir = Heir::greet()?;
-            obey(*command, Some(heir.clone())).inspect_err(|error| heir.refuse(&error.to_string()))
-        }
-        cli::Command::Check { config } => {
-            let costs = config::Costs {
-                listener_bytes: LISTENER_BYTES,
-                connection_bytes: CONNECTION_BYTES,
-                socket_buffer_max: config::socket_buffer_max(),
-                cores: cores() as u64,
-            };
-            print(&config::describe(&from_file(&located(config))?, costs))
-        }
-        cli::Command::Doctor { config } => {
-            let (text, bad) = doctor::examine(from_file(&located(config)));
-            print(&text)?;
-            if bad == 0 { Ok(()) } else { Err(StartError::Unfit(bad)) }
-        }
-        cli::Command::Completions { shell } => print(&cli::completions(shell)),
-        cli::Command::Manual => print(&cli::manual()?),
-        cli::Command::ImportIcecast { file } => {
-            let imported = config::import_icecast(&file)?;
-            left_out(&imported.left_out);
-            print(&imported.toml)
-        }
-        cli::Command::Status { url } => print(&status::table(&url)?),
-        cli::Command::Reload { url } => print(&ask::reload(&url)?),
-        cli::Command::Sign(asked) => print(&sign::sign(&asked)?),
-        cli::Command::Drain { url } => print(&ask::drain(&url)?),
-        cli::Command::Upgrade { url } => print(&ask::upgrade(&url)?),
-    }
-}
-
-fn load(read: impl FnOnce(&Environment) -> Result<Config, ConfigErrors>) -> Result<Config, StartError> {
-    ingest::init()?;
-    Ok(read(&Environment::of_process())?)
-}
-
-fn check_pipeline(description: &str) -> Result<(), String> {
-    ingest::check(description).map_err(|error| error.to_string())
-}
-
-#[expect(clippy::print_stderr, reason = "what a command has to say goes to the terminal, with or without a log")]
-fn refused(error: &StartError) -> ExitCode {
-    eprintln!("{error}");
-    ExitCode::FAILURE
-}
-
-#[expect(clippy::print_stderr, reason = "what could not be carried over is for whoever asked, not for the file")]
-fn left_out(lines: &[String]) {
-    lines.iter().for_each(|line| eprintln!("{line}"));
-}
-
-/// The output of a command that prints. Who has read enough may close the pipe.
-fn print(text: &str) -> Result<(), StartError> {
-    let mut out = io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
-        _ => Ok(()),
-    }
-}
 
 /// Log lines go to stderr, by way of a thread of their own, and to those who watch.
 fn start_log(format: LogFormat, lines: Lines) -> (WorkerGuard, ErrorCounter) {
