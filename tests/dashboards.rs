@@ -350,5 +350,5 @@ fn every_query_finds_something_in_a_prometheus_that_scrapes_a_server_under_load(
     server.rewrite("", &format!("{tls}\n{MP3}name = \"N\"\n"));
     assert_eq!(server.tell("reload").0, Some(0));
     let marked = "changes(flumen_config_last_reload_timestamp_seconds[1m]) > 0";
-    assert!(until(Duration::from_secs(10), || prometheus.found(marked) == Ok(1)), "a reload is marked");
+    assert!(until(Duration::from_secs(30), || prometheus.found(marked) == Ok(1)), "a reload is marked");
 }
