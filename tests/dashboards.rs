@@ -323,7 +323,9 @@ fn every_query_finds_something_in_a_prometheus_that_scrapes_a_server_under_load(
         cert.display(),
         key.display()
     );
-    let server = Server::start(&format!("{tls}\n{MP3}"));
+    let peer = Server::start(MP3);
+    let peers = format!("redirect_peers = [\"{}\"]", peer.url(""));
+    let server = Server::start_with(&peers, &format!("{tls}\n{MP3}"));
     let prometheus = Prometheus::watching(&server);
     let first = "flumen_sent_bytes_total > 0";
     let mut listeners: Vec<_> = (0..5).map(|_| server.listen("/radio.mp3")).collect();
@@ -334,6 +336,12 @@ fn every_query_finds_something_in_a_prometheus_that_scrapes_a_server_under_load(
     }
     let enough = "count_over_time(flumen_sent_bytes_total[10s]) > 5";
     assert!(until(Duration::from_secs(30), || prometheus.found(enough) == Ok(1)), "{:?}", prometheus.found(enough));
+    let asked = "flumen_peer_load_ratio";
+    assert!(
+        until(Duration::from_secs(30), || prometheus.found(asked) == Ok(1)),
+        "the other server has answered: {:?}",
+        prometheus.found(asked)
+    );
     for (file, dashboard) in dashboards() {
         for panel in dashboard["panels"].as_array().expect("panels") {
             for query in queries(panel) {
@@ -347,7 +355,7 @@ fn every_query_finds_something_in_a_prometheus_that_scrapes_a_server_under_load(
             assert!(prometheus.found(&filled_in(query)).is_ok(), "{file}: {query}");
         }
     }
-    server.rewrite("", &format!("{tls}\n{MP3}name = \"N\"\n"));
+    server.rewrite(&peers, &format!("{tls}\n{MP3}name = \"N\"\n"));
     assert_eq!(server.tell("reload").0, Some(0));
     let marked = "changes(flumen_config_last_reload_timestamp_seconds[1m]) > 0";
     assert!(until(Duration::from_secs(30), || prometheus.found(marked) == Ok(1)), "a reload is marked");
