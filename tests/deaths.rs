@@ -5,6 +5,7 @@
 
 mod support;
 
+use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::sync::Arc;
@@ -89,6 +90,19 @@ impl Encoder {
     }
 }
 
+/// What all pages are to be, made once for each thread: ten thousand listeners hear the same.
+#[derive(Default)]
+struct Score(HashMap<(u32, u32), Vec<u8>>);
+
+impl Score {
+    fn page(&mut self, life: u32, number: u32) -> &[u8] {
+        self.0.entry((life, number)).or_insert_with(|| match number {
+            0 | 1 => page_of(life, number as usize),
+            _ => data(life, number - 2),
+        })
+    }
+}
+
 /// What one listener has heard so far, page by page.
 struct Ear {
     socket: TcpStream,
@@ -100,9 +114,8 @@ struct Ear {
 
 impl Ear {
     /// Listens to what there is. Whatever is not as it should be is a panic.
-    fn listen(&mut self) {
-        let mut buffer = [0; 65536];
-        match self.socket.read(&mut buffer) {
+    fn listen(&mut self, score: &mut Score, buffer: &mut [u8]) {
+        match self.socket.read(buffer) {
             Ok(0) => panic!("a listener was sent away in life {}", self.life),
             Ok(count) => self.rest.extend(&buffer[..count]),
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return,
@@ -110,24 +123,24 @@ impl Ear {
         }
         let mut at = 0;
         while let Some(length) = whole(&self.rest[at..]) {
-            let page = self.rest[at..at + length].to_vec();
-            self.hear(&page);
+            let word = |from: usize| u32::from_le_bytes(self.rest[at + from..at + from + 4].try_into().expect("four bytes"));
+            let (serial, number) = (word(14), word(18));
+            assert!(self.rest[at..at + length] == *score.page(serial, number), "a page of life {serial} that is not whole");
+            self.hear(serial, number);
             at += length;
         }
         self.rest.drain(..at);
     }
 
-    fn hear(&mut self, page: &[u8]) {
-        let word = |at: usize| u32::from_le_bytes(page[at..at + 4].try_into().expect("four bytes"));
-        let (serial, number) = (word(14), word(18));
+    fn hear(&mut self, serial: u32, number: u32) {
         match number {
             0 => {
-                assert!(serial >= self.life && page == page_of(serial, 0), "headers of {serial} in life {}", self.life);
+                assert!(serial >= self.life, "headers of {serial} in life {}", self.life);
                 (self.life, self.packet) = (serial, None);
             }
-            1 => assert!(serial == self.life && page == page_of(serial, 1)),
+            1 => assert!(serial == self.life && self.packet.is_none()),
             _ => {
-                assert!(serial == self.life && page == data(serial, number - 2), "a packet of {serial} without its headers, or not whole");
+                assert!(serial == self.life, "a packet of {serial} without its headers");
                 if let Some(before) = self.packet {
                     assert_eq!(number - 2, before + 1, "a gap or a repeat in life {serial}");
                 }
@@ -177,10 +190,11 @@ impl Crowd {
                 let mut mine = ears.split_off(ears.len() - if i + 1 == THREADS { ears.len() } else { count / THREADS });
                 let (reached, ends) = (reached.clone(), Arc::clone(&ends));
                 std::thread::spawn(move || {
+                    let (mut score, mut buffer) = (Score::default(), vec![0; 65536]);
                     let mut counted: Vec<Vec<bool>> = vec![vec![false; reached.len()]; mine.len()];
                     while !ends.load(Ordering::Relaxed) {
                         for (ear, counted) in mine.iter_mut().zip(&mut counted) {
-                            ear.listen();
+                            ear.listen(&mut score, &mut buffer);
                             let life = ear.life as usize;
                             if ear.packet.is_some_and(|packet| packet >= 5) && !std::mem::replace(&mut counted[life], true) {
                                 reached[life].fetch_add(1, Ordering::Relaxed);

@@ -2,7 +2,8 @@
 //!
 //! - MPEG audio and ADTS: each frame says how many samples it has, and how many go into a second.
 //! - Ogg: the pages of an audio stream say how many samples have gone by; of several streams the one that is ahead counts. A chained
-//!   file's next link begins where the last one ended.
+//!   file's next link begins where the last one ended. What was taken from a live stream begins in the middle of its count, and where
+//!   something is missing it jumps: no time passes by that.
 //! - What says nothing lasts nothing. Who plays something for which no time is known has to refuse it.
 //!
 //! Deliberately absent: video in Ogg (its positions count frames in a way of their own), and every other container.
@@ -23,17 +24,29 @@ pub struct Tempo {
     kind: Kind,
     /// What has been played by now.
     at: Duration,
-    /// Ogg: samples in a second of each stream, by its serial number.
-    rates: HashMap<u32, u64>,
-    /// Ogg: when the present link began.
-    link: Duration,
+    /// Ogg: the streams of the present link, by their serial numbers.
+    streams: HashMap<u32, Stream>,
 }
+
+/// A stream of Ogg.
+#[derive(Debug)]
+struct Stream {
+    /// Samples in a second.
+    rate: u64,
+    /// What its last page has counted.
+    counted: u64,
+    /// What has been played of it.
+    at: Duration,
+}
+
+/// The longest that a page lasts; more is a jump.
+const PAGE_MOST: Duration = Duration::from_secs(30);
 
 impl Tempo {
     /// The clock of something of this kind; `None`: its time is not known here.
     pub fn of(kind: Kind) -> Option<Self> {
         let known = matches!(kind, Kind::Mpeg | Kind::Adts | Kind::Ogg);
-        known.then(|| Self { kind, at: Duration::ZERO, rates: HashMap::new(), link: Duration::ZERO })
+        known.then(|| Self { kind, at: Duration::ZERO, streams: HashMap::new() })
     }
 
     /// Takes note of something that is played. Answers when it is over, since the beginning.
@@ -43,7 +56,7 @@ impl Tempo {
             (Kind::Adts, Framed::Unit { data, .. }) => self.at += adts_lasts(data).unwrap_or_default(),
             (Kind::Ogg, Framed::Unit { data, .. }) => self.pages(data),
             (Kind::Ogg, Framed::Headers { parts, in_band: false }) => {
-                (self.link, self.rates) = (self.at, HashMap::new());
+                self.streams.clear();
                 parts.iter().for_each(|part| self.pages(part));
             }
             _ => {}
@@ -53,11 +66,15 @@ impl Tempo {
 
     fn pages(&mut self, mut rest: &[u8]) {
         while let Some(page) = Page::at(rest) {
-            if page.begins && self.rates.len() < STREAMS_MOST {
-                self.rates.extend(rate_of(page.body).map(|rate| (page.serial, rate)));
+            if page.begins && self.streams.len() < STREAMS_MOST {
+                let stream = |rate| (page.serial, Stream { rate, counted: 0, at: self.at });
+                self.streams.extend(rate_of(page.body).map(stream));
             }
-            if let (Some(granule), Some(rate)) = (page.granule, self.rates.get(&page.serial)) {
-                self.at = self.at.max(self.link + lasts(granule, *rate));
+            if let (Some(counted), Some(stream)) = (page.granule, self.streams.get_mut(&page.serial)) {
+                let passed = lasts(counted.saturating_sub(stream.counted), stream.rate);
+                stream.at += if passed > PAGE_MOST { Duration::ZERO } else { passed };
+                stream.counted = counted;
+                self.at = self.at.max(stream.at);
             }
             rest = &rest[page.length..];
         }
@@ -65,9 +82,8 @@ impl Tempo {
 }
 
 fn lasts(samples: u64, rate: u64) -> Duration {
-    // No file is longer than a year: whatever says so is corrupt, and must not hold anybody for so long.
-    const MOST: Duration = Duration::from_secs(366 * 86_400);
-    Duration::from_nanos(u64::try_from(u128::from(samples) * 1_000_000_000 / u128::from(rate.max(1))).unwrap_or(u64::MAX)).min(MOST)
+    let nanos = u128::from(samples) * 1_000_000_000 / u128::from(rate.max(1));
+    Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
 }
 
 fn mpeg_lasts(frame: &[u8]) -> Option<Duration> {
@@ -198,9 +214,14 @@ mod tests {
             (unit(&page(0, 96_000, 2, b"x")), 5),
             (unit(&page(0, 48_000, 3, b"x")), 5),
             (unit(b"OggS is cut"), 5),
+            (head(&[page(2, 0, 4, b"OpusHead\x01")]), 5),
+            (unit(&page(0, 48_000 * 86_400, 4, b"x")), 5), // from the middle of a live stream
+            (unit(&page(0, 48_000 * 86_401, 4, b"x")), 6),
+            (unit(&page(0, u64::MAX - 1, 4, b"x")), 6), // a corrupt count holds nobody up
+            (unit(&page(0, 48_000, 4, b"x")), 6),
+            (unit(&page(0, 96_000, 4, b"x")), 7),
         ] {
             assert_eq!(tempo.after(&framed), seconds(want), "{framed:?}");
         }
-        assert!(tempo.after(&unit(&page(0, u64::MAX - 1, 2, b"x"))) <= seconds(367 * 86_400), "a corrupt position holds nobody for ever");
     }
 }
