@@ -15,7 +15,7 @@ ARGS  ?=
 BUILD_PACKAGES := gcc libc6-dev pkg-config libgstreamer1.0-dev libgstreamer-plugins-base1.0-dev
 RUN_PACKAGES   := gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad gstreamer1.0-plugins-ugly gstreamer1.0-x fonts-dejavu-core
 BENCH_PACKAGES := valgrind
-TEST_PACKAGES  := dpkg-dev faketime gstreamer1.0-tools gstreamer1.0-libav ffmpeg curl openssl python3 mpv chromium prometheus ezstream ices2 oggfwd liquidsoap icecast2 haproxy nginx-light pebble
+TEST_PACKAGES  := darkice dpkg-dev faketime gstreamer1.0-tools gstreamer1.0-libav ffmpeg curl openssl python3 mpv chromium prometheus ezstream ices2 oggfwd liquidsoap icecast2 haproxy jackd2 nginx-light pebble vlc-bin vlc-plugin-base
 PEER_PACKAGES  := icecast2 cubemap
 
 .PHONY: run build test lint deps test-deps world fuzz fuzz-guided attacks miri audit deb encoders peer-relays deaths upgrades dashboards-check soak clean bench bench-record bench-time bench-deps compare

@@ -7,12 +7,21 @@ mod support;
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use support::Server;
+use support::{Server, until};
 
 const MOUNTS: &str = r#"
+[push]
+password = "s3cret"
+
+[[mount]]
+path = "/pushed.ogg"
+
+[[mount]]
+path = "/pushed.webm"
+
 [[mount]]
 path = "/a.mp3"
 pipeline = "audiotestsrc is-live=true ! audio/x-raw,rate=44100 ! lamemp3enc target=bitrate bitrate=128 cbr=true ! mpegaudioparse"
@@ -43,14 +52,71 @@ async function play(kind, path) {
   const start = element.currentTime;
   await new Promise(done => setTimeout(done, 3000));
   const error = element.error ? element.error.code : 0;
-  await fetch(`/result?path=${path}&advanced=${element.currentTime - start}&playing=${playing}&error=${error}`);
+  const advanced = element.currentTime - start;
+  element.removeAttribute("src");
+  element.load();
+  await fetch(`/result?path=${path}&advanced=${advanced}&playing=${playing}&error=${error}`);
 }
-play("audio", "/a.mp3"); play("audio", "/b.ogg"); play("video", "/c.webm");
+// A browser opens six connections to a server at the most, and may want two for a stream.
+(async () => {
+  await Promise.all([play("audio", "/a.mp3"), play("audio", "/b.ogg"), play("video", "/c.webm")]);
+  await Promise.all([play("audio", "/pushed.ogg"), play("video", "/pushed.webm")]);
+})();
 </script>"#;
+const STREAMS: usize = 5;
+
+/// Encoders; ended when dropped.
+struct Encoders(Vec<Child>);
+
+impl Encoders {
+    fn start(server: &Server) -> Self {
+        let sound = ["-nostdin", "-v", "error", "-re", "-f", "lavfi", "-i", "sine=frequency=440:sample_rate=48000"];
+        let picture = ["-f", "lavfi", "-i", "testsrc=size=160x120:rate=15"];
+        let ogg = ["-c:a", "libvorbis", "-content_type", "application/ogg", "-f", "ogg"];
+        let webm = [
+            "-content_type",
+            "video/webm",
+            "-c:v",
+            "libvpx",
+            "-deadline",
+            "realtime",
+            "-cpu-used",
+            "8",
+            "-g",
+            "15",
+            "-c:a",
+            "libopus",
+            "-f",
+            "webm",
+            "-cluster_time_limit",
+            "1000",
+        ];
+        let push = |path: &str, arguments: &[&[&str]]| {
+            let url = format!("icecast://source:s3cret@127.0.0.1:{}{path}", server.port);
+            Command::new("ffmpeg").args(arguments.concat()).arg(url).spawn().expect("ffmpeg")
+        };
+        Self(vec![push("/pushed.ogg", &[&sound, &ogg]), push("/pushed.webm", &[&sound, &picture, &webm])])
+    }
+}
+
+impl Drop for Encoders {
+    fn drop(&mut self) {
+        for encoder in &mut self.0 {
+            let _ = encoder.kill();
+            let _ = encoder.wait();
+        }
+    }
+}
 
 #[test]
-fn chromium_plays_mp3_ogg_and_webm() {
-    let server = Server::start(MOUNTS);
+fn chromium_plays_mp3_ogg_and_webm_of_pipelines_and_encoders() {
+    let server = Server::spawn("", MOUNTS, &[]);
+    assert!(until(Duration::from_secs(20), || server.try_get("/healthz").is_ok()), "{}", server.log());
+    let _encoders = Encoders::start(&server);
+    let up = || {
+        ["/a.mp3", "/b.ogg", "/c.webm", "/pushed.ogg", "/pushed.webm"].iter().all(|path| server.metric("flumen_source_up", &[*path]) == 1.0)
+    };
+    assert!(until(Duration::from_secs(30), up), "{}", server.log());
     std::thread::sleep(Duration::from_secs(4)); // a burst is there
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     listener.set_nonblocking(true).expect("non-blocking");
@@ -68,7 +134,7 @@ fn chromium_plays_mp3_ogg_and_webm() {
     let page = PAGE.replace("BASE", &server.url(""));
     let mut results = Vec::new();
     let end = Instant::now() + Duration::from_secs(60);
-    while results.len() < 3 && Instant::now() < end {
+    while results.len() < STREAMS && Instant::now() < end {
         let Ok((mut socket, _)) = listener.accept() else {
             std::thread::sleep(Duration::from_millis(50));
             continue;
@@ -88,7 +154,7 @@ fn chromium_plays_mp3_ogg_and_webm() {
     }
     let _ = chromium.kill();
     let _ = chromium.wait();
-    assert_eq!(results.len(), 3, "chromium reported only {results:?}");
+    assert_eq!(results.len(), STREAMS, "chromium reported only {results:?}");
     for result in results {
         let field = |name: &str| {
             result.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('=')?.parse::<f64>().ok()).expect("a number")

@@ -73,6 +73,27 @@ fn mpv_and_ffprobe_play_a_mount() {
 }
 
 #[test]
+fn vlc_plays_a_mount() {
+    let server = Server::start(MP3);
+    std::thread::sleep(SECOND);
+    // It will not be run by root.
+    let unprivileged = "if [ \"$(id -u)\" = 0 ]; then exec setpriv --reuid=65534 --regid=65534 --clear-groups \"$@\"; else exec \"$@\"; fi";
+    let vlc = Command::new("sh")
+        .args(["-c", unprivileged, "vlc", "env", "HOME=/nonexistent", "timeout", "60", "cvlc", "-q", "--no-video", "--run-time=3"])
+        .args(["--play-and-exit", "--sout", "#transcode{acodec=s16l,channels=2,samplerate=44100}:std{access=file,mux=wav,dst=-}"])
+        .args([&server.url("/radio.mp3"), "vlc://quit"])
+        .output()
+        .expect("vlc");
+    let said = String::from_utf8_lossy(&vlc.stderr);
+    assert!(vlc.status.success(), "{said}");
+    let samples = vlc.stdout.get(44..).unwrap_or_default().chunks_exact(2).map(|sample| i16::from_le_bytes([sample[0], sample[1]]));
+    let (heard, loudest) = samples.fold((0, 0), |(heard, loudest), sample| (heard + 1, sample.unsigned_abs().max(loudest)));
+    assert!(heard > 2 * 2 * 44_100, "two seconds in two channels: {heard} samples\n{said}");
+    assert!(loudest > 1000, "there is something to hear: {loudest}");
+    assert!(until(SECOND * 5, || server.log().contains("LibVLC")), "its name is in the log");
+}
+
+#[test]
 fn a_gdp_stream_goes_in_and_out_between_gstreamers_own_peers() {
     let (into, out) = (free_port(), free_port());
     let mounts = format!(
