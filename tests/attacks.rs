@@ -29,6 +29,15 @@ fn scale() -> usize {
     asked("FLUMEN_ATTACK_SCALE", 1)
 }
 
+/// Ends the source when it is dropped.
+struct Stop<'a>(&'a AtomicBool);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Relaxed);
+    }
+}
+
 /// Lets people listen to `/numbers` while somebody does this, and asks how they fared.
 fn attacked(keys: &str, rules: &str, more: &str, attack: impl FnOnce(&Server)) {
     let port = free_port();
@@ -36,6 +45,7 @@ fn attacked(keys: &str, rules: &str, more: &str, attack: impl FnOnce(&Server)) {
     let source = support::connect_source(port);
     let feeding = AtomicBool::new(true);
     std::thread::scope(|scope| {
+        let _stopped = Stop(&feeding); // whatever goes wrong: a scope ends when all its threads have
         // Some 100 kbit/s.
         scope.spawn(|| number_at(source, &feeding, 16, Duration::from_millis(20)));
         server.await_ready();

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 
-use super::{Server, Stream};
+use super::{Server, Stream, until};
 
 /// A mount that is filled with whatever comes on a port.
 pub fn filled(path: &str, port: u16, keys: &str) -> String {
@@ -49,22 +49,28 @@ pub struct Follower {
 }
 
 impl Follower {
-    /// Takes what has come.
+    /// Takes what has come. Thousands are followed by one thread: nothing is copied twice, nor made a text.
     pub fn take(&mut self, bytes: &[u8]) {
+        const LINE: usize = 16;
         self.held.extend_from_slice(bytes);
-        let Some(end) = self.held.iter().rposition(|byte| *byte == b'\n') else { return };
-        let rest = self.held.split_off(end + 1);
-        let text = String::from_utf8(std::mem::replace(&mut self.held, rest)).expect("digits");
-        let mut found = text.lines();
+        let mut at = 0;
         if !self.aligned {
-            found.next(); // a join may fall within a line
+            let Some(end) = self.held.iter().position(|byte| *byte == b'\n') else { return };
+            at = end + 1; // a join may fall within a line
             self.aligned = true;
         }
-        for line in found {
-            let line: u64 = line.parse().unwrap_or_else(|_| panic!("torn: {line:?} after {:?}", self.last));
-            assert!(self.last.is_none_or(|last| line == last + 1), "{line} after {:?}", self.last);
-            (self.last, self.lines) = (Some(line), self.lines + 1);
+        while let Some(line) = self.held.get(at..at + LINE) {
+            let number = line[..LINE - 1].iter().try_fold(0, |number: u64, byte| match byte {
+                b'0'..=b'9' => Some(number * 10 + u64::from(byte - b'0')),
+                _ => None,
+            });
+            let number = number.filter(|_| line[LINE - 1] == b'\n');
+            let number = number.unwrap_or_else(|| panic!("torn: {:?} after {:?}", String::from_utf8_lossy(line), self.last));
+            assert!(self.last.is_none_or(|last| number == last + 1), "{number} after {:?}", self.last);
+            (self.last, self.lines) = (Some(number), self.lines + 1);
+            at += LINE;
         }
+        self.held.drain(..at);
     }
 }
 
@@ -96,12 +102,17 @@ pub struct Verdict {
 }
 
 impl Crowd {
-    /// So many listeners of a mount, who have all been let in.
+    /// So many listeners of a mount, who have all been let in, and have all heard what is sent to newcomers: thousands of bursts
+    /// take a while to read.
     pub fn gather(server: &Server, path: &str, count: usize) -> Self {
         let sockets: Vec<_> = (0..count).map(|_| server.listen(path).socket).collect();
         let (going_on, lines) = (Arc::new(AtomicBool::new(true)), Arc::new(AtomicU64::new(0)));
-        let (go, counted) = (Arc::clone(&going_on), Arc::clone(&lines));
-        Self { going_on, lines, thread: std::thread::spawn(move || attend(sockets, &go, &counted)) }
+        let (go, counted, settled) = (Arc::clone(&going_on), Arc::clone(&lines), Arc::new(AtomicBool::new(false)));
+        let told = Arc::clone(&settled);
+        let thread = std::thread::spawn(move || attend(sockets, &go, &counted, &told));
+        let there = until(Duration::from_secs(60), || settled.load(Ordering::Relaxed) || thread.is_finished());
+        assert!(there, "somebody has not heard anything; log:\n{}", server.log());
+        Self { going_on, lines, thread }
     }
 
     /// Lines that all of them have heard so far.
@@ -116,7 +127,7 @@ impl Crowd {
     }
 }
 
-fn attend(mut sockets: Vec<TcpStream>, going_on: &AtomicBool, counted: &AtomicU64) -> Verdict {
+fn attend(mut sockets: Vec<TcpStream>, going_on: &AtomicBool, counted: &AtomicU64, settled: &AtomicBool) -> Verdict {
     let mut poll = Poll::new().expect("a poll");
     for (i, socket) in sockets.iter().enumerate() {
         socket.set_nonblocking(true).expect("set");
@@ -145,6 +156,11 @@ fn attend(mut sockets: Vec<TcpStream>, going_on: &AtomicBool, counted: &AtomicU6
             }
             longest = longest.max(last.elapsed());
             *last = Instant::now();
+        }
+        if !settled.load(Ordering::Relaxed) && all.iter().all(|(follower, _)| follower.lines > 0) {
+            longest = Duration::ZERO; // from now on it counts
+            all.iter_mut().for_each(|(_, last)| *last = Instant::now());
+            settled.store(true, Ordering::Relaxed);
         }
     }
     longest = all.iter().map(|(_, last)| last.elapsed()).max().unwrap_or_default().max(longest);
