@@ -33,6 +33,9 @@ use crate::units::{Moment, Seq};
 
 /// Bytes one listener is sent in one visit; a longer burst goes on in the next turn, after everybody else.
 const BYTES_PER_VISIT: usize = 128 * 1024;
+/// The longest that a newcomer waits for a keyframe of a stream that has none; then it begins with what there is. Longer than any group
+/// of pictures that is meant for live use.
+const KEYFRAME_MOST: Duration = Duration::from_secs(30);
 /// Calls to send in one visit, for peers that take little at a time.
 const CALLS_PER_VISIT: usize = 16;
 /// Bytes one listener may send us in all; what it sends is thrown away.
@@ -92,6 +95,8 @@ pub(super) struct Audience<W> {
     departed: Vec<Obituary>,
     joined: Vec<Newcomer>,
     window: Duration,
+    /// Since when chunks have come and no keyframe among them, and when the last of these came.
+    keyless: Option<(Moment, Moment)>,
     /// The furthest that anybody was behind, as far as the present sweep has come.
     lag_seen: Duration,
     /// What was done since it was last counted where others can see it: once a turn, not once a visit.
@@ -105,6 +110,7 @@ impl<W: Wire> Audience<W> {
         Self {
             shard,
             lag_seen: Duration::ZERO,
+            keyless: None,
             window: broadcast.rules.coalesce.max,
             broadcast,
             ring: Ring::default(),
@@ -254,6 +260,10 @@ impl<W: Wire> Audience<W> {
         let (seen, oldest) = self.broadcast.feed.follow(self.shard, &mut self.ring);
         self.seen = seen;
         self.ring.unroll();
+        self.keyless = match self.ring.keyframe_at_or_after(before) {
+            Some(_) => None,
+            None => Some((self.keyless.map_or(turn.now, |(since, _)| since), turn.now)),
+        };
         if self.ring.flushed() > flushed {
             for index in 0..self.table.len() {
                 let Some(listener) = &mut self.table[index] else { continue };

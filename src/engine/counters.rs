@@ -20,6 +20,8 @@ pub struct MountCounters {
     pub recoveries: [AtomicU64; RecoverPolicy::ALL.len()],
     /// Chunks left out by recoveries, over all listeners.
     pub dropped_chunks: AtomicU64,
+    /// Newcomers who were begun with without a keyframe, for none came.
+    pub unsynced_starts: AtomicU64,
     /// Stream and streamheader bytes sent, over all listeners.
     pub sent_bytes: AtomicU64,
     /// The furthest that anybody is behind now, give or take a second.
@@ -39,6 +41,7 @@ impl Default for MountCounters {
             departures: [const { AtomicU64::new(0) }; Departure::ALL.len()],
             recoveries: [const { AtomicU64::new(0) }; RecoverPolicy::ALL.len()],
             dropped_chunks: AtomicU64::new(0),
+            unsynced_starts: AtomicU64::new(0),
             sent_bytes: AtomicU64::new(0),
             lag_max: LagMax::default(),
             lag: Histogram::new(&LAG_BOUNDS),
@@ -62,6 +65,7 @@ impl MountCounters {
         into.recoveries =
             RecoverPolicy::ALL.into_iter().map(|policy| (policy.label().to_owned(), read(&self.recoveries[policy.index()]))).collect();
         (into.dropped_chunks, into.sent_bytes) = (read(&self.dropped_chunks), read(&self.sent_bytes));
+        into.unsynced_starts = read(&self.unsynced_starts);
         (into.lag, into.first_byte, into.session) = (self.lag.pack(), self.first_byte.pack(), self.session.pack());
     }
 
@@ -72,6 +76,7 @@ impl MountCounters {
         Departure::ALL.into_iter().for_each(|why| add(&self.departures[why.index()], of(&packed.departures, why.label())));
         RecoverPolicy::ALL.into_iter().for_each(|policy| add(&self.recoveries[policy.index()], of(&packed.recoveries, policy.label())));
         add(&self.dropped_chunks, packed.dropped_chunks);
+        add(&self.unsynced_starts, packed.unsynced_starts);
         add(&self.sent_bytes, packed.sent_bytes);
         self.lag.absorb_packed(&packed.lag);
         self.first_byte.absorb_packed(&packed.first_byte);

@@ -3,7 +3,9 @@
 use super::broadcast::Rules;
 use super::world::{Guest, Pull, Source, World, limits, ms, rules, secs, window};
 use crate::fanout::departure::Departure;
+use crate::fanout::placement::{SyncMethod, Wish};
 use crate::fanout::recovery::RecoverPolicy;
+use crate::fanout::stats::read;
 use crate::units::ListenerId;
 
 const RING_MAX: u64 = 1 << 20;
@@ -25,6 +27,42 @@ fn a_silent_source_costs_nobody_the_place() {
     world.resume();
     world.run_for(secs(20));
     assert!(world.gone.is_empty());
+    world.end();
+}
+
+#[test]
+fn a_keyframe_is_waited_for_by_newcomers_but_not_for_ever() {
+    let mut world = World::seeded(8, 2);
+    let wish = Wish { method: SyncMethod::NextKeyframe, ..rules().wish };
+    let rules = Rules { wish, limits: limits("1s", "none"), recover: RecoverPolicy::Keyframe, ..rules() };
+    let mount = world.mount(rules, "2s", RING_MAX);
+    let starts = |world: &World| read(&world.mount_at(mount).broadcast.counters.unsynced_starts);
+    let heard = |world: &World, id| world.line(id, |line| line.ear.last).flatten();
+    world.source(Source::new(mount, ms(40), 400, u64::MAX));
+    world.run_for(secs(5));
+    let first = world.join(Guest::fast(mount));
+    world.run_for(secs(20));
+    world.silence();
+    world.run_for(secs(60));
+    assert_eq!((heard(&world, first), starts(&world)), (None, 0), "the source is away: it may come back with a keyframe");
+    world.resume();
+    let second = world.join(Guest::fast(mount));
+    world.run_for(secs(5));
+    assert!(heard(&world, first).is_some(), "it has waited for long enough");
+    world.run_for(secs(20));
+    assert_eq!((heard(&world, second), starts(&world)), (None, 1));
+    world.run_for(secs(10));
+    assert!(heard(&world, second).is_some());
+    assert_eq!(starts(&world), 2);
+
+    // Who had to be moved on waits for a keyframe, however long: what it would decode is broken.
+    let slow = world.join(Guest { may_leave: Vec::new(), ..Guest::stalled(mount, 1000) });
+    world.picture(mount, "K");
+    world.run_for(secs(5));
+    let before = heard(&world, slow);
+    world.run_for(secs(120));
+    assert_eq!(heard(&world, slow), before);
+    assert_eq!(starts(&world), 2);
     world.end();
 }
 

@@ -182,6 +182,18 @@ impl Cursor {
         skipped
     }
 
+    /// Whether it is a newcomer's, and waits for its first keyframe.
+    pub fn awaits_first_keyframe(&self) -> bool {
+        self.await_keyframe && !self.skips_count
+    }
+
+    /// A newcomer begins with the newest chunk though it is no keyframe: none came for so long that a decoder's own wait is the better one.
+    pub fn begin_unsynced(&mut self, ring: &Ring) {
+        if self.awaits_first_keyframe() && ring.has_begun() {
+            (self.await_keyframe, self.at) = (false, self.at.max(ring.next().back(1)));
+        }
+    }
+
     /// Carries out a jump. Returns how many chunks were dropped by it; what a draining listener would not get is not dropped.
     pub fn jump(&mut self, verdict: Verdict) -> u64 {
         let Verdict::Jump { to, await_keyframe } = verdict else { return 0 };

@@ -271,6 +271,8 @@ pub struct Counters {
     pub refusals: Words,
     /// Chunks left out.
     pub dropped_chunks: u64,
+    /// Newcomers who were begun with without a keyframe.
+    pub unsynced_starts: u64,
     /// Bytes sent.
     pub sent_bytes: u64,
     /// Lags.

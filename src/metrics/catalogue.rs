@@ -142,6 +142,8 @@ pub static CATALOGUE: &[Metric] = {
             each_mount_and!(RecoverPolicy::ALL, |m, policy| read(&m.entry.handle.broadcast.counters.recoveries[policy.index()]))),
         metric(Counter, "flumen_dropped_chunks_total", MOUNT, "Chunks that listeners were not sent because they were too slow.",
             each_mount!(|m| read(&m.entry.handle.broadcast.counters.dropped_chunks) as f64)),
+        metric(Counter, "flumen_unsynced_starts_total", MOUNT, "Newcomers who were given the stream without a keyframe, for none came in time.",
+            each_mount!(|m| read(&m.entry.handle.broadcast.counters.unsynced_starts) as f64)),
         // Sources.
         metric(Gauge, "flumen_source_up", MOUNT, "1 while the source delivers.",
             each_mount!(|m| f64::from(u8::from(m.entry.handle.status().up)))),

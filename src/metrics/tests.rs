@@ -18,7 +18,7 @@ const PROMISED: &str = "
     build_info gauge version | start_time_seconds gauge | listeners gauge mount | listeners_peak gauge mount
     listener_joins_total counter mount | listener_departures_total counter mount,reason | refusals_total counter mount,reason
     listener_lag_seconds histogram mount | recoveries_total counter mount,policy | dropped_chunks_total counter mount
-    sent_bytes_total counter mount | received_bytes_total counter mount | received_chunks_total counter mount
+    unsynced_starts_total counter mount | sent_bytes_total counter mount | received_bytes_total counter mount | received_chunks_total counter mount
     send_calls_total counter shard | first_byte_seconds histogram mount | session_seconds histogram | source_up gauge mount
     source_restarts_total counter mount | source_last_chunk_timestamp_seconds gauge mount | ring_bytes gauge mount
     ring_seconds gauge mount | ring_chunks gauge mount | shard_turn_seconds histogram | shard_busy_ratio gauge shard

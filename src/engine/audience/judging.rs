@@ -1,7 +1,7 @@
 //! Who of an audience loses its place: the slow, the stalled, those whose time is over, and those who keep too much in memory.
 
 use super::Place;
-use super::{Audience, LAG_SAMPLE, TurnContext};
+use super::{Audience, KEYFRAME_MOST, LAG_SAMPLE, TurnContext};
 use crate::engine::listener::Listener;
 use crate::engine::socket::{Wire, send_buffer};
 use crate::fanout::departure::Departure;
@@ -136,8 +136,16 @@ impl<W: Wire> Audience<W> {
         }
         let (idle, longest) = (self.broadcast.rules.idle_timeout, self.broadcast.rules.max_duration);
         let buffer = send_buffer(&self.broadcast.rules, self.ring.bytes_per_second());
+        // A source that is away has no keyframes either; that is another wait.
+        let keyless = self.keyless.filter(|(_, last)| turn.now.since(*last) < KEYFRAME_MOST / 10).map(|(since, _)| since);
         for index in (part..self.table.len()).step_by(parts) {
             let Some(listener) = &mut self.table[index] else { continue };
+            if listener.cursor.awaits_first_keyframe()
+                && keyless.is_some_and(|since| turn.now.since(since.max(listener.joined())) >= KEYFRAME_MOST)
+            {
+                listener.cursor.begin_unsynced(&self.ring);
+                add(&self.broadcast.counters.unsynced_starts, 1);
+            }
             let _ = listener.widen(buffer); // a connection that is broken will say so by itself
             let stalled = listener.blocked
                 && !turn.grace
