@@ -17,7 +17,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::units::{Extent, Extents};
+use crate::units::{Extent, Extents, format_duration};
 
 /// The media type of a framed stream.
 pub const MEDIA_TYPE: &str = "application/x-flumen-relay";
@@ -330,7 +330,8 @@ impl fmt::Display for Asked {
                 f.write_str(if i > 0 { "," } else { "" })?;
                 match extent {
                     Extent::Bytes(bytes) => write!(f, "{}B", bytes.0)?,
-                    Extent::Time(span) => write!(f, "{}ms", span.as_millis())?,
+                    Extent::Time(span) if span.subsec_nanos().is_multiple_of(1_000_000) => write!(f, "{}ms", span.as_millis())?,
+                    Extent::Time(span) => f.write_str(&format_duration(span))?,
                     Extent::Chunks(count) => write!(f, "{count} chunks")?,
                 }
             }

@@ -97,6 +97,8 @@ fn what_is_asked_for_is_read_as_it_was_written() {
     for (value, history, resume) in [
         ("1", None, None),
         ("1; history=5000ms,48B", Some("5s, 48B"), None),
+        ("1; history=10us", Some("10us"), None),
+        ("1; history=1500ms", Some("1500ms"), None),
         ("1; history=none", Some("none"), None),
         ("1; history=2h", Some("60s"), None),
         ("1; history=what; instance=00000000000000ff; next=12", None, Some((255, 12))),
