@@ -377,6 +377,27 @@ fn a_player_is_not_sent_to_what_it_cannot_play_and_leaves_after_the_linger() {
 }
 
 #[test]
+fn a_fallback_that_is_relayed_on_demand_is_pulled_for_those_who_need_it() {
+    let origin = Server::spawn("", &format!("{PUSH}{}", with_fallback("/far", "")), &[]);
+    alive(&origin);
+    let _far = Encoder::start(&origin, "/far", 'F');
+    let relay = format!("relay = \"{}\"\nrelay_on_demand = true", origin.url("/far"));
+    let mounts = with_fallback("/live", "fallback = \"/near\"") + &with_fallback("/near", &relay);
+    let server = Server::spawn("", &format!("{PUSH}{mounts}"), &[]);
+    alive(&server);
+    let encoder = Encoder::start(&server, "/live", 'L');
+    let mut listener = server.listen("/live");
+    let mut heard = listener.read_for(SECOND);
+    assert_eq!(server.metric("flumen_source_up", &["mount=\"/near\""]), 0.0, "nobody wants it yet");
+    drop(encoder);
+    assert!(until(SECOND * 10, || server.metric("flumen_listeners", &["mount=\"/near\""]) == 1.0), "{}", server.log());
+    heard.extend(listener.read_for(SECOND * 2));
+    let found = frames(&heard);
+    check_runs(&found, 1);
+    assert_eq!((found.first().map(|first| first.0), found.last().map(|last| last.0)), (Some('L'), Some('F')));
+}
+
+#[test]
 fn who_finds_a_mount_full_or_a_path_that_nobody_publishes_to_is_served_by_the_fallback() {
     let mounts = with_fallback("/live/*", "fallback = \"/backup\"\nmax_listeners = 1\nfallback_when_full = true")
         + &with_fallback("/backup", "max_listeners = 2");

@@ -111,6 +111,10 @@ fn say(moved: &Result<Moved, Silent>, from: &Handle, to: &MountPath, what: &str)
 
 /// Sends everybody on who listens, if there is something for them to hear. `warned`: it has been said why there is not.
 async fn send_on(registry: &Registry, here: &Handle, warned: &mut bool) {
+    // What is pulled on demand only is pulled for them.
+    for there in registry.chain(&here.settings.path).iter().filter_map(|there| registry.find(there.as_str())) {
+        there.handle.want(3 * LOOK);
+    }
     let refuges = registry.refuges(&here.settings.path);
     let Some((there, trail)) = refuges.iter().find(|(there, _)| here.is_alike(&there.handle)) else {
         if let (Some((there, _)), false) = (refuges.first(), *warned) {

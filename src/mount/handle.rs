@@ -141,6 +141,8 @@ pub struct Standing {
     metadata: Mutex<Arc<Metadata>>,
     /// Newcomers who wait for something to hear.
     waiting: AtomicU64,
+    /// Until then somebody elsewhere would listen; nanoseconds.
+    wanted_until: AtomicU64,
     clock: Clock,
     /// The number of the source that may write; the next one gets the next number. Changed by the actor only.
     writer: AtomicU64,
@@ -174,6 +176,7 @@ impl Handle {
             status: watch::Sender::new(status),
             metadata: Mutex::default(),
             waiting: AtomicU64::new(0),
+            wanted_until: AtomicU64::new(0),
             clock,
             writer: AtomicU64::new(0),
             stand_in: AtomicU64::new(0),
@@ -350,7 +353,13 @@ impl Handle {
 
     /// Whether somebody listens, or waits for something to hear.
     pub fn is_wanted(&self) -> bool {
-        self.waiting.load(Ordering::Relaxed) > 0 || self.places.taken() > 0
+        let elsewhere = self.clock.now() < Moment::from_nanos(self.wanted_until.load(Ordering::Relaxed));
+        elsewhere || self.waiting.load(Ordering::Relaxed) > 0 || self.places.taken() > 0
+    }
+
+    /// Somebody would listen if there were something to hear: as good as a listener for so long.
+    pub(super) fn want(&self, lasts: Duration) {
+        self.wanted_until.store((self.clock.now() + lasts).nanos(), Ordering::Relaxed);
     }
 
     /// What is on air now.
