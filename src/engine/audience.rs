@@ -260,10 +260,12 @@ impl<W: Wire> Audience<W> {
         let (seen, oldest) = self.broadcast.feed.follow(self.shard, &mut self.ring);
         self.seen = seen;
         self.ring.unroll();
-        self.keyless = match self.ring.keyframe_at_or_after(before) {
-            Some(_) => None,
-            None => Some((self.keyless.map_or(turn.now, |(since, _)| since), turn.now)),
-        };
+        if self.ring.next() > before {
+            self.keyless = match self.ring.keyframe_at_or_after(before) {
+                Some(_) => None,
+                None => Some((self.keyless.map_or(turn.now, |(since, _)| since), turn.now)),
+            };
+        }
         if self.ring.flushed() > flushed {
             for index in 0..self.table.len() {
                 let Some(listener) = &mut self.table[index] else { continue };

@@ -45,6 +45,9 @@ fn a_keyframe_is_waited_for_by_newcomers_but_not_for_ever() {
     world.silence();
     world.run_for(secs(60));
     assert_eq!((heard(&world, first), starts(&world)), (None, 0), "the source is away: it may come back with a keyframe");
+    world.flush(mount);
+    world.run_for(secs(5));
+    assert_eq!((heard(&world, first), starts(&world)), (None, 0), "there is nothing to begin with");
     world.resume();
     let second = world.join(Guest::fast(mount));
     world.run_for(secs(5));

@@ -188,10 +188,13 @@ impl Cursor {
     }
 
     /// A newcomer begins with the newest chunk though it is no keyframe: none came for so long that a decoder's own wait is the better one.
-    pub fn begin_unsynced(&mut self, ring: &Ring) {
-        if self.awaits_first_keyframe() && ring.has_begun() {
+    /// Returns whether it does: it must be waiting, and there must be something.
+    pub fn begin_unsynced(&mut self, ring: &Ring) -> bool {
+        let begins = self.awaits_first_keyframe() && ring.has_begun();
+        if begins {
             (self.await_keyframe, self.at) = (false, self.at.max(ring.next().back(1)));
         }
+        begins
     }
 
     /// Carries out a jump. Returns how many chunks were dropped by it; what a draining listener would not get is not dropped.

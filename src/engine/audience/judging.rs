@@ -140,10 +140,10 @@ impl<W: Wire> Audience<W> {
         let keyless = self.keyless.filter(|(_, last)| turn.now.since(*last) < KEYFRAME_MOST / 10).map(|(since, _)| since);
         for index in (part..self.table.len()).step_by(parts) {
             let Some(listener) = &mut self.table[index] else { continue };
-            if listener.cursor.awaits_first_keyframe()
+            if listener.cursor.awaits_first_keyframe() // most do not, and are not asked more
                 && keyless.is_some_and(|since| turn.now.since(since.max(listener.joined())) >= KEYFRAME_MOST)
+                && listener.cursor.begin_unsynced(&self.ring)
             {
-                listener.cursor.begin_unsynced(&self.ring);
                 add(&self.broadcast.counters.unsynced_starts, 1);
             }
             let _ = listener.widen(buffer); // a connection that is broken will say so by itself
