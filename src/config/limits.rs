@@ -209,7 +209,7 @@ pub(super) fn groups(tables: Vec<(Place, Table)>, errors: &mut Vec<ConfigError>)
             _ => {}
         }
         let max_listeners = reader.take("max_listeners", or_none(number(1..=COUNT_MOST, true))).flatten();
-        reader.finish(&[]);
+        reader.finish();
         if let Some(name) = name {
             let (file, networks) = file.map_or((None, written.unwrap_or_default()), |(path, networks)| (Some(path), networks));
             groups.push(GroupSettings { name, networks: Arc::new(networks), file, max_listeners });

@@ -29,7 +29,7 @@ pub(super) fn read(tables: Vec<(Place, Table)>, defaults: &mount::Settings, erro
         if i >= MIRRORS_MOST {
             reader.wrong("from", format!("is one of more than {MIRRORS_MOST} mirrored servers"), "leave some out");
         }
-        reader.finish(&[]);
+        reader.finish();
     }
     mirrors
 }

@@ -235,25 +235,25 @@ fn checked(
     let tables = root.take_tables("mount");
     let [webhooks, directories, mirrors] = ["webhook", "directory", "mirror"].map(|name| root.take_tables(name));
     let groups = root.take_tables("address_group");
-    root.finish(&[]);
+    root.finish();
     let [server, log, measures, admin, push, mut defaults] = sections;
 
     let mut reader = Reader::new("server", server.0, server.1, &mut errors);
     let mut server = server::read(&mut reader);
-    reader.finish(server::LATER);
+    reader.finish();
     let mut reader = Reader::new("log", log.0, log.1, &mut errors);
     let log = reports::read_log(&mut reader);
-    reader.finish(reports::LOG_LATER);
+    reader.finish();
     let mut reader = Reader::new("metrics", measures.0, measures.1, &mut errors);
     let metrics = reports::read_metrics(&mut reader);
-    reader.finish(&[]);
+    reader.finish();
     let mut reader = Reader::new("push", push.0, push.1, &mut errors);
     let push = push::read(&mut reader);
-    reader.finish(&[]);
+    reader.finish();
     let webhooks = reports::read_webhooks(webhooks, &mut errors);
     let mut reader = Reader::new("admin", admin.0, admin.1, &mut errors);
     let mut admin = server::read_admin(&mut reader);
-    reader.finish(&[]);
+    reader.finish();
 
     let directories = server::read_directories(directories, &mut errors);
     let groups = limits::groups(groups, &mut errors);
@@ -337,7 +337,7 @@ fn sound_defaults((place, table): &mut (Place, Table), errors: &mut Vec<ConfigEr
     let mut reader = Reader::new("mount_defaults", place.clone(), table.clone(), errors);
     let (usual, _) = mount::read(&mut reader, nowhere(), check);
     let known = reader.known().to_vec();
-    let failed = reader.finish(mount::LATER);
+    let failed = reader.finish();
     table.retain(|key, _| known.contains(&key.as_str()) && !failed.contains(key.as_str()));
     usual
 }
@@ -386,7 +386,7 @@ fn read_mounts(
             Some(pattern) => patterns.push(pattern),
             None => mounts.push(settings),
         }
-        reader.finish(mount::LATER);
+        reader.finish();
         for (j, Claim { address, place, shown }) in addresses.into_iter().enumerate() {
             let claim = Claim { address: ListenAddress::Inet(address), place, shown };
             claims.add(&format!("mount[{i}].tcp[{j}]"), claim, errors);

@@ -33,9 +33,6 @@ use crate::mount::{
 };
 use crate::units::{ByteCount, Extent, Extents, MountPath};
 
-/// Keys of a mount that another version will know.
-pub(super) const LATER: &[&str] = &[];
-
 /// The words of `on_source_end`.
 pub(super) const ON_SOURCE_END: [(&str, OnSourceEnd); 2] = [("wait", OnSourceEnd::Wait), ("close", OnSourceEnd::Close)];
 /// The words of `icy_metadata`.

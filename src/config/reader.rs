@@ -158,18 +158,14 @@ impl<'a> Reader<'a> {
         self.errors.push(ConfigError { place, key, value, problem: problem.into(), remedy: remedy.into() });
     }
 
-    /// Reports every key that nobody took; `later` are those which another version will know. Returns the keys that were wrong.
-    pub(super) fn finish(mut self, later: &[&str]) -> BTreeSet<&'static str> {
+    /// Reports every key that nobody took. Returns the keys that were wrong.
+    pub(super) fn finish(mut self) -> BTreeSet<&'static str> {
         for (key, node) in std::mem::take(&mut self.table) {
-            let (problem, remedy) = if later.contains(&key.as_str()) {
-                ("is not supported by this version".to_owned(), "remove it".to_owned())
-            } else {
-                let remedy = match nearest(&key, &self.known) {
-                    Some(near) => format!("did you mean {:?}?", self.full(near)),
-                    None => format!("the keys here are {}", self.known.join(", ")),
-                };
-                ("is not a key flumen knows".to_owned(), remedy)
+            let remedy = match nearest(&key, &self.known) {
+                Some(near) => format!("did you mean {:?}?", self.full(near)),
+                None => format!("the keys here are {}", self.known.join(", ")),
             };
+            let problem = "is not a key flumen knows".to_owned();
             // A mistyped password is one all the same.
             let secret = ["pass", "secret", "hash", "token"].iter().any(|word| key.contains(word));
             let value = if secret { HIDDEN.to_owned() } else { node.shown() };

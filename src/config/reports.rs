@@ -11,8 +11,6 @@ use crate::journal::Form;
 use crate::metrics;
 use crate::webhook::{self, Kind};
 
-/// Keys of `[log]` that another version will know.
-pub(super) const LOG_LATER: &[&str] = &[];
 /// Most webhooks: each has a thread.
 const WEBHOOKS_MOST: usize = 16;
 
@@ -101,7 +99,7 @@ pub(super) fn read_webhooks(tables: Vec<(Place, Table)>, errors: &mut Vec<Config
         if ca.is_some() && url.as_ref().is_some_and(|url: &String| !url.starts_with("https://")) {
             reader.wrong("ca", "is of no use where the hook is not told by TLS", "write url = \"https://…\", or leave it out");
         }
-        reader.finish(&[]);
+        reader.finish();
         hooks.extend(url.map(|url| webhook::Settings { url, events, ca }));
     }
     hooks

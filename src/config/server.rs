@@ -19,9 +19,6 @@ use crate::door::{self, ListenAddress};
 use crate::engine::admission::Limits;
 use crate::units::ByteCount;
 
-/// Keys of `[server]` that another version will know.
-pub(super) const LATER: &[&str] = &[];
-
 const LISTENERS: u64 = 10_000;
 const CONNECTIONS: u64 = 12_000;
 const LISTENERS_MOST: u64 = 1_000_000;
@@ -155,7 +152,7 @@ pub(super) fn read_directories(tables: Vec<(Place, Table)>, errors: &mut Vec<Con
             reader.wrong("url", format!("is one of more than {DIRECTORIES_MOST} directories"), "leave some out");
         }
         directories.extend(url.zip(server).map(|(url, server)| directory::Settings { url, server }));
-        reader.finish(&[]);
+        reader.finish();
     }
     directories
 }

@@ -128,10 +128,6 @@ fn a_bad_key_of_a_mount_is_answered_with_line_key_value_and_remedy() {
     ] {
         assert_refused(load_with(&format!("[[mount]]\npath = \"/a\"\n{line}\n"), &[]), parts, line);
     }
-    for key in mount::LATER {
-        let later = load_with(&format!("[[mount]]\npath = \"/a\"\n{key} = \"x\"\n"), &[]);
-        assert_refused(later, &[&format!("mount[0].{key} = \"x\""), "is not supported by this version", "remove it"], key);
-    }
 }
 
 #[test]

@@ -47,18 +47,18 @@ fn section(
     if pairs.is_empty() && acme.is_none() && !reader.failed("certificates") && !reader.failed("acme") {
         reader.wrong("certificates", "leaves no certificate to show", PAIRS_REMEDY);
     }
-    reader.finish(&[]);
+    reader.finish();
     let certificates = pairs.into_iter().enumerate().filter_map(|(j, (place, table))| {
         let mut reader = Reader::new(format!("{name}.certificates[{j}]"), place, table, errors);
         let files = files(&mut reader);
-        reader.finish(&[]);
+        reader.finish();
         files
     });
     let mut certificates: Vec<_> = certificates.collect();
     if let Some((place, table)) = acme {
         let mut reader = Reader::new(format!("{name}.acme"), place, table, errors);
         let order = order(&mut reader, wanted);
-        reader.finish(&[]);
+        reader.finish();
         if let Some(order) = order {
             certificates.push(order.files());
             if !wanted.contains(&order) {

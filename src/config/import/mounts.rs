@@ -1,7 +1,7 @@
 //! Mounts and relays of an Icecast configuration.
 
 use super::super::describe::{exact, quoted};
-use super::super::mount::{LATER, collision, load_intro};
+use super::super::mount::{collision, load_intro};
 use super::super::value::is_media_type;
 use super::elements::Element;
 use super::sections::{Section, Sections};
@@ -31,7 +31,7 @@ pub(super) fn defaults_first(root: &Element<'_>, to: &mut Sections) {
         to.certificate(cert, key.unwrap_or(cert)); // one file may hold both
     }
     for element in root.children().filter(is_default) {
-        let mut defaults = std::mem::replace(&mut to.defaults, Section::new("", &[]));
+        let mut defaults = std::mem::replace(&mut to.defaults, Section::new(""));
         keys(&element, &mut defaults, to);
         to.defaults = defaults;
     }
@@ -118,7 +118,7 @@ pub(super) fn mirror(element: &Element<'_>, root: &Element<'_>, to: &mut Section
     if element.text().contains(['/', '@', '?', '#', '[']) || Upstream::parse(&from).is_err() {
         return to.leave(element, "it is no host");
     }
-    let mut section = Section::new("[[mirror]]", &[]);
+    let mut section = Section::new("[[mirror]]");
     section.text("from", &from);
     if let Some(interval) = root.child("master-update-interval") {
         match interval.number(1..=86_400) {
@@ -161,7 +161,7 @@ fn section_of(element: &Element<'_>, path: &str, to: &mut Sections) -> Section {
     if let Some(index) = to.mounts.iter().position(|section| section.is_of(&rooted)) {
         return to.mounts.remove(index);
     }
-    let mut section = Section::new("[[mount]]", LATER);
+    let mut section = Section::new("[[mount]]");
     section.place(&rooted);
     let fault = match rooted.parse::<MountPath>() {
         Err(_) if rooted.parse::<PathPattern>().is_ok() => None,
@@ -401,7 +401,7 @@ pub(super) fn directory(element: &Element<'_>, root: &Element<'_>, to: &mut Sect
     else {
         return to.leave(element, "its address is not http://…");
     };
-    let mut section = Section::new("[[directory]]", &[]);
+    let mut section = Section::new("[[directory]]");
     section.text("url", url);
     let host = root.text_of(&["hostname"]).filter(|host| host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte)));
     let port = root.child("listen-socket").and_then(|socket| socket.child("port")?.number(1..=65_535)).unwrap_or(8000);

@@ -17,9 +17,7 @@ use crate::units::MountPath;
 #[derive(Debug)]
 pub(super) struct Section {
     header: String,
-    /// Keys that this version does not support yet.
-    later: &'static [&'static str],
-    /// The section as a whole is not supported yet, or would not load.
+    /// The section as a whole would not load.
     commented: bool,
     /// Where it is, if it is a mount.
     path: Option<String>,
@@ -28,8 +26,8 @@ pub(super) struct Section {
 }
 
 impl Section {
-    pub(super) fn new(header: &str, later: &'static [&'static str]) -> Self {
-        Self { header: header.to_owned(), later, commented: false, path: None, lines: Vec::new(), written: HashSet::new() }
+    pub(super) fn new(header: &str) -> Self {
+        Self { header: header.to_owned(), commented: false, path: None, lines: Vec::new(), written: HashSet::new() }
     }
 
     /// Whether it is the one of a mount at this path.
@@ -58,11 +56,7 @@ impl Section {
         if !self.written.insert(key.to_owned()) {
             return;
         }
-        let later = self.later.contains(&key);
-        let mark = if later && !self.commented { "# " } else { "" };
-        let why = if later { "not supported by this version" } else { "" };
-        let remark = [remark, why].iter().filter(|text| !text.is_empty()).copied().collect::<Vec<_>>().join("; ");
-        self.lines.push(if remark.is_empty() { format!("{mark}{key} = {value}") } else { format!("{mark}{key} = {value}   # {remark}") });
+        self.lines.push(if remark.is_empty() { format!("{key} = {value}") } else { format!("{key} = {value}   # {remark}") });
     }
 
     pub(super) fn text(&mut self, key: &str, text: &str) {
@@ -179,11 +173,11 @@ impl Sections {
     pub(super) fn new(name: &str) -> Self {
         Self {
             name: name.to_owned(),
-            server: Section::new("[server]", server::LATER),
-            log: Section::new("[log]", reports::LOG_LATER),
-            admin: Section::new("[admin]", &[]),
-            push: Section::new("[push]", &[]),
-            defaults: Section::new("[mount_defaults]", mount::LATER),
+            server: Section::new("[server]"),
+            log: Section::new("[log]"),
+            admin: Section::new("[admin]"),
+            push: Section::new("[push]"),
+            defaults: Section::new("[mount_defaults]"),
             directories: Vec::new(),
             mounts: Vec::new(),
             left_out: Vec::new(),
@@ -274,7 +268,7 @@ impl Sections {
             self.server.lines.extend(lines);
         }
         if !tls.is_empty() {
-            let mut section = Section::new("[[server.tls]]", &[]);
+            let mut section = Section::new("[[server.tls]]");
             section.set("listen", list(&tls), "");
             let fault = match &self.certificate {
                 Some((cert, key)) => {
@@ -300,7 +294,7 @@ impl Sections {
             self.name.replace(char::is_control, "?")
         );
         if !self.mounts.iter().any(|section| section.is_of(ANYWHERE)) {
-            let mut anywhere = Section::new("[[mount]]", mount::LATER);
+            let mut anywhere = Section::new("[[mount]]");
             anywhere.set("path", quoted(ANYWHERE), "Icecast makes a mount of whatever a source asks for");
             if let Some(most) = self.sources {
                 anywhere.set("max_mounts", most, "");
