@@ -15,10 +15,10 @@ ARGS  ?=
 BUILD_PACKAGES := gcc libc6-dev pkg-config libgstreamer1.0-dev libgstreamer-plugins-base1.0-dev
 RUN_PACKAGES   := gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad gstreamer1.0-plugins-ugly gstreamer1.0-x fonts-dejavu-core
 BENCH_PACKAGES := valgrind
-TEST_PACKAGES  := darkice dpkg-dev faketime gstreamer1.0-tools gstreamer1.0-libav ffmpeg curl openssl python3 mpv chromium prometheus ezstream ices2 oggfwd liquidsoap icecast2 haproxy jackd2 nginx-light pebble vlc-bin vlc-plugin-base
+TEST_PACKAGES  := darkice dpkg-dev faketime gstreamer1.0-tools gstreamer1.0-libav ffmpeg curl openssl python3 mpv chromium prometheus ezstream ices2 oggfwd liquidsoap icecast2 haproxy iproute2 jackd2 nginx-light pebble vlc-bin vlc-plugin-base
 PEER_PACKAGES  := icecast2 cubemap
 
-.PHONY: run build test lint deps test-deps world fuzz fuzz-guided attacks miri audit deb encoders peer-relays deaths upgrades dashboards-check soak clean bench bench-record bench-time bench-deps compare
+.PHONY: run build test lint deps test-deps world fuzz fuzz-guided attacks miri audit deb encoders deaths upgrades dashboards-check soak clean bench bench-record bench-time bench-deps compare
 
 run: deps
 	$(CARGO) run --release --locked --bin flumen -- $(ARGS)
@@ -48,6 +48,7 @@ bench-record: bench-deps
 # The same by the clock; on a quiet machine.
 bench-time: deps
 	$(CARGO) bench --locked --bench timed -- $(ONLY)
+	ulimit -n $$(ulimit -Hn); $(CARGO) bench --locked --bench sending
 
 # The seeded world with many more seeds than CI has time for: make world SEEDS=100000
 SEEDS ?= 5000
@@ -113,10 +114,6 @@ dashboards-check:
 	mkdir -p $(SCHEMA)
 	cp dashboards/schema/package.json dashboards/schema/check.mjs dashboards/schema/types.ts $(SCHEMA)/
 	cd $(SCHEMA) && npm install --no-package-lock --no-audit --no-fund --ignore-scripts --loglevel=error && node check.mjs $(CURDIR)/dashboards
-
-# Relays from icecast2 itself, one server at a time.
-peer-relays: test-deps
-	$(CARGO) test --locked --test peer_relays -- --include-ignored --test-threads 1
 
 # Sources that die and flap, listeners of every kind, removals, reloads: make soak DURATION=8h. Go on after a stop: make soak SOAK='--resume soak-…'
 DURATION ?= 1h
