@@ -5,7 +5,6 @@ use std::fmt::{self, Write};
 use std::net::Ipv6Addr;
 
 use super::super::describe::quoted;
-use super::super::{mount, reports, server};
 use super::Imported;
 use super::elements::Element;
 use crate::access::{Password, Unfit};
