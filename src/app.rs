@@ -52,6 +52,7 @@ mod doctor;
 mod house;
 mod memory;
 mod privileges;
+mod reloads;
 mod service;
 mod sign;
 mod signals;
@@ -61,8 +62,9 @@ mod tail;
 mod upgrade;
 
 pub use command::{LISTENER_BYTES, StartError, run};
-use house::{House, Load, Reloads};
+use house::House;
 use privileges::Descent;
+use reloads::{Load, Reloads};
 use signals::{Signals, Told};
 use upgrade::heir::{Estate, Heir};
 use upgrade::{HandedOver, NotUpgraded, Program};

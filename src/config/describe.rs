@@ -2,41 +2,15 @@
 
 use std::fmt::Write;
 
+use super::memory::{Costs, describe_memory};
 use super::value::shown_bandwidth;
 use super::{Config, LogFormat, MemoryLimit, auth, mount, reports};
-use crate::access::ban::BANS_MOST;
-use crate::access::rule::Rule;
 use crate::acme;
-use crate::bouncer;
-use crate::chronicle::{WATCHERS_BYTES, WATCHERS_MOST};
 use crate::door::patrol;
-use crate::door::tls::{self, TlsSettings};
+use crate::door::tls::TlsSettings;
 use crate::engine::admission::Limits;
-use crate::engine::socket::SEND_BUFFER_MOST;
-use crate::engine::tls as session;
-use crate::fanout::ring::Ring;
-use crate::ingest::framing::HELD_MOST;
-use crate::mount::{Announce, Cors, Pattern, Refuge, Settings};
+use crate::mount::{Cors, Pattern, Refuge, Settings};
 use crate::units::{ByteCount, Extent, Extents, format_duration};
-
-/// What the caller knows of memory that no setting says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Costs {
-    /// User memory of one listener, its share of all tables included.
-    pub listener_bytes: u64,
-    /// User memory of one open connection that is not a listener, without the heads it may send.
-    pub connection_bytes: u64,
-    /// The largest SO_SNDBUF that the kernel grants ([`socket_buffer_max`]).
-    pub socket_buffer_max: u64,
-    /// Shards where the configuration wants one per core.
-    pub cores: u64,
-}
-
-/// The largest SO_SNDBUF that this machine's kernel grants; what Linux has by default where that cannot be read.
-pub fn socket_buffer_max() -> u64 {
-    let told = std::fs::read_to_string("/proc/sys/net/core/wmem_max").ok();
-    told.and_then(|text| text.trim().parse().ok()).unwrap_or(212_992)
-}
 
 /// The effective settings as TOML that loads to the same [`Config`], then the worst case of memory as comments.
 pub fn describe(config: &Config, costs: Costs) -> String {
@@ -299,166 +273,6 @@ pub(super) fn describe_mount(out: &mut String, path: &str, mount: &Settings) {
         }
     }
     entry(out, "half_close", quoted(label(&mount::HALF_CLOSE, rules.keep_half_closed)));
-}
-
-fn describe_memory(out: &mut String, config: &Config, costs: Costs) {
-    let mut lines: Vec<[String; 6]> =
-        vec![["mount", "history (ring_max)", "pinned by stragglers", "on its way in", "at most", "(largest chunk)"].map(str::to_owned)];
-    let (mut user, mut mounts) = (0u64, 0);
-    let declared = config.mounts.iter().map(|mount| (mount.path.to_string(), mount, 1));
-    let mirrored =
-        config.mirrors.iter().map(|mirror| (format!("{} of {}", mirror.most, mirror.address()), &mirror.mounts, mirror.most as u64));
-    let made =
-        config.patterns.iter().map(|pattern| (format!("{} of {}", pattern.most, pattern.paths), &pattern.mounts, pattern.most as u64));
-    for (name, mount, count) in declared.chain(made).chain(mirrored) {
-        // Each source has a framer; one that relieves another is a second, a recording in its place one more.
-        let relieved = mount.push.as_ref().is_some_and(|push| push.takeover);
-        let framers = 1 + u64::from(relieved) + u64::from(mount.fallback.file().is_some());
-        // A relay may get frames in place of bytes: the one that comes, and its payload on the way out of it.
-        let frames = if mount.relay.is_empty() && (mount.push.is_some() || mount.pipeline.is_some()) { 0 } else { 2 * mount.chunk_max() };
-        let held = (framers * HELD_MOST as u64).max(frames);
-        let (ring, bound) = (mount.ring_max.0, mount.memory_bound().saturating_add(held));
-        mounts += count;
-        let pinned = mount.rules.memory_max - ring;
-        let cells = [ring, pinned, bound - mount.rules.memory_max, bound, mount.chunk_max()].map(|bytes| ByteCount(bytes).to_string());
-        let [ring, pinned, inbound, bound_text, chunk] = cells;
-        lines.push([name, ring, pinned, inbound, bound_text, chunk]);
-        user = user.saturating_add(bound.saturating_mul(count));
-        // One copy, however many mounts are made with it.
-        user = user.saturating_add(mount.intro.as_ref().map_or(0, |intro| intro.held_bytes()));
-    }
-    out.push_str("# Memory at the very most, whatever listeners do:\n#\n");
-    let width = |column: usize| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0);
-    let widths: [usize; 6] = std::array::from_fn(width);
-    for [name, cells @ ..] in &lines {
-        let _ = write!(out, "# {name:<0$}", widths[0]);
-        for (cell, width) in cells.iter().zip(&widths[1..]) {
-            let _ = write!(out, "  {cell:>width$}");
-        }
-        out.push('\n');
-    }
-    // Where TLS is spoken, it may be spoken by everybody.
-    let (of_session, of_handshake) = if config.door.tls.is_empty() { (0, 0) } else { (session::SESSION_BYTES, tls::SESSION_BYTES) };
-    let (of_pass, of_letters) = memory_of_auth(config);
-    let listener = costs.listener_bytes + of_session + of_pass;
-    let guest = costs.connection_bytes + HEADS_HELD * config.door.max_header_size.0 + of_handshake;
-    let (listeners, guests) = worst_mix(config, listener, guest);
-    let [of_listeners, of_guests] = [listeners.saturating_mul(listener), guests.saturating_mul(guest)];
-    let kernel = kernel_bytes(config, costs.socket_buffer_max);
-    let lists = lists_bytes(config);
-    let shards = if config.shards == 0 { costs.cores } else { config.shards as u64 };
-    let tapes = mounts * shards * Ring::COPY_MOST;
-    let total = user.saturating_add(of_listeners).saturating_add(of_guests).saturating_add(WATCHERS_BYTES).saturating_add(lists);
-    let total = total.saturating_add(of_letters).saturating_add(tapes);
-    let _ = writeln!(
-        out,
-        "#\n# mounts                            {} (on its way in: {} of that in a framer, for types that have one)\
-         \n# newest chunks in one piece        {} ({shards} shards keep {} of each mount they have listeners of)\
-         \n# listeners    {listeners:>9} × {:>8} {} (max_listeners is {}; this is the mix of connections that takes most)\
-         \n# guests       {guests:>9} × {:>8} {} (connections that do not listen, or not yet; besides, the answer each is being sent)\
-         \n# watchers                          {} (consoles and others who follow /api/v1/events, {WATCHERS_MOST} at most)\
-         \n# bans, groups of addresses         {}\
-         \n# total, user memory                {} (and what the program and its pipelines take by themselves)\
-         \n# kernel, queued in sockets         {} (listeners × 2 × send_buffer, of which the kernel grants {} by net.core.wmem_max;\
-         \n#                                   \"auto\" counts with its most, {}, and takes 2 × bit rate × (coalesce + 0.5s))",
-        ByteCount(user),
-        ByteCount(HELD_MOST as u64),
-        ByteCount(tapes),
-        ByteCount(Ring::COPY_MOST),
-        ByteCount(listener).to_string(),
-        ByteCount(of_listeners),
-        config.max_listeners,
-        ByteCount(guest).to_string(),
-        ByteCount(of_guests),
-        ByteCount(WATCHERS_BYTES),
-        ByteCount(lists),
-        ByteCount(total),
-        ByteCount(kernel),
-        ByteCount(costs.socket_buffer_max),
-        ByteCount(SEND_BUFFER_MOST as u64),
-    );
-    if of_session > 0 {
-        let _ = writeln!(
-            out,
-            "# of that, TLS: {} of each listener (at rest a third of it) and {} of each guest, as if everybody spoke it",
-            ByteCount(of_session),
-            ByteCount(of_handshake)
-        );
-    }
-    let successor =
-        user.saturating_mul(2).saturating_add(of_listeners).saturating_add(listeners.saturating_mul(HANDED_OVER_BYTES + of_pass));
-    let _ = writeln!(
-        out,
-        "# while another binary takes over   {} more (histories in a memory file and in the new process, and listeners there)",
-        ByteCount(successor)
-    );
-    if of_pass > 0 {
-        let _ = writeln!(
-            out,
-            "# of that, who listens: {} of each listener, as if all were asked at length, and {} for what backends have to be told",
-            ByteCount(of_pass),
-            ByteCount(of_letters)
-        );
-    }
-    for warning in super::warnings(config) {
-        let _ = writeln!(out, "#\n# Warning: {warning}");
-    }
-}
-
-/// What one listener takes as plain data, as text and taken apart, on its way to another process.
-const HANDED_OVER_BYTES: u64 = 2048;
-
-/// Memory of what is known of addresses: as many bans as there may be, each with the longest reason, and as text while they are
-/// written; and the lists, each network as it is written and as a range.
-fn lists_bytes(config: &Config) -> u64 {
-    const BAN_BYTES: u64 = 2048;
-    const NETWORK_BYTES: u64 = 64;
-    let listed = config.door.patrol.banned.iter().count() + config.door.patrol.trusted.iter().count();
-    let grouped: usize = config.groups.iter().map(|group| group.networks.iter().count()).sum();
-    BANS_MOST as u64 * BAN_BYTES + (listed + grouped) as u64 * NETWORK_BYTES
-}
-
-/// What who may listen costs, of each listener and in all: its pass, and what waits to be told to each backend.
-fn memory_of_auth(config: &Config) -> (u64, u64) {
-    let rules = config.settings_of_mounts().filter_map(|mount| mount.listen_auth.as_deref());
-    let leaves: Vec<_> = rules.flat_map(Rule::leaves).collect();
-    let told = |leaf: &&&Rule| matches!(leaf, Rule::Url(backend) if backend.remove_url.is_some());
-    let farewells = leaves.iter().filter(told).count() as u64;
-    let announced = config.settings_of_mounts().filter(|mount| mount.announce != Announce::default()).count() as u64;
-    let of_pass = if leaves.is_empty() { 0 } else { bouncer::PASS_BYTES + farewells.min(1) * bouncer::FAREWELL_MOST as u64 };
-    (of_pass, (farewells + announced) * bouncer::LETTERS_BYTES_MOST as u64)
-}
-
-/// How often the largest head is held for one guest: as it came, as it was passed on, in the framework's buffer (which doubles),
-/// and the beginning of the next.
-const HEADS_HELD: u64 = 4;
-
-/// Listeners and guests, as many of each as take most memory together. Both use up `max_connections`, and no place of those is
-/// kept for listeners.
-fn worst_mix(config: &Config, listener: u64, guest: u64) -> (u64, u64) {
-    let connections = config.door.max_connections;
-    let listeners = if listener > guest { config.max_listeners.min(connections) } else { 0 };
-    (listeners, connections - listeners)
-}
-
-/// Send buffers at the very most: all listeners where the buffers are largest, as far as a mount takes them. The kernel doubles
-/// what is asked for, and grants no more than `granted`.
-fn kernel_bytes(config: &Config, granted: u64) -> u64 {
-    let buffer = |mount: &Settings| mount.rules.send_buffer.map_or(SEND_BUFFER_MOST as u64, u64::from).min(granted);
-    let declared = config.mounts.iter().map(|mount| (mount, 1));
-    let made = config.patterns.iter().map(|pattern| (&pattern.mounts, pattern.most as u64));
-    let mirrored = config.mirrors.iter().map(|mirror| (&mirror.mounts, mirror.most as u64));
-    let places =
-        |(mount, count): (&Settings, u64)| (buffer(mount), mount.max_listeners.map_or(u64::MAX, |most| most.saturating_mul(count)));
-    let mut mounts: Vec<_> = declared.chain(made).chain(mirrored).map(places).collect();
-    mounts.sort_unstable_by(|a, b| b.cmp(a));
-    let (mut left, mut bytes) = (config.max_listeners, 0u64);
-    for (buffer, most) in mounts {
-        let here = left.min(most);
-        left -= here;
-        bytes = bytes.saturating_add(here.saturating_mul(2 * buffer));
-    }
-    bytes
 }
 
 fn entry(out: &mut String, key: &str, value: impl std::fmt::Display) {

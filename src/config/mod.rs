@@ -24,6 +24,7 @@ mod fallback;
 mod identity;
 mod import;
 mod limits;
+mod memory;
 mod mirror;
 mod mount;
 mod push;
@@ -63,7 +64,7 @@ use mount::Where;
 use reader::Reader;
 use tree::{Node, Table};
 
-pub use describe::{Costs, describe, socket_buffer_max};
+pub use describe::describe;
 pub use difference::{Difference, SECRET, difference};
 pub use environment::Environment;
 pub use error::{ConfigError, ConfigErrors, Place};
@@ -72,6 +73,7 @@ pub use identity::Identity;
 pub use import::import_text;
 pub use import::{Imported, import_icecast};
 pub use limits::MemoryLimit;
+pub use memory::{Costs, socket_buffer_max};
 pub use reports::{Access, Log};
 pub use source::{DEMO, Source, locate};
 
