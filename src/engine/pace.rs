@@ -73,6 +73,11 @@ fn next_window(window_secs: f64, busy_ratio: f64) -> f64 {
     (window_secs * step.sqrt()).clamp(0.001, 10.0)
 }
 
+/// A window is walked in about so many steps: waking up costs as much as several sends, so a step is to be worth it.
+const STEPS: usize = 25;
+/// Listeners served in one step, at most, so that no turn is long: a millisecond or two.
+const STEP_MOST: usize = 128;
+
 /// Walks round the places of a table once per window, a few places at a time.
 #[derive(Debug, Default)]
 pub struct Rotor {
@@ -99,9 +104,10 @@ impl Rotor {
         self.carry += 1.0;
     }
 
-    /// Time until the next place is due.
+    /// Time until the next step is due.
     pub fn wait(&self, places: usize, window: Duration) -> Duration {
-        window.mul_f64((1.0 - self.carry).max(0.0) / places.max(1) as f64)
+        let step = (places / STEPS).clamp(1, STEP_MOST);
+        window.mul_f64((step as f64 - self.carry).max(0.0) / places.max(1) as f64)
     }
 }
 
@@ -138,6 +144,22 @@ mod tests {
         assert_eq!(pace.window(ELASTIC, Some(1e9)), ELASTIC.min);
         let fixed = Coalesce { min: Duration::from_millis(250), max: Duration::from_millis(250) };
         assert_eq!(pace.window(fixed, Some(1e9)), fixed.max);
+    }
+
+    #[test]
+    fn a_window_is_walked_in_steps_that_are_worth_waking_up_for_and_not_long() {
+        let window = Duration::from_millis(500);
+        let step = |places| {
+            let rotor = Rotor::default();
+            let wait = rotor.wait(places, window);
+            (wait.as_micros(), Rotor::default().turn(places, wait + Duration::from_nanos(1), window).1)
+        };
+        assert_eq!(step(1), (500_000, 1));
+        assert_eq!(step(10), (50_000, 1));
+        assert_eq!(step(100), (20_000, 4), "25 steps");
+        assert_eq!(step(2500), (20_000, 100));
+        assert_eq!(step(5000), (12_800, 128), "more and smaller steps");
+        assert_eq!(step(50_000), (1280, 128));
     }
 
     #[test]
