@@ -318,6 +318,7 @@ async fn listeners(request: HttpRequest, path: Path<String>, house: Data<House>)
         Err(denied) => return denied,
     };
     let Some(entry) = find(&house, &path) else { return no_mount(&path) };
+    let Some(_turn) = house.lists.turn(operator).await else { return problem(StatusCode::SERVICE_UNAVAILABLE, shards::BUSY) };
     match shards::listeners(house.registry.crew(), entry.handle.broadcast.slot).await {
         Ok(views) => listed(views, operator),
         Err(silent) => problem(StatusCode::SERVICE_UNAVAILABLE, silent.to_string()),

@@ -48,6 +48,9 @@ use crate::mount::Registry;
 use crate::units::MountPath;
 
 pub use api::listed;
+pub use shards::lists_bytes;
+
+use shards::Lists;
 
 /// The checked settings of this room.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -94,6 +97,7 @@ pub struct House {
     door: Arc<DoorCounters>,
     patrol: Arc<Patrol>,
     keys: Keys,
+    lists: Lists,
 }
 
 /// Whether every sending thread turns, or sleeps and wakes when spoken to.
@@ -110,7 +114,17 @@ impl House {
         orders: tokio::sync::mpsc::Sender<operate::Order>,
     ) -> Self {
         let settings = RwLock::new(Arc::new(settings));
-        Self { registry, started_at: SystemTime::now(), orders, chronicle: Arc::default(), settings, door, patrol, keys: Keys::default() }
+        Self {
+            registry,
+            started_at: SystemTime::now(),
+            orders,
+            chronicle: Arc::default(),
+            settings,
+            door,
+            patrol,
+            keys: Keys::default(),
+            lists: Lists::default(),
+        }
     }
 
     /// From now on these settings hold: for the next request, and not for those being answered.

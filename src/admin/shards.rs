@@ -3,6 +3,7 @@
 //! A shard answers between two turns of sending, so nothing here asks for much at once: lists come in parts. A shard that
 //! does not answer is named, never waited for without end.
 
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout;
 
 use crate::engine::broadcast::ListenerView;
@@ -17,8 +18,39 @@ use crate::units::ListenerId;
 const PART: usize = 512;
 /// Listeners that are listed in all. Far beyond what one machine serves; it bounds the memory of an answer.
 pub(super) const LISTED_MOST: usize = 100_000;
+/// Lists that operators may have made at once, and that all others may.
+const LISTS_AT_ONCE: [usize; 2] = [2, 1];
+/// What one listener takes of a list in the making, as it is taken apart and as text.
+const LISTED_BYTES: u64 = 1024;
 /// The number of a mount that does not exist: asking about it asks whether anybody is there.
 const NO_SLOT: usize = usize::MAX;
+
+/// Memory of lists in the making at the very most, where there are so many listeners.
+pub fn lists_bytes(listeners: u64) -> u64 {
+    let lists: usize = LISTS_AT_ONCE.iter().sum();
+    listeners.min(LISTED_MOST as u64) * LISTED_BYTES * lists as u64
+}
+
+/// Turns to list listeners. A list of thousands takes megabytes and milliseconds while it is made, and everybody may ask for one: few
+/// are made at a time, and those of operators do not wait for anybody else's.
+#[derive(Debug)]
+pub(super) struct Lists([Semaphore; 2]);
+
+impl Default for Lists {
+    fn default() -> Self {
+        Self(LISTS_AT_ONCE.map(Semaphore::new))
+    }
+}
+
+impl Lists {
+    /// Waits for a turn, to be kept until the answer is written. `None`: too many wait before.
+    pub(super) async fn turn(&self, operator: bool) -> Option<SemaphorePermit<'_>> {
+        timeout(PATIENCE, self.0[usize::from(!operator)].acquire()).await.ok()?.ok()
+    }
+}
+
+/// What is said where there is no turn.
+pub(super) const BUSY: &str = "too many ask who listens: come again";
 
 /// All listeners of a mount, on every shard, in the order in which they were let in. Two parts of a list are two moments:
 /// who comes or goes between them may be missing, but nobody is listed twice.

@@ -7,8 +7,11 @@ use std::fmt::Write;
 use super::Config;
 use crate::access::ban::BANS_MOST;
 use crate::access::rule::Rule;
+use crate::admin;
 use crate::bouncer;
 use crate::chronicle::{WATCHERS_BYTES, WATCHERS_MOST};
+use crate::door::bound::GUEST_SEND_BUFFER;
+use crate::door::portion;
 use crate::door::tls;
 use crate::engine::socket::SEND_BUFFER_MOST;
 use crate::engine::tls as session;
@@ -77,7 +80,8 @@ pub(super) fn describe_memory(out: &mut String, config: &Config, costs: Costs) {
     let (of_session, of_handshake) = if config.door.tls.is_empty() { (0, 0) } else { (session::SESSION_BYTES, tls::SESSION_BYTES) };
     let (of_pass, of_letters) = memory_of_auth(config);
     let listener = costs.listener_bytes + of_session + of_pass;
-    let guest = costs.connection_bytes + HEADS_HELD * config.door.max_header_size.0 + of_handshake;
+    let guest = costs.connection_bytes + HEADS_HELD * config.door.max_header_size.0 + portion::ANSWER_BYTES + of_handshake;
+    let answers = portion::HELD_MOST + admin::lists_bytes(config.max_listeners);
     let (listeners, guests) = worst_mix(config, listener, guest);
     let [of_listeners, of_guests] = [listeners.saturating_mul(listener), guests.saturating_mul(guest)];
     let kernel = kernel_bytes(config, costs.socket_buffer_max);
@@ -85,17 +89,18 @@ pub(super) fn describe_memory(out: &mut String, config: &Config, costs: Costs) {
     let shards = if config.shards == 0 { costs.cores } else { config.shards as u64 };
     let tapes = mounts * shards * Ring::COPY_MOST;
     let total = user.saturating_add(of_listeners).saturating_add(of_guests).saturating_add(WATCHERS_BYTES).saturating_add(lists);
-    let total = total.saturating_add(of_letters).saturating_add(tapes);
+    let total = total.saturating_add(of_letters).saturating_add(tapes).saturating_add(answers);
     let _ = writeln!(
         out,
         "#\n# mounts                            {} (on its way in: {} of that in a framer, for types that have one)\
          \n# newest chunks in one piece        {} ({shards} shards keep {} of each mount they have listeners of)\
          \n# listeners    {listeners:>9} × {:>8} {} (max_listeners is {}; this is the mix of connections that takes most)\
-         \n# guests       {guests:>9} × {:>8} {} (connections that do not listen, or not yet; besides, the answer each is being sent)\
+         \n# guests       {guests:>9} × {:>8} {} (connections that do not listen, or not yet)\
+         \n# large answers                     {} (on their way to whoever takes his time to read them, and lists in the making)\
          \n# watchers                          {} (consoles and others who follow /api/v1/events, {WATCHERS_MOST} at most)\
          \n# bans, groups of addresses         {}\
          \n# total, user memory                {} (and what the program and its pipelines take by themselves)\
-         \n# kernel, queued in sockets         {} (listeners × 2 × send_buffer, of which the kernel grants {} by net.core.wmem_max;\
+         \n# kernel, queued in sockets         {} (listeners × 2 × send_buffer, of which the kernel grants {} by net.core.wmem_max; {} for each guest;\
          \n#                                   \"auto\" counts with its most, {}, and takes 2 × bit rate × (coalesce + 0.5s))",
         ByteCount(user),
         ByteCount(HELD_MOST as u64),
@@ -106,11 +111,13 @@ pub(super) fn describe_memory(out: &mut String, config: &Config, costs: Costs) {
         config.max_listeners,
         ByteCount(guest).to_string(),
         ByteCount(of_guests),
+        ByteCount(answers),
         ByteCount(WATCHERS_BYTES),
         ByteCount(lists),
         ByteCount(total),
         ByteCount(kernel),
         ByteCount(costs.socket_buffer_max),
+        ByteCount(2 * u64::from(GUEST_SEND_BUFFER)),
         ByteCount(SEND_BUFFER_MOST as u64),
     );
     if of_session > 0 {
@@ -177,10 +184,12 @@ fn worst_mix(config: &Config, listener: u64, guest: u64) -> (u64, u64) {
     (listeners, connections - listeners)
 }
 
-/// Send buffers at the very most: all listeners where the buffers are largest, as far as a mount takes them. The kernel doubles
-/// what is asked for, and grants no more than `granted`.
+/// Send buffers at the very most: all listeners where the buffers are largest, as far as a mount takes them, and guests. The kernel
+/// doubles what is asked for, and grants no more than `granted`.
 fn kernel_bytes(config: &Config, granted: u64) -> u64 {
-    let buffer = |mount: &Settings| mount.rules.send_buffer.map_or(SEND_BUFFER_MOST as u64, u64::from).min(granted);
+    let guest = u64::from(GUEST_SEND_BUFFER).min(granted);
+    // Where listeners have less than guests, guests may be in their places.
+    let buffer = |mount: &Settings| mount.rules.send_buffer.map_or(SEND_BUFFER_MOST as u64, u64::from).min(granted).max(guest);
     let declared = config.mounts.iter().map(|mount| (mount, 1));
     let made = config.patterns.iter().map(|pattern| (&pattern.mounts, pattern.most as u64));
     let mirrored = config.mirrors.iter().map(|mirror| (&mirror.mounts, mirror.most as u64));
@@ -188,11 +197,13 @@ fn kernel_bytes(config: &Config, granted: u64) -> u64 {
         |(mount, count): (&Settings, u64)| (buffer(mount), mount.max_listeners.map_or(u64::MAX, |most| most.saturating_mul(count)));
     let mut mounts: Vec<_> = declared.chain(made).chain(mirrored).map(places).collect();
     mounts.sort_unstable_by(|a, b| b.cmp(a));
-    let (mut left, mut bytes) = (config.max_listeners, 0u64);
+    let connections = config.door.max_connections;
+    let (mut left, mut bytes) = (config.max_listeners.min(connections), 0u64);
+    let others = connections - left;
     for (buffer, most) in mounts {
         let here = left.min(most);
         left -= here;
         bytes = bytes.saturating_add(here.saturating_mul(2 * buffer));
     }
-    bytes
+    bytes.saturating_add(others.saturating_add(left).saturating_mul(2 * guest))
 }

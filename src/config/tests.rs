@@ -409,19 +409,22 @@ fn the_worst_case_of_memory_is_said() {
     let memory = described.split_once("# Memory").expect("a table").1;
     let bounds: u64 = config.mounts.iter().map(mounts::Settings::memory_bound).sum();
     // 100 listeners of /b at twice the 1 MiB that the kernel grants, the other 900 of /a at twice 64 KiB.
-    let kernel = 100 * 2 * (1 << 20) + 900 * 2 * (64 << 10);
+    // And 500 guests, who have as much.
+    let kernel = 100 * 2 * (1 << 20) + 900 * 2 * (64 << 10) + 500 * 2 * (64 << 10);
     let bounds = bounds + 2 * (10 << 20); // what framers hold
-    // Nothing keeps a place for listeners: those who do not listen may take every connection, each with four heads of 8 KiB.
-    let guests = 1500 * (8192 + 4 * 8192);
+    // Nothing keeps a place for listeners: those who do not listen may take every connection, each with four heads of 8 KiB and an answer.
+    let guests = 1500 * (8192 + 4 * 8192 + 3 * 8192);
+    let answers = (64 << 20) + 3 * 1000 * 1024; // and three lists in the making
     let bans = 10_000 * 2048;
     let pieces = 2 * COSTS.cores * crate::fanout::ring::Ring::COPY_MOST;
-    let total = bounds + guests + crate::chronicle::WATCHERS_BYTES + bans + pieces;
+    let total = bounds + guests + crate::chronicle::WATCHERS_BYTES + bans + pieces + answers;
     for (what, bytes) in [
         ("/a", 28 << 20),
         ("/a", 2 << 20), // the largest chunk
         ("/b", 154 << 20),
         ("mounts", bounds),
         ("guests", guests),
+        ("large answers", answers),
         ("newest chunks", pieces),
         ("bans", bans),
         ("total", total),

@@ -150,7 +150,9 @@ fn the_worst_case_of_memory_has_tls_in_it_where_tls_is_spoken() {
         described.lines().find(|line| line.starts_with("# guests")).expect("guests").to_owned()
     };
     let (plain, tls) = (folder.load("").expect("good"), folder.load(GOOD).expect("good"));
-    let each = |of_tls: u64| crate::units::ByteCount(COSTS.connection_bytes + 4 * (8 << 10) + of_tls).to_string();
+    let each = |of_tls: u64| {
+        crate::units::ByteCount(COSTS.connection_bytes + 4 * (8 << 10) + crate::door::portion::ANSWER_BYTES + of_tls).to_string()
+    };
     assert!(guests(&plain).contains(&format!("× {:>8} ", each(0))), "{}", guests(&plain));
     assert!(guests(&tls).contains(&format!("× {:>8} ", each(crate::door::tls::SESSION_BYTES))), "{}", guests(&tls));
     assert!(describe(&tls, COSTS).contains("# of that, TLS: 32KiB of each listener"), "{}", describe(&tls, COSTS));

@@ -25,6 +25,9 @@ use crate::units::Moment;
 
 /// Connections that the kernel completes before we accept them; it cuts this to its own `somaxconn`.
 const BACKLOG: i32 = 4096;
+/// What the kernel may hold for a connection that does not listen (it doubles this). Left alone it takes as much as `tcp_wmem` allows,
+/// 4 MiB, of answers that nobody reads; and a flood of requests is answered until all of that is full. Who listens has the mount's.
+pub const GUEST_SEND_BUFFER: u32 = 64 * 1024;
 
 /// A connection as accepted.
 #[derive(Debug)]
@@ -228,6 +231,9 @@ impl Bound {
         Ok(match address.as_socket() {
             Some(address) => {
                 socket.set_tcp_nodelay(true)?;
+                if !matches!(self.purpose, Purpose::Raw(_)) {
+                    socket.set_send_buffer_size(GUEST_SEND_BUFFER as usize)?;
+                }
                 (Accepted::Tcp(socket.into()), Peer::Inet(canonical(address)), accepted)
             }
             None => (Accepted::Unix(socket.into()), Peer::Unix, accepted),

@@ -17,13 +17,14 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 
 use actix_web::body::{BodySize, BoxBody, MessageBody};
 use bytes::{Bytes, BytesMut};
 
 use super::acceptor::Guest;
 use super::io::Io;
+use super::portion::{self, Parcel};
 use crate::bouncer::Pass;
 use crate::engine::admission::Seat;
 use crate::engine::broadcast::{Broadcast, Peer};
@@ -260,11 +261,20 @@ impl Drop for Serving {
     }
 }
 
-/// The body of any answer; when it is dropped the answer is complete.
+/// The body of any answer, in portions; when it is dropped the answer is complete.
 #[derive(Debug)]
 pub(super) struct Watched {
-    pub(super) body: BoxBody,
-    pub(super) _serving: Option<Serving>,
+    body: BoxBody,
+    /// What the body has given and nobody has been given yet.
+    rest: Bytes,
+    _parcel: Option<Parcel>,
+    _serving: Option<Serving>,
+}
+
+impl Watched {
+    pub(super) fn new(body: BoxBody, parcel: Option<Parcel>, serving: Option<Serving>) -> Self {
+        Self { body, rest: Bytes::new(), _parcel: parcel, _serving: serving }
+    }
 }
 
 impl MessageBody for Watched {
@@ -275,7 +285,14 @@ impl MessageBody for Watched {
     }
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Self::Error>>> {
-        Pin::new(&mut self.get_mut().body).poll_next(cx)
+        let watched = self.get_mut();
+        if watched.rest.is_empty() {
+            match ready!(Pin::new(&mut watched.body).poll_next(cx)) {
+                Some(Ok(bytes)) => watched.rest = bytes,
+                other => return Poll::Ready(other),
+            }
+        }
+        Poll::Ready(Some(Ok(portion::next(&mut watched.rest))))
     }
 }
 

@@ -11,7 +11,7 @@
 //!   answer is routed, logged and ordered like any.
 //! - Bodies are not handed out to the framework, and what follows one is not a head: a request with a body is the last of its
 //!   connection. What has come of a body is held, with a bound, until somebody takes the connection over or it is refused.
-//! - Nothing waits without a deadline: a head, a write that makes no progress, and the end have one each; an answer has its
+//! - Nothing waits without a deadline: a head, a portion of an answer, and the end have one each; an answer has its
 //!   handler's; and between requests the framework keeps time.
 //! - While a request is served its peer is still listened to, with a bound, so that a hang-up is noticed.
 //! - Only public traits of actix-http are relied upon: a write or flush error ends the connection.
@@ -89,7 +89,7 @@ pub(super) struct Hull {
     captured: Vec<u8>,
     /// Of the head that has begun; of the first one from the start.
     head_deadline: Deadline,
-    /// Of a write that waits for room.
+    /// Of what is to be written next and waits for room: a portion of an answer, whole.
     write_deadline: Deadline,
     /// Of the end.
     farewell: Deadline,
@@ -392,9 +392,8 @@ impl AsyncWrite for Hull {
             return Poll::Ready(Ok(buf.len()));
         }
         let written = Pin::new(hull.stream()?).poll_write(cx, buf);
-        if written.is_ready() {
-            hull.write_deadline = None;
-        } else if is_over(&mut hull.write_deadline, hull.limits.timeout, cx) {
+        // Not begun anew by each few bytes that are taken, but by all that was to be written (`poll_flush`).
+        if written.is_pending() && is_over(&mut hull.write_deadline, hull.limits.timeout, cx) {
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into())); // an answer that nobody takes
         }
         written

@@ -11,6 +11,7 @@ mod io;
 mod ledger;
 pub mod origin;
 pub mod patrol;
+pub mod portion;
 pub mod proxied;
 mod service;
 pub mod tls;

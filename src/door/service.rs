@@ -21,12 +21,15 @@ use tokio::sync::mpsc;
 use super::ListenAddress;
 use super::Settings;
 use super::acceptor::{Acceptor, Connection, DoorCounters, Order, WORKER_QUEUE, poll_and_waker};
+use super::answers::unavailable;
 use super::bound::{Bound, Lent, Purpose};
-use super::claim::{Claim, Departing, REFUSED_PATH, Watched};
+use super::claim::{Claim, Departing, REFUSED_PATH, Serving, Watched};
 use super::hull::{HeadLimits, Hull};
 use super::io::Io;
 use super::patrol::Patrol;
+use super::portion::{Outgoing, TooMany};
 use super::tls::Vestibule;
+use crate::bouncer::throttle::suspect;
 use crate::engine::broadcast::Peer;
 use crate::engine::crew::Clock;
 use crate::journal::{Journal, Visit};
@@ -65,17 +68,17 @@ impl Door {
         greeter: impl Fn() -> Greet + Clone + Send + 'static,
     ) -> io::Result<Self> {
         let limits = HeadLimits { timeout: settings.header_timeout, size: settings.max_header_size.0 as usize };
-        let mut senders = Vec::new();
+        let (mut senders, outgoing) = (Vec::new(), Arc::new(Outgoing::default()));
         let workers = (0..WORKERS)
             .map(|_| {
                 let (sender, connections) = mpsc::channel(WORKER_QUEUE);
                 senders.push(sender);
                 let arbiter = Arbiter::new();
                 let (configure, greeter, counters) = (configure.clone(), greeter.clone(), Arc::clone(&counters));
-                let patrol = Arc::clone(patrol);
+                let (patrol, outgoing) = (Arc::clone(patrol), Arc::clone(&outgoing));
                 arbiter.spawn_fn(move || {
                     let vestibule = Vestibule::new(limits.timeout, counters);
-                    drop(actix_rt::spawn(work(connections, (vestibule, patrol), limits, clock, configure, greeter())));
+                    drop(actix_rt::spawn(work(connections, (vestibule, patrol, outgoing), limits, clock, configure, greeter())));
                 });
                 arbiter
             })
@@ -238,26 +241,42 @@ impl Asked {
     }
 }
 
+/// An answer on its way, or that there are too many large ones.
+fn dispatched(answer: ServiceResponse, outgoing: &Arc<Outgoing>, serving: Option<Serving>) -> ServiceResponse<Watched> {
+    let bytes = if let BodySize::Sized(bytes) = answer.response().body().size() { bytes } else { 0 };
+    let claim = answer.request().conn_data::<Claim>();
+    let address = claim.and_then(|claim| if let Peer::Inet(address) = claim.peer() { Some(address.ip()) } else { None });
+    let (answer, parcel) = match outgoing.take(suspect(address), bytes) {
+        Ok(parcel) => (answer, parcel),
+        Err(TooMany) => {
+            let instead = unavailable("too many large answers are on their way: come again, and read what you ask for");
+            (answer.into_response(instead), None)
+        }
+    };
+    answer.map_body(|_, body| Watched::new(body, parcel, serving))
+}
+
 /// One worker: a service of its own, and a task per connection.
 async fn work(
     mut connections: mpsc::Receiver<Connection>,
-    (vestibule, patrol): (Vestibule, Arc<Patrol>),
+    (vestibule, patrol, outgoing): (Vestibule, Arc<Patrol>, Arc<Outgoing>),
     limits: HeadLimits,
     clock: Clock,
     configure: impl Fn(&mut ServiceConfig) + Clone + 'static,
     greet: Greet,
 ) {
-    let app = App::new().configure(move |config| configure(config)).wrap_fn(|request, service| {
+    let app = App::new().configure(move |config| configure(config)).wrap_fn(move |request, service| {
+        let outgoing = Arc::clone(&outgoing);
         let claim = request.conn_data::<Claim>().cloned();
         let serving = claim.as_ref().map(Claim::serving);
         let asked = Asked::of(&request, claim.as_ref());
         let answer = service.call(request);
         async move {
-            let answer = answer.await?;
+            let answer = answer.await?.map_into_boxed_body();
             if let Some(asked) = asked.filter(|_| !claim.as_ref().is_some_and(Claim::has_boarded)) {
                 asked.answered(&answer);
             }
-            Ok(answer.map_body(|_, body| Watched { body: body.boxed(), _serving: serving }))
+            Ok(dispatched(answer, &outgoing, serving))
         }
     });
     let factory = HttpService::build()

@@ -295,6 +295,7 @@ fn seconds_since(moment: Option<SystemTime>) -> u64 {
 
 async fn list_clients(house: &House, entry: &Entry, form: Form) -> HttpResponse {
     let handle = &entry.handle;
+    let Some(_turn) = house.lists.turn(true).await else { return error(StatusCode::SERVICE_UNAVAILABLE, shards::BUSY) };
     let listeners = match shards::listeners(house.registry.crew(), handle.broadcast.slot).await {
         Ok(listeners) => listeners,
         Err(silent) => return error(StatusCode::SERVICE_UNAVAILABLE, &silent.to_string()),
