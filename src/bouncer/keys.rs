@@ -52,22 +52,22 @@ impl Keys {
         let (hashed, plain): (Vec<_>, Vec<_>) = fitting.partition(|password| password.is_hashed());
         let right = plain.iter().any(|password| password.verify(given.password.reveal())) || self.passwords.knows(&hashed, &given.password);
         if right || hashed.is_empty() {
-            return self.judged(who, right);
+            return self.judged(who, &given.user, right);
         }
         let turn = self.passwords.turn().await?; // held until a strike is noted
         self.may_try(who)?; // whoever asks for many at once has been told of the first by now
         let right = turn.compare(&hashed, &given.password).await?;
-        self.judged(who, right)
+        self.judged(who, &given.user, right)
     }
 
     /// Takes note of what came of it.
-    fn judged(&self, who: IpAddr, right: bool) -> Result<(), Denied> {
+    fn judged(&self, who: IpAddr, user: &str, right: bool) -> Result<(), Denied> {
         let mut throttle = self.throttle.lock().unwrap_or_else(PoisonError::into_inner);
         if right {
-            throttle.forgive(who);
+            throttle.forgive(who, user);
             return Ok(());
         }
-        throttle.strike(who, Instant::now());
+        throttle.strike(who, user, Instant::now());
         Err(Denied::Wrong)
     }
 
@@ -125,6 +125,19 @@ mod tests {
         let found = keys.check(peer(1), &credentials("admin", "right"), &accepted).await;
         assert!(matches!(found, Err(Denied::Wait(_))), "not even the right one is looked at: {found:?}");
         assert_eq!(keys.check(peer(2), &credentials("admin", "right"), &accepted).await, Ok(()));
+    }
+
+    #[actix_web::test]
+    async fn the_source_cannot_guess_the_operators_password_by_saying_its_own_in_between() {
+        let (keys, admin, source) = (Keys::default(), Password::plain("right").expect("one"), Password::plain("known").expect("one"));
+        let accepted = [("admin", &admin), ("source", &source)];
+        let mut looked_at = 0;
+        for guess in 0..50 {
+            let found = keys.check(peer(1), &credentials("admin", &format!("guess {guess}")), &accepted).await;
+            looked_at += usize::from(found == Err(Denied::Wrong));
+            let _ = keys.check(peer(1), &credentials("source", "known"), &accepted).await; // it waits, too
+        }
+        assert_eq!(looked_at, 5);
     }
 
     #[actix_web::test]

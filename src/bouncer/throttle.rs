@@ -2,11 +2,16 @@
 //!
 //! - The first few are free; then each one more costs a wait twice as long, up to a minute. While an address waits, its passwords are
 //!   not looked at, not even right ones: else the wait would be none for somebody who guesses.
+//! - Who gets their own right in the end is forgiven what they got wrong; nobody is for another name. Else whoever knows one password
+//!   could guess at all the others, saying the one they know in between.
 //! - The table is bounded; in a full one the address that has been quiet for longest gives way.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::{Duration, Instant};
+
+use arrayvec::ArrayVec;
 
 /// Wrong passwords that cost nothing.
 const FREE: u32 = 5;
@@ -19,41 +24,65 @@ const FORGOTTEN: Duration = Duration::from_secs(600);
 /// Addresses that are remembered.
 const ADDRESSES_MOST: usize = 4096;
 
-#[derive(Clone, Copy, Debug)]
+/// Names of one address whose wrong passwords are told apart. Those of more names are forgotten by time alone.
+const NAMES_MOST: usize = 4;
+
+#[derive(Clone, Debug)]
 struct Strikes {
     count: u32,
     last: Instant,
+    /// How many of them were for which name, by its digest.
+    names: ArrayVec<(u64, u32), NAMES_MOST>,
 }
 
 /// The addresses that have tried wrong passwords.
 #[derive(Debug, Default)]
-pub struct Throttle(HashMap<IpAddr, Strikes>);
+pub struct Throttle {
+    strikes: HashMap<IpAddr, Strikes>,
+    /// Digests of names; nobody outside can tell which names have the same.
+    digests: RandomState,
+}
 
 impl Throttle {
     /// How long an address must still wait; `None`: not at all.
     pub fn wait(&self, who: IpAddr, now: Instant) -> Option<Duration> {
-        let strikes = self.0.get(&who).filter(|strikes| now.saturating_duration_since(strikes.last) < FORGOTTEN)?;
+        let strikes = self.strikes.get(&who).filter(|strikes| now.saturating_duration_since(strikes.last) < FORGOTTEN)?;
         let beyond = strikes.count.checked_sub(FREE)?;
         let wait = FIRST_WAIT.saturating_mul(1 << beyond.min(16)).min(LONGEST_WAIT);
         wait.checked_sub(now.saturating_duration_since(strikes.last)).filter(|left| !left.is_zero())
     }
 
-    /// It has tried a wrong one.
-    pub fn strike(&mut self, who: IpAddr, now: Instant) {
-        if !self.0.contains_key(&who) && self.0.len() >= ADDRESSES_MOST {
-            let quiet = self.0.iter().min_by_key(|(_, strikes)| strikes.last).map(|(who, _)| *who);
-            quiet.map(|who| self.0.remove(&who));
+    /// It has tried a wrong one for this name.
+    pub fn strike(&mut self, who: IpAddr, name: &str, now: Instant) {
+        if !self.strikes.contains_key(&who) && self.strikes.len() >= ADDRESSES_MOST {
+            let quiet = self.strikes.iter().min_by_key(|(_, strikes)| strikes.last).map(|(who, _)| *who);
+            quiet.map(|who| self.strikes.remove(&who));
         }
-        let strikes = self.0.entry(who).or_insert(Strikes { count: 0, last: now });
+        let name = self.digests.hash_one(name);
+        let none = || Strikes { count: 0, last: now, names: ArrayVec::new() };
+        let strikes = self.strikes.entry(who).or_insert_with(none);
         if now.saturating_duration_since(strikes.last) >= FORGOTTEN {
-            strikes.count = 0;
+            *strikes = none();
         }
-        *strikes = Strikes { count: strikes.count.saturating_add(1), last: now };
+        strikes.count = strikes.count.saturating_add(1);
+        strikes.last = now;
+        match strikes.names.iter_mut().find(|(known, _)| *known == name) {
+            Some((_, count)) => *count = count.saturating_add(1),
+            None => drop(strikes.names.try_push((name, 1))), // else one of many
+        }
     }
 
-    /// It has tried the right one.
-    pub fn forgive(&mut self, who: IpAddr) {
-        self.0.remove(&who);
+    /// It has tried the right one for this name.
+    pub fn forgive(&mut self, who: IpAddr, name: &str) {
+        let name = self.digests.hash_one(name);
+        let Some(strikes) = self.strikes.get_mut(&who) else { return };
+        if let Some(at) = strikes.names.iter().position(|(known, _)| *known == name) {
+            let (_, count) = strikes.names.swap_remove(at);
+            strikes.count = strikes.count.saturating_sub(count);
+        }
+        if strikes.count == 0 {
+            self.strikes.remove(&who);
+        }
     }
 }
 
@@ -82,7 +111,7 @@ mod tests {
     fn the_first_few_are_free_and_then_each_wait_is_twice_the_last() {
         let (mut throttle, who, now) = (Throttle::default(), address(1), Instant::now());
         for count in 1..=20 {
-            throttle.strike(who, now);
+            throttle.strike(who, "anna", now);
             let want = match count {
                 ..FREE => None,
                 count => Some((FIRST_WAIT * (1 << (count - FREE).min(10))).min(LONGEST_WAIT)),
@@ -92,13 +121,13 @@ mod tests {
         assert_eq!(throttle.wait(address(2), now), None, "somebody else");
         assert_eq!(throttle.wait(who, now + LONGEST_WAIT / 3), Some(LONGEST_WAIT * 2 / 3));
         assert_eq!(throttle.wait(who, now + LONGEST_WAIT), None, "it may try again");
-        throttle.strike(who, now + LONGEST_WAIT);
+        throttle.strike(who, "anna", now + LONGEST_WAIT);
         assert_eq!(throttle.wait(who, now + LONGEST_WAIT), Some(LONGEST_WAIT), "and waits again");
         assert_eq!(throttle.wait(who, now + LONGEST_WAIT + FORGOTTEN), None);
-        throttle.strike(who, now + LONGEST_WAIT + FORGOTTEN);
+        throttle.strike(who, "anna", now + LONGEST_WAIT + FORGOTTEN);
         assert_eq!(throttle.wait(who, now + LONGEST_WAIT + FORGOTTEN), None, "all was forgotten");
-        (0..FREE).for_each(|_| throttle.strike(who, now + LONGEST_WAIT + FORGOTTEN));
-        throttle.forgive(who);
+        (0..FREE).for_each(|_| throttle.strike(who, "anna", now + LONGEST_WAIT + FORGOTTEN));
+        throttle.forgive(who, "anna");
         assert_eq!(throttle.wait(who, now + LONGEST_WAIT + FORGOTTEN), None);
     }
 
@@ -106,12 +135,40 @@ mod tests {
     fn a_full_table_forgets_who_has_been_quiet_for_longest() {
         let (mut throttle, now) = (Throttle::default(), Instant::now());
         for last in 0..ADDRESSES_MOST as u32 {
-            (0..=FREE).for_each(|_| throttle.strike(address(last), now + Duration::from_micros(last.into())));
+            (0..=FREE).for_each(|_| throttle.strike(address(last), "anna", now + Duration::from_micros(last.into())));
         }
-        throttle.strike(address(1 << 20), now);
-        assert_eq!(throttle.0.len(), ADDRESSES_MOST);
+        throttle.strike(address(1 << 20), "anna", now);
+        assert_eq!(throttle.strikes.len(), ADDRESSES_MOST);
         assert_eq!(throttle.wait(address(0), now), None);
         assert!(throttle.wait(address(1), now).is_some());
+    }
+
+    #[test]
+    fn who_knows_one_password_cannot_guess_at_others_in_between() {
+        let now = Instant::now();
+        // Upper case: a wrong password for that name; lower case: the right one.
+        for (told, waits) in [
+            ("AAAAa", false),
+            ("AAAAaAAAA", false),
+            ("AAAAAa", false),
+            ("AAAAbA", true),
+            ("AbAbAbAbA", true),
+            ("ABCDABCDabcd", false),
+            ("ABCDEFGHabcd", false), // four of them are forgiven
+            ("ABCDEFGHIabcdefghi", true),
+            ("EFGHI", true),
+            ("aaa", false),
+        ] {
+            let (mut throttle, who) = (Throttle::default(), address(1));
+            for name in told.chars() {
+                if name.is_uppercase() {
+                    throttle.strike(who, &name.to_lowercase().to_string(), now);
+                } else {
+                    throttle.forgive(who, &name.to_string());
+                }
+            }
+            assert_eq!(throttle.wait(who, now).is_some(), waits, "{told}");
+        }
     }
 
     #[test]
