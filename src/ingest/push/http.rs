@@ -65,7 +65,11 @@ async fn publish(request: HttpRequest, desk: Data<Desk>) -> HttpResponse {
     match may_publish(&desk, settings, claim.peer(), request.query_string(), credentials).await {
         Ok(true) => {}
         Ok(false) => return unauthorized(&settings.path, claim, field("authorization").is_some()),
-        Err(Busy) => return unavailable("too many passwords are being checked, or whoever knows them does not answer"),
+        Err(Busy) => {
+            return unavailable(
+                "too many passwords are being checked, or were wrong from your address just now, or whoever knows them does not answer",
+            );
+        }
     }
     if desk.registry.draining() {
         return unavailable("the server is about to stop and takes nobody in any more");

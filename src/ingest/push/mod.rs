@@ -13,6 +13,7 @@ mod parking;
 mod session;
 mod shoutcast;
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -23,6 +24,7 @@ use crate::access::Credentials;
 use crate::access::rule::Shown;
 use crate::bouncer::Visitor;
 use crate::bouncer::passwords::{Busy, Passwords};
+use crate::engine::admission::{Headcount, Hold, customer};
 use crate::engine::broadcast::Peer;
 use crate::mount::publishers::{Press, Publisher, Unclaimed};
 use crate::mount::registry::Entry;
@@ -40,6 +42,8 @@ pub struct Desk {
     shoutcast_mount: Arc<RwLock<Option<String>>>,
     parking: Arc<parking::Parking>,
     passwords: Arc<Passwords>,
+    /// Of each address, those who wait because their password was wrong.
+    wrong: Arc<Headcount<IpAddr>>,
 }
 
 impl Desk {
@@ -51,6 +55,7 @@ impl Desk {
             shoutcast_mount: Arc::new(RwLock::new(shoutcast_mount)),
             parking: Arc::default(),
             passwords: Arc::default(),
+            wrong: Arc::new(Headcount::new(None)),
         }
     }
 
@@ -66,14 +71,21 @@ impl Desk {
 
 /// How long somebody with a wrong password waits for the answer: who guesses is slow.
 const WRONG_PASSWORD_WAIT: Duration = Duration::from_secs(1);
+/// How many of one address may wait so. While they do no other password from there is looked at: who guesses in parallel is as slow.
+const WAITING_MOST: u64 = 8;
 
 /// Whether these are the credentials of the mount's encoder; where the mount has a backend for that, it decides. A wrong password
-/// costs a moment. (Addresses are not counted: encoders share them, and one that is set up wrong must not lock out the others.)
+/// costs a moment. (What an address got wrong before is forgotten: encoders share one, and one of them that is set up wrong must not
+/// lock out the others.)
 ///
 /// # Errors
-/// When too many passwords are being compared, or the backend does not say.
+/// When too many passwords are being compared, or were wrong from there just now; or the backend does not say.
 async fn may_publish(desk: &Desk, mount: &Settings, peer: Peer, query: &str, credentials: Option<Credentials>) -> Result<bool, Busy> {
     let Some(push) = &mount.push else { return Ok(false) };
+    let from = customer(peer.ip().unwrap_or(Ipv4Addr::UNSPECIFIED.into()));
+    if desk.wrong.of(&from) >= WAITING_MOST {
+        return Err(Busy);
+    }
     let right = match (&push.stream_auth, &push.password, credentials) {
         (_, _, None) | (None, None, _) => return Ok(false),
         (Some(backend), _, credentials) => {
@@ -88,6 +100,7 @@ async fn may_publish(desk: &Desk, mount: &Settings, peer: Peer, query: &str, cre
         }
     };
     if !right {
+        let _waits = Hold::take(&desk.wrong, from);
         tokio::time::sleep(WRONG_PASSWORD_WAIT).await;
     }
     Ok(right)
