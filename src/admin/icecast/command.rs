@@ -135,8 +135,13 @@ fn response(form: Form, message: &str, done: bool) -> HttpResponse {
 }
 
 async fn other_methods() -> HttpResponse {
-    let mut answer = text(StatusCode::METHOD_NOT_ALLOWED, "This can be asked with GET, HEAD or POST.");
-    answer.headers_mut().insert(header::ALLOW, header::HeaderValue::from_static("GET, HEAD, POST"));
+    not_by("GET, HEAD, POST", "This can be asked with GET, HEAD or POST.")
+}
+
+/// Refuses a method.
+pub(super) fn not_by(allowed: &'static str, why: &str) -> HttpResponse {
+    let mut answer = text(StatusCode::METHOD_NOT_ALLOWED, why);
+    answer.headers_mut().insert(header::ALLOW, header::HeaderValue::from_static(allowed));
     answer
 }
 
@@ -150,7 +155,7 @@ pub(super) fn stranger(request: &HttpRequest, house: &House, why: &str) -> HttpR
 /// Whether an order may be taken in this way.
 pub(super) fn refuse_order(request: &HttpRequest) -> Option<HttpResponse> {
     if *request.method() == Method::HEAD {
-        return Some(text(StatusCode::METHOD_NOT_ALLOWED, "This changes something, so it cannot be asked with HEAD."));
+        return Some(not_by("GET, POST", "This changes something, so it cannot be asked with HEAD."));
     }
     admission::is_blind(request).then(|| {
         let why = "this browser does not say which page makes it ask: give the password of [admin], or ask with another program";

@@ -53,6 +53,23 @@ fn an_error_is_icecasts_in_the_order_of_its_looking() {
 }
 
 #[test]
+fn a_method_that_is_not_taken_is_refused_with_those_that_are_and_a_sentence() {
+    let town = Town::with(&["/a.mp3"]);
+    town.on_air("/a.mp3", "audio/mpeg");
+    for (method, path, allowed) in [
+        ("HEAD", "/admin/killsource?mount=/a.mp3", "GET, POST"),
+        ("PUT", "/admin/stats", "GET, HEAD, POST"),
+        ("PUT", "/admin.cgi?pass=x", "GET, POST"),
+        ("HEAD", "/admin.cgi?pass=x", "GET, POST"),
+        ("POST", "/7.html", "GET, HEAD, OPTIONS"),
+    ] {
+        let (status, head, body) = town.ask(method, path, "");
+        assert!(status == 405 && head.contains(&format!("allow: {}", allowed.to_ascii_lowercase())), "{method} {path}: {status} {head}");
+        assert!(method == "HEAD" || body.starts_with("This can be"), "{method} {path}: {body:?}");
+    }
+}
+
+#[test]
 fn a_fallback_is_set_as_icecast_sets_it_and_no_circle_is_closed() {
     let town = Town::with(&["/a.mp3", "/b.mp3"]);
     town.on_air("/a.mp3", "audio/mpeg");

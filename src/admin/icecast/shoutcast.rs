@@ -12,7 +12,7 @@ use actix_web::{HttpRequest, HttpResponse};
 use super::super::admission;
 use super::super::answers::{answer, json, readable};
 use super::super::{House, SERVER};
-use super::command::{error, refuse_order, success};
+use super::command::{error, not_by, refuse_order, success};
 use super::facts::{self, Fact, Facts};
 use super::metadata;
 use super::pages::escaped;
@@ -31,7 +31,12 @@ const USER: &str = PushSettings::USER;
 
 pub(super) fn routes(config: &mut ServiceConfig) {
     config
-        .service(web::resource("/admin.cgi").route(web::get().to(update)).route(web::post().to(update)))
+        .service(
+            web::resource("/admin.cgi")
+                .route(web::get().to(update))
+                .route(web::post().to(update))
+                .default_service(web::to(|| async { not_by("GET, POST", "This can be asked with GET or POST.") })),
+        )
         .service(readable("/7.html", seven))
         .service(readable("/currentsong", current_song))
         .service(readable("/stats", stats));
