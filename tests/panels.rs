@@ -397,6 +397,34 @@ fn publish(port: u16, login: &str) -> Stream {
     stream
 }
 
+#[test]
+fn an_encoder_cannot_send_its_listeners_where_they_would_be_asked_who_they_are() {
+    let asked = "listen_auth = { deny = [\"0.0.0.0/0\"] }\n";
+    let members = MP3.replace("/radio.mp3", "/members.mp3") + asked;
+    let mounts = format!(
+        "[admin]\nuser = \"admin\"\npassword = \"correct horse\"\n[push]\npassword = \"s3cret\"\n{MP3}{members}[[mount]]\npath = \"/live.mp3\"\n"
+    );
+    let server = Server::spawn("", &mounts, &[]);
+    assert!(until(SECOND * 10, || server.try_get("/healthz").is_ok()));
+    let encoder = publish(server.port, SOURCE);
+    assert_eq!(encoder.head.status, 200, "{}", server.log());
+    let up = |path: &str| server.metric("flumen_source_up", &[&format!("\"{path}\"")]) == 1.0;
+    assert!(until(SECOND * 10, || up("/live.mp3") && up("/members.mp3") && up("/radio.mp3")), "{}", server.log());
+    let admin = "Authorization: Basic YWRtaW46Y29ycmVjdCBob3JzZQ==\r\n"; // admin:correct horse
+    for (order, by, want) in [
+        ("moveclients?mount=/live.mp3&destination=/members.mp3", SOURCE, 403),
+        ("fallbacks?mount=/live.mp3&fallback=/members.mp3", SOURCE, 403),
+        ("moveclients?mount=/members.mp3&destination=/live.mp3", SOURCE, 401), // it has no encoder
+        ("moveclients?mount=/live.mp3&destination=/radio.mp3", SOURCE, 200),
+        ("fallbacks?mount=/live.mp3&fallback=/radio.mp3", SOURCE, 200),
+        ("moveclients?mount=/live.mp3&destination=/members.mp3", admin, 200),
+        ("fallbacks?mount=/live.mp3&fallback=/members.mp3", admin, 200),
+    ] {
+        let answer = get(&server, "GET", &format!("/admin/{order}"), by);
+        assert_eq!(answer.status, want, "{order}: {}", answer.body_text());
+    }
+}
+
 /// icecast2 with one mount that asks this panel.
 struct Icecast {
     child: Child,

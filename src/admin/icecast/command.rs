@@ -176,11 +176,11 @@ async fn command(request: HttpRequest, path: Path<String>, house: Data<House>) -
         Some((backend, mount)) => admission::standing_by(&request, &house, mount, backend).await,
         None => admission::standing_at(&request, &house, entry.as_ref().and_then(metadata::source_of)).await,
     };
-    match standing {
-        Ok(Standing::Operator | Standing::Source) => {}
+    let standing = match standing {
         Ok(Standing::Stranger(why)) => return stranger(&request, &house, why),
+        Ok(standing) => standing,
         Err(denied) => return admission::refusal(denied),
-    }
+    };
     if mount.is_none() {
         return match (command, form) {
             (Command::Stats, Form::Xml) => stats(&request, &house, None),
@@ -200,6 +200,14 @@ async fn command(request: HttpRequest, path: Path<String>, house: Data<House>) -
     if command.changes() {
         if let Some(refusal) = refuse_order(&request) {
             return refusal;
+        }
+        let goes_to = match command {
+            Command::Fallbacks => parameters.text("fallback"),
+            Command::MoveClients => parameters.text("destination"),
+            _ => None,
+        };
+        if standing != Standing::Operator && goes_to.is_some_and(|to| asks_others(&house, &entry, &to)) {
+            return error(StatusCode::FORBIDDEN, "who listens there is asked who they are: only an operator sends others there");
         }
         tracing::info!(mount, by = admission::asker(&request), command = &**path, "an order");
     }
@@ -225,6 +233,13 @@ async fn command(request: HttpRequest, path: Path<String>, house: Data<House>) -
         }
         Command::Index | Command::ListMounts | Command::PublicStats | Command::StreamList => bad("Mount request unknown"),
     }
+}
+
+/// Whether a mount asks who wants to listen, and not as this one does. Who is moved is not asked again; so whoever has the password of a
+/// source could let anybody in.
+fn asks_others(house: &House, here: &Entry, there: &str) -> bool {
+    let asked = house.registry.site(there).and_then(|site| site.settings().listen_auth.clone());
+    asked.is_some() && asked != here.handle.settings.listen_auth
 }
 
 fn write(document: &mut Document, facts: Facts) {
