@@ -74,8 +74,8 @@ LISTENERS ?= 5000
 SCALE     ?= 10
 attacks: test-deps
 	ulimit -n $$(ulimit -Hn); FLUMEN_ATTACK_LISTENERS=$(LISTENERS) FLUMEN_ATTACK_SCALE=$(SCALE) \
-	  $(CARGO) test --locked --release --test attacks -- --nocapture --test-threads 1
-	FLUMEN_TLS_LISTENERS=1000 $(CARGO) test --locked --release --test tls new_certificates
+	  $(CARGO) test --locked --release --workspace --test attacks -- --nocapture --test-threads 1 $(ONLY)
+	ulimit -n $$(ulimit -Hn); FLUMEN_TLS_LISTENERS=1000 $(CARGO) test --locked --release --workspace --test tls new_certificates -- --nocapture
 
 # Pure rooms by the interpreter that sees every step (nightly, with miri): make miri ROOMS="wire:: fanout::"
 ROOMS ?= wire:: units:: fanout::ring fanout::cursor fanout::placement fanout::recovery

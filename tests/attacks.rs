@@ -51,16 +51,23 @@ fn attacked(keys: &str, rules: &str, more: &str, attack: impl FnOnce(&Server)) {
         server.await_ready();
         let listeners = asked("FLUMEN_ATTACK_LISTENERS", 100);
         let crowd = Crowd::gather(&server, "/numbers", listeners);
+        let began = Instant::now();
         let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| attack(&server)));
-        let before = crowd.heard();
+        let (before, took) = (crowd.heard(), began.elapsed());
         assert!(until(SECOND * 10, || crowd.heard() > before + listeners as u64 * 50), "the stream goes on; log:\n{}", server.log());
+        let window = ["0", "1"].map(|shard| server.metric("flumen_coalesce_window_seconds", &[&format!("shard=\"{shard}\"")]));
         let verdict = crowd.dismiss();
         feeding.store(false, Ordering::Relaxed);
         if let Err(panic) = outcome {
             eprintln!("---- log of the server ----\n{}", server.log());
             std::panic::resume_unwind(panic);
         }
-        eprintln!("{listeners} listeners heard {} lines at least, and nothing for {:?} at most", verdict.lines, verdict.longest);
+        eprintln!(
+            "{took:.1?}, in which {listeners} listeners heard {} lines at least, and nothing for {:.3?} at most; data waits for {:.0} ms",
+            verdict.lines,
+            verdict.longest,
+            window[0].max(window[1]) * 1000.0
+        );
         assert!(verdict.longest < STALL_MOST, "somebody heard nothing for {:?}", verdict.longest);
     });
 }
@@ -73,6 +80,18 @@ fn from_elsewhere(server: &Server) -> TcpStream {
     let socket = TcpStream::from(socket);
     socket.set_read_timeout(Some(SECOND * 10)).expect("a timeout");
     socket
+}
+
+/// The most that the kernel holds of what the server has sent to a connection from elsewhere, in bytes.
+fn queued_for_elsewhere(server: &Server) -> u64 {
+    let table = std::fs::read_to_string("/proc/net/tcp").expect("a table");
+    let (ours, elsewhere) = (format!("0100007F:{:04X}", server.port), "0200007F:");
+    let queue = |line: &str| {
+        let fields: Vec<_> = line.split_whitespace().collect();
+        let theirs = fields.get(1) == Some(&ours.as_str()) && fields.get(2).is_some_and(|there| there.starts_with(elsewhere));
+        theirs.then(|| fields[4].split(':').next().and_then(|queue| u64::from_str_radix(queue, 16).ok())).flatten()
+    };
+    table.lines().filter_map(queue).max().unwrap_or(0)
 }
 
 /// Whether a connection is over, whatever it still brings.
@@ -149,7 +168,15 @@ fn a_flood_of_requests_whose_answers_nobody_takes_is_given_up() {
             socket.set_write_timeout(Some(Duration::from_millis(200))).expect("a timeout");
             let _ = socket.write_all(requests.as_bytes()); // the server stops reading
         }
-        assert!(until(SECOND * 30, || server.metric("flumen_connections", &["guest"]) == 1.0), "nobody but who asks");
+        let queued = queued_for_elsewhere(server);
+        assert!(queued < 512 * 1024, "the kernel holds {queued} bytes for one of them");
+        let began = Instant::now();
+        let mut here = Vec::new();
+        let gone = until(SECOND * 30, || {
+            here.push((began.elapsed(), server.metric("flumen_connections", &["guest"])));
+            here.last().is_some_and(|(_, guests)| *guests == 1.0)
+        });
+        assert!(gone, "somebody but who asks is there: {here:?}");
         let grown = server.rss_kib().saturating_sub(before);
         assert!(grown < 64 * 1024, "{grown} KiB more");
         drop(floods);
@@ -323,6 +350,99 @@ fn who_guesses_passwords_is_slowed_down_and_who_knows_one_is_not() {
             "A".repeat(100_000)
         );
         assert_eq!(statuses(server.ask(huge).as_bytes()), [431]);
+    });
+}
+
+#[test]
+fn who_guesses_an_encoders_password_by_the_hundred_is_as_slow_as_one_after_the_other() {
+    let live = "[push]\npassword = \"s3cretively\"\n[[mount]]\npath = \"/live.mp3\"\ncontent_type = \"audio/mpeg\"\n";
+    attacked("", "", live, |server| {
+        let ask = |mut socket: TcpStream, password: &str| {
+            let credentials = BASE64_STANDARD.encode(format!("source:{password}"));
+            write!(
+                socket,
+                "PUT /live.mp3 HTTP/1.1\r\nHost: x\r\nAuthorization: Basic {credentials}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+            )
+            .expect("sent");
+            socket
+        };
+        let answered = |mut socket: TcpStream| {
+            let mut answer = Vec::new();
+            let _ = socket.read_to_end(&mut answer);
+            statuses(&answer)
+        };
+        let began = Instant::now();
+        let guesses: Vec<_> = (0..100 * scale()).map(|i| ask(from_elsewhere(server), &format!("guess {i}"))).collect();
+        let answers: Vec<_> = guesses.into_iter().flat_map(answered).collect();
+        let seconds = began.elapsed().as_secs() + 1;
+        let tried = answers.iter().filter(|status| **status == 401).count() as u64;
+        assert!(answers.len() == 100 * scale() && answers.iter().all(|status| [401, 503].contains(status)), "{answers:?}");
+        assert!((1..=16 * seconds).contains(&tried), "{tried} guesses were looked at in {seconds} s");
+        assert_eq!(answered(ask(server.connect(), "s3cretively")), [200], "from another address it is taken");
+        let taken = until(SECOND * 5, || answered(ask(from_elsewhere(server), "s3cretively")) == [200]);
+        assert!(taken, "from the same as soon as nobody guesses there: nobody is locked out");
+    });
+}
+
+#[test]
+fn what_somebody_overheard_is_of_no_use_elsewhere_and_later() {
+    let (folder, secret) = (std::env::temp_dir(), "0123456789abcdef0123456789abcdef");
+    let file = folder.join(format!("flumen-overheard-{}", std::process::id()));
+    std::fs::write(&file, secret).expect("written");
+    let auth = format!("listen_auth = {{ signed = \"{}\" }}", file.display());
+    let mounts = ["/a.ogg", "/b.ogg"]
+        .map(|path| format!("[[mount]]\npath = \"{path}\"\npipeline = \"audiotestsrc is-live=true ! vorbisenc ! oggmux\"\n{auth}\n"));
+    attacked("", "", &mounts.concat(), |server| {
+        let sign = |lasts: &str| {
+            let out = std::process::Command::new(env!("CARGO_BIN_EXE_flumen"))
+                .args(["sign", "--mount", "/a.ogg", "--address", "127.0.0.1", "--lasts", lasts, "--secret"])
+                .arg(&file)
+                .output()
+                .expect("flumen runs");
+            String::from_utf8_lossy(&out.stdout).trim().to_owned()
+        };
+        let status = |mut socket: TcpStream, path: &str, query: &str| {
+            write!(socket, "GET {path}?{query} HTTP/1.1\r\nHost: x\r\n\r\n").expect("sent");
+            Stream::open(socket).head.status
+        };
+        let (long, short) = (sign("1h"), sign("1s"));
+        assert_eq!(status(server.connect(), "/a.ogg", &long), 200, "{}", server.log());
+        for _ in 0..50 * scale() {
+            assert_eq!(status(from_elsewhere(server), "/a.ogg", &long), 403, "from another address");
+            assert_eq!(status(server.connect(), "/b.ogg", &long), 403, "for another mount");
+        }
+        std::thread::sleep(SECOND * 2);
+        for _ in 0..50 * scale() {
+            assert_eq!(status(server.connect(), "/a.ogg", &short), 403, "after its time");
+        }
+        assert_eq!(status(server.connect(), "/a.ogg", &long), 200);
+    });
+    std::fs::remove_file(file).expect("removed");
+}
+
+#[test]
+fn lists_that_are_asked_for_and_never_read_take_no_memory() {
+    attacked("header_timeout = \"2s\"", "", "", |server| {
+        let before = server.rss_kib();
+        let all: Vec<_> = (0..100 * scale())
+            .map(|i| {
+                let mut socket = from_elsewhere(server);
+                SockRef::from(&socket).set_recv_buffer_size(4096).expect("a small buffer");
+                let page = ["/api/v1/mounts/numbers/listeners", "/metrics", "/status-json.xsl"][i % 3];
+                socket.write_all(format!("GET {page} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes()).expect("sent");
+                socket
+            })
+            .collect();
+        let mut most = 0;
+        let gone = until(SECOND * 60, || {
+            most = most.max(server.rss_kib());
+            server.metric("flumen_connections", &["guest"]) == 1.0
+        });
+        assert!(gone, "{} are there", server.metric("flumen_connections", &["guest"]));
+        let grown = most.saturating_sub(before);
+        eprintln!("{grown} KiB more at the most");
+        assert!(grown < 160 * 1024, "{grown} KiB more");
+        drop(all);
     });
 }
 
