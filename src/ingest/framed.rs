@@ -1,10 +1,12 @@
 //! The framing of a body that is a stream: taken off, and known when it is done.
 
+use serde::{Deserialize, Serialize};
+
 use crate::wire::chunked::{Chunked, NotChunked};
 use crate::wire::head::Body;
 
-/// How a stream is framed in its connection.
-#[derive(Debug)]
+/// How a stream is framed in its connection. It can be written down and read again: another process may go on with it.
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Framing {
     /// So many bytes to come.
     Left(u64),

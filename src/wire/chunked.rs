@@ -5,12 +5,14 @@
 //!
 //! Deliberately absent: writing it. Nothing that flumen sends is chunked by flumen.
 
+use serde::{Deserialize, Serialize};
+
 /// The longest line of framing, extensions included.
 const LINE_MOST: usize = 256;
 /// Most bytes of trailers.
 const TRAILERS_MOST: usize = 8 * 1024;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 enum State {
     /// In a line that says how long the next chunk is.
     Size,
@@ -29,8 +31,8 @@ enum State {
 #[error("the body is not chunked as it claims to be")]
 pub struct NotChunked;
 
-/// A body on its way through.
-#[derive(Debug)]
+/// A body on its way through. It can be written down and read again: another process may go on with it.
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Chunked {
     state: State,
     line: Vec<u8>,

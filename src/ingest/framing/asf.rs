@@ -1,6 +1,8 @@
 //! ASF: header object and the head of the data object are the streamheaders, a data packet is a unit. A listener may start on
 //! a packet in which a video keyframe begins, or on any of a stream without video. (GStreamer's muxer marks none as delta.)
 
+use serde::{Deserialize, Serialize};
+
 use super::spool::{Parse, Stamps};
 use super::{Framed, HEADERS_MOST};
 
@@ -14,7 +16,8 @@ const DATA_HEAD: usize = 50;
 const PACKET_MOST: usize = 64 * 1024;
 
 /// An ASF stream.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub(super) struct Asf {
     /// Every packet is as long; zero until the header has been seen.
     packet: usize,

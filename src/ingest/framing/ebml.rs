@@ -4,6 +4,8 @@
 //! A cluster's head is held until its first block of the deciding track has come; with it, it is one unit. After that each
 //! block is one, even when a muxer delivers its head and its payload apart.
 
+use serde::{Deserialize, Serialize};
+
 use super::spool::{Parse, Spool, Stamps};
 use super::{Framed, HEADERS_MOST, UNIT_MOST};
 use crate::fanout::chunk::Marks;
@@ -41,7 +43,8 @@ const KNOWN: &[u32] = &[
 const CLUSTER_START_MOST: usize = 512 * 1024;
 
 /// A Matroska stream.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub(super) struct Ebml {
     /// The streamheader so far; given when the first cluster comes.
     head: Vec<u8>,
@@ -52,9 +55,10 @@ pub(super) struct Ebml {
     lost: bool,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 struct Start {
     bytes: Vec<u8>,
+    #[serde(skip)]
     marks: Marks,
 }
 

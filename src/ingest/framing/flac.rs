@@ -3,6 +3,8 @@
 //! A frame does not say how long it is. It ends where another header stands, and where its own checksum says so: both must hold,
 //! so that samples which look like a header do not cut it.
 
+use serde::{Deserialize, Serialize};
+
 use super::spool::{Parse, Spool, Stamps};
 use super::{Framed, HEADERS_MOST, UNIT_MOST};
 
@@ -12,10 +14,12 @@ pub(super) const MAGIC: &[u8] = b"fLaC";
 const FRAME_HEADER_MOST: usize = 16;
 
 /// A FLAC stream.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub(super) struct Flac {
     begun: bool,
     /// So far into what is held there is no end of the first frame.
+    #[serde(skip)] // a place in what is held is believed to nobody else: it is looked at again
     looked: usize,
 }
 

@@ -4,6 +4,8 @@
 //! Metadata and configuration that come later stay in the stream and make a new set for newcomers: a second file header in
 //! mid-stream breaks players.
 
+use serde::{Deserialize, Serialize};
+
 use super::spool::{Parse, Stamps};
 use super::{Framed, UNIT_MOST};
 
@@ -14,7 +16,8 @@ const VIDEO: u8 = 9;
 const SCRIPT: u8 = 18;
 
 /// An FLV stream.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub(super) struct Flv {
     file: Option<Box<[u8]>>,
     script: Option<Box<[u8]>>,

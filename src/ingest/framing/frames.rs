@@ -15,7 +15,7 @@ const HEADER: usize = 7;
 #[derive(Debug)]
 pub(super) struct Frames {
     length: FrameLength,
-    in_sync: bool,
+    pub(super) in_sync: bool,
 }
 
 impl Frames {

@@ -8,6 +8,8 @@
 
 use std::borrow::Cow;
 
+use serde::{Deserialize, Serialize};
+
 use super::ogg::checksum;
 
 const FLAGS: usize = 5;
@@ -16,7 +18,8 @@ const LAST: u8 = 4;
 const NO_TIME: u64 = u64::MAX;
 
 /// The link that is being sent, and how the one that comes in differs from it.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub(super) struct Joint {
     serial: [u8; 4],
     /// What its decoder is set up with; empty: nothing can be joined to it.

@@ -50,6 +50,26 @@ impl Kind {
     /// All kinds; what is told most surely comes first.
     pub const ALL: [Self; 9] = [Self::Ogg, Self::Ebml, Self::Flac, Self::Flv, Self::Wav, Self::Asf, Self::Mpeg, Self::Adts, Self::Ts];
 
+    /// Its word.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Ogg => "ogg",
+            Self::Ebml => "ebml",
+            Self::Mpeg => "mpeg",
+            Self::Adts => "adts",
+            Self::Flac => "flac",
+            Self::Flv => "flv",
+            Self::Ts => "ts",
+            Self::Wav => "wav",
+            Self::Asf => "asf",
+        }
+    }
+
+    /// The kind with this word.
+    pub fn of_label(label: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.label() == label)
+    }
+
     /// The kind that a media type names, without its parameters.
     pub fn of_media_type(name: &str) -> Option<Self> {
         Some(match name.to_ascii_lowercase().as_str() {

@@ -30,6 +30,8 @@ mod joint_tests;
 #[cfg(test)]
 mod tests;
 
+use serde_json::Value;
+
 use crate::fanout::chunk::Marks;
 use spool::{Parse, Spool};
 
@@ -183,6 +185,49 @@ impl Framer {
             Container::Asf(_) | Container::Ogg(_) | Container::Flv(_) | Container::Frames(_) | Container::Wav(_) => {}
         }
         self.spool.clear();
+    }
+
+    /// Where it stands, in its own words, and what it holds: for a framer of the same container in another process. Marks of pieces are
+    /// not among it: bytes that somebody pushes have none.
+    ///
+    /// # Errors
+    /// Never, but nobody need believe it.
+    pub fn pack(&self) -> serde_json::Result<(Value, Vec<u8>)> {
+        let state = match &self.container {
+            Container::Asf(asf) => serde_json::to_value(asf),
+            Container::Ogg(ogg) => serde_json::to_value(ogg),
+            Container::Ebml(ebml) => serde_json::to_value(ebml),
+            Container::Flac(flac) => serde_json::to_value(flac),
+            Container::Flv(flv) => serde_json::to_value(flv),
+            Container::Ts(ts) => serde_json::to_value(ts),
+            Container::Frames(frames) => serde_json::to_value(frames.in_sync),
+            Container::Wav(wav) => serde_json::to_value(wav),
+        };
+        Ok((state?, self.spool.held().to_vec()))
+    }
+
+    /// The same framer where another one stood, with what that held.
+    ///
+    /// # Errors
+    /// When it is not said in words that are understood here.
+    pub fn resumed(mut self, state: Value, held: Vec<u8>) -> serde_json::Result<Self> {
+        let joins = matches!(&self.container, Container::Ogg(ogg) if ogg.joint.is_some());
+        match &mut self.container {
+            Container::Asf(asf) => *asf = serde_json::from_value(state)?,
+            Container::Ogg(ogg) => *ogg = serde_json::from_value(state)?,
+            Container::Ebml(ebml) => *ebml = serde_json::from_value(state)?,
+            Container::Flac(flac) => *flac = serde_json::from_value(state)?,
+            Container::Flv(flv) => *flv = serde_json::from_value(state)?,
+            Container::Ts(ts) => *ts = serde_json::from_value(state)?,
+            Container::Frames(frames) => frames.in_sync = serde_json::from_value(state)?,
+            Container::Wav(wav) => *wav = serde_json::from_value(state)?,
+        }
+        self.spool = Spool::holding(held);
+        // The configuration decides, also if it has changed since.
+        Ok(match &self.container {
+            Container::Ogg(ogg) if ogg.joint.is_some() != joins => self.joining_links(joins),
+            _ => self,
+        })
     }
 
     /// Bytes thrown away so far while looking for a beginning.

@@ -4,6 +4,8 @@
 //! A new beginning-of-stream page after data is a chained stream: its header pages become a new set, or are joined to the one
 //! before (see `joint`).
 
+use serde::{Deserialize, Serialize};
+
 use super::joint::Joint;
 use super::spool::{Parse, Stamps};
 use super::{Framed, HEADERS_MOST};
@@ -13,7 +15,7 @@ const CONTINUED: u8 = 1;
 const FIRST: u8 = 2;
 
 /// How many packets of a logical stream are headers.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 enum Headers {
     /// So many more.
     Packets(u32),
@@ -23,13 +25,13 @@ enum Headers {
     All,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 enum Video {
     Theora,
     Vp8,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 struct Logical {
     serial: [u8; 4],
     headers: Headers,
@@ -37,7 +39,8 @@ struct Logical {
 }
 
 /// An Ogg stream.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub(super) struct Ogg {
     streams: Vec<Logical>,
     /// Header pages, until the first page of data.

@@ -63,6 +63,16 @@ pub(super) struct Spool {
 }
 
 impl Spool {
+    /// One that holds this.
+    pub(super) fn holding(held: Vec<u8>) -> Self {
+        Self { held, ..Self::default() }
+    }
+
+    /// What waits for its rest.
+    pub(super) fn held(&self) -> &[u8] {
+        &self.held
+    }
+
     pub(super) fn push(&mut self, piece: &Piece<'_>, container: &mut dyn Parse, out: &mut Vec<Framed>) {
         self.stamps.pieces.push_back(Stamp { at: self.held.len(), marks: piece.marks });
         if self.held.is_empty() {

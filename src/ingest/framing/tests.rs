@@ -268,6 +268,36 @@ fn however_a_stream_is_cut_bytes_and_starts_are_the_same() {
     assert!(framed[1..].iter().all(whole_frames), "samples are never torn");
 }
 
+/// What comes out where one framer is followed by another, which goes on at this byte.
+fn in_two(media: (&str, Option<i32>), join: bool, stream: &[u8], at: usize) -> Vec<Framed> {
+    let new = || Framer::for_media(media.0, media.1).expect("a framer").joining_links(join);
+    let (mut framer, mut out) = (new(), Vec::new());
+    framer.push(&Piece { data: &stream[..at], marks: Marks::default() }, &mut out);
+    let (state, held) = framer.pack().expect("plain data");
+    let state = serde_json::from_str(&state.to_string()).expect("as it was written");
+    let mut heir = new().resumed(state, held).expect("understood");
+    heir.push(&Piece { data: &stream[at..], marks: Marks::default() }, &mut out);
+    heir.finish(&mut out);
+    out
+}
+
+#[test]
+fn a_framer_goes_on_where_another_stood_after_whatever_byte() {
+    let more = [("wav", ("audio/x-wav", None), wav(), 0)];
+    for (name, media, stream, _) in cases().into_iter().chain(more) {
+        for join in [false, true] {
+            let whole = flatten(&in_two(media, join, &stream, 0));
+            for at in 1..stream.len() {
+                let (bytes, starts) = flatten(&in_two(media, join, &stream, at));
+                assert!(bytes == whole.0, "{name}: bytes differ that are cut at {at}");
+                assert!(name == "wav" || starts == whole.1, "{name}: places to start differ that are cut at {at}");
+            }
+        }
+    }
+    let framer = Framer::for_media("application/ogg", None).expect("a framer");
+    assert!(framer.resumed(serde_json::json!({ "streams": "the moon is full" }), Vec::new()).is_err());
+}
+
 #[test]
 fn every_stream_is_recognised_by_its_own_framer_and_by_no_other() {
     for (name, media, stream, _) in cases() {

@@ -3,6 +3,8 @@
 //! without video, with the tables just before it. (`mpegtsmux alignment=7` puts a keyframe in the middle of a buffer and marks
 //! nothing.)
 
+use serde::{Deserialize, Serialize};
+
 use super::spool::{Parse, Spool, Stamps};
 use super::{Framed, Recognition};
 
@@ -16,7 +18,8 @@ const PROGRAMMES_MOST: usize = 32;
 const TABLES_BELOW: u16 = 0x20;
 
 /// A table in its packets, as they come and as it last was whole.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
 struct Table {
     pid: u16,
     coming: Vec<u8>,
@@ -24,7 +27,8 @@ struct Table {
 }
 
 /// A transport stream.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub(super) struct Ts {
     /// PAT first, then the PMTs it names.
     tables: Vec<Table>,

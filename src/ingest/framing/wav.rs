@@ -1,10 +1,13 @@
 //! WAV: the head up to the samples is the streamheader; a listener may start on every whole frame of samples.
 
+use serde::{Deserialize, Serialize};
+
 use super::spool::{Parse, Stamps};
 use super::{Framed, HEADERS_MOST};
 
 /// A WAV stream.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub(super) struct Wav {
     /// Bytes of one sample of every channel; zero until the head has been seen.
     block: usize,
