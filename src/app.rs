@@ -236,7 +236,8 @@ async fn open_house(
         last(config);
     };
     if let Some(estate) = &mut estate {
-        estate.take(&registry, &mut bound, &upgrades).await?;
+        let encoders = estate.take(&registry, &mut bound, &upgrades).await?;
+        ingest::push::go_on(&push, encoders, &doormen, &patrol);
     }
     let door = Door::open(&config.door, bound, (Arc::clone(&doormen), &patrol), clock, Box::new(move || seats.taken()), routes, greeter)?;
     let arbiter_handle = arbiter.handle();

@@ -14,6 +14,7 @@ pub mod stand_in;
 pub use puller::Puller;
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use actix::prelude::*;
@@ -69,12 +70,13 @@ pub struct Keeper {
 }
 
 impl Keeper {
-    /// Keeps this pipeline running into this mount.
+    /// Keeps this pipeline running into this mount; one that an operator has stopped in another process waits to be started.
     pub fn new(entry: Entry, description: &str) -> Self {
+        let wanted = !entry.handle.stopped.load(Ordering::Relaxed);
         Self {
             entry,
             description: description.into(),
-            wanted: true,
+            wanted,
             running: None,
             busy: 0,
             attempt: 0,

@@ -9,6 +9,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::SystemTime;
 
 use actix::dev::ToEnvelope;
@@ -211,6 +212,7 @@ impl House {
 
     /// What to wait for, if the source is to stop.
     fn source(&self, path: &str, act: SourceAct) -> Result<Option<Stopping>, SourceError> {
+        self.note_stopped(path, act == SourceAct::Stop);
         if let Some(keeper) = self.keepers.get(path) {
             return Ok(done_to(keeper, act));
         }
@@ -373,6 +375,7 @@ impl House {
             (Some(keeper), Some(pipeline)) => keeper.do_send(Restart { description: Some(pipeline.into()) }),
             (None, _) => self.keep(settings),
             (Some(keeper), None) => {
+                self.note_stopped(settings.path.as_str(), false);
                 keeper.do_send(Stop);
                 self.keepers.remove(&settings.path);
             }
@@ -380,8 +383,16 @@ impl House {
         true
     }
 
+    /// An operator wants no source for a mount, or one again. The next process is told so.
+    fn note_stopped(&self, path: &str, stopped: bool) {
+        if let Some(entry) = self.registry.find(path) {
+            entry.handle.stopped.store(stopped, Ordering::Relaxed);
+        }
+    }
+
     /// Whatever fills a mount does so no more.
     fn stop(&mut self, path: &MountPath) {
+        self.note_stopped(path.as_str(), false);
         if let Some(keeper) = self.keepers.remove(path) {
             keeper.do_send(Stop);
         }

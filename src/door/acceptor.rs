@@ -129,6 +129,14 @@ impl Guest {
     }
 }
 
+impl Guest {
+    /// A connection that another process has accepted and counted. Whoever would not be let in now stays all the same.
+    pub fn resumed(counters: &Arc<DoorCounters>, patrol: &Patrol, peer: Peer) -> Self {
+        add(&counters.guests, 1);
+        Self { counters: Arc::clone(counters), hold: patrol.admit(peer).ok().flatten() }
+    }
+}
+
 impl Drop for Guest {
     fn drop(&mut self) {
         self.counters.guests.fetch_sub(1, Ordering::Relaxed);

@@ -1,6 +1,7 @@
 //! A connection with its peer, whatever it is made of.
 
 use std::io;
+use std::os::fd::{AsFd, OwnedFd};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -27,6 +28,29 @@ impl Io {
             Accepted::Tcp(stream) => Self::Tcp(TcpStream::from_std(stream)?),
             Accepted::Unix(stream) => Self::Unix(UnixStream::from_std(stream)?),
         })
+    }
+
+    /// The connection that another process has handed over.
+    ///
+    /// # Errors
+    /// When it is none.
+    pub fn resume(socket: OwnedFd) -> io::Result<Self> {
+        let socket = socket2::Socket::from(socket);
+        let unix = socket.domain()? == socket2::Domain::UNIX;
+        socket.set_nonblocking(true)?;
+        Self::new(if unix { Accepted::Unix(socket.into()) } else { Accepted::Tcp(socket.into()) })
+    }
+
+    /// The same connection once more, for another process. `None`: what was negotiated over it cannot be had.
+    ///
+    /// # Errors
+    /// When there is no descriptor left.
+    pub fn share(&self) -> io::Result<Option<OwnedFd>> {
+        match self {
+            Self::Tcp(stream) => stream.as_fd().try_clone_to_owned().map(Some),
+            Self::Unix(stream) => stream.as_fd().try_clone_to_owned().map(Some),
+            Self::Tls(_) => Ok(None),
+        }
     }
 
     /// Waits until there is something to read, before any handshake.

@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use crate::handover;
 use crate::units::{Moment, nanos};
 
 /// Stamps may lie so far behind the newest and still be one stream: several streams in one are not interleaved finer.
@@ -91,6 +92,32 @@ impl StreamClock {
         *self = Self { now: time, before: time, arrived: Some(now), advanced: now, ..Self::default() };
     }
 
+    /// As plain data.
+    pub fn pack(&self) -> handover::StreamTime {
+        handover::StreamTime {
+            now: self.now,
+            before: self.before,
+            arrived: self.arrived.map(Moment::nanos),
+            advanced: self.advanced.nanos(),
+            standing: self.standing,
+            last: self.last,
+            offset: self.offset.and_then(|offset| i64::try_from(offset).ok()),
+        }
+    }
+
+    /// Goes on as another process would have.
+    pub fn unpack(packed: &handover::StreamTime) -> Self {
+        Self {
+            now: packed.now,
+            before: packed.before.min(packed.now),
+            arrived: packed.arrived.map(Moment::from_nanos),
+            advanced: Moment::from_nanos(packed.advanced),
+            standing: packed.standing,
+            last: packed.last,
+            offset: packed.offset.map(i128::from),
+        }
+    }
+
     /// Stamps start anew (another source, a flush): the next one is tied to its arrival.
     pub fn break_here(&mut self) {
         self.offset = None;
@@ -141,6 +168,23 @@ mod tests {
         clock.break_here();
         assert_eq!(clock.stamp(Some(7), Moment::from_nanos(500)), 500);
         assert_eq!(clock.stamp(Some(9), Moment::from_nanos(600)), 502);
+    }
+
+    #[test]
+    fn a_clock_that_is_handed_over_goes_on_as_if_it_had_not_been() {
+        let ms = |time: u64| time * 1_000_000;
+        let at = |time| Moment::from_nanos(ms(time));
+        let mut clock = StreamClock::default();
+        for stamp in [5000, 5040] {
+            clock.stamp(Some(ms(stamp)), at(stamp - 5000));
+        }
+        let mut heir = StreamClock::unpack(&clock.pack());
+        // It comes late, and all at once; its stamps say what it is.
+        for (stamp, arrival) in [(Some(5080), 1500), (Some(5120), 1500), (None, 1520)] {
+            let want = clock.stamp(stamp.map(ms), at(arrival));
+            assert_eq!(heir.stamp(stamp.map(ms), at(arrival)), want);
+        }
+        assert_eq!(clock.stamp(Some(ms(5160)), at(1530)), ms(160), "no time has passed by the hand-over");
     }
 
     #[test]

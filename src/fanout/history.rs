@@ -6,6 +6,7 @@ use super::chunk::Chunk;
 use super::clock::StreamClock;
 use super::retention::Retention;
 use super::ring::Ring;
+use crate::handover;
 use crate::units::{Moment, Seq};
 
 /// What the writer of a ring remembers between two chunks.
@@ -57,6 +58,16 @@ impl History {
     /// Goes on with a history that another process has begun, whose newest chunk has this stream time.
     pub fn resume(&mut self, time: u64, now: Moment) {
         self.clock.resume(time, now);
+    }
+
+    /// Goes on with the clock that another process has packed.
+    pub fn resume_clock(&mut self, packed: &handover::StreamTime) {
+        self.clock = StreamClock::unpack(packed);
+    }
+
+    /// Where the clock stands, as plain data.
+    pub fn pack_clock(&self) -> handover::StreamTime {
+        self.clock.pack()
     }
 
     /// Another source begins: its stamps have nothing to do with those before.

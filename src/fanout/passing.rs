@@ -67,7 +67,7 @@ impl<'a, W: Write> Packing<'a, W> {
     ///
     /// # Errors
     /// See [`Self::new`].
-    pub(super) fn headers(&mut self, headers: &Arc<Headers>) -> io::Result<u32> {
+    pub fn headers(&mut self, headers: &Arc<Headers>) -> io::Result<u32> {
         if let Some(&known) = self.headers.get(&identity(headers)) {
             return Ok(known);
         }
@@ -152,7 +152,11 @@ impl Unpacked {
         Ok(Self { ring, headers, chunks, blocks })
     }
 
-    pub(super) fn headers(&self, number: u32) -> Result<&Arc<Headers>, Rubbish> {
+    /// The set of streamheaders with this number in the list.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn headers(&self, number: u32) -> Result<&Arc<Headers>, Rubbish> {
         find(&self.headers, number)
     }
 

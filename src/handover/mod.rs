@@ -14,10 +14,12 @@
 mod house;
 mod listener;
 mod mount;
+mod source;
 
 pub use house::{Door, Histogram, House, Shard, Socket};
 pub use listener::{Arrival, Cursor, Farewell, Flight, Icy, Listener, Pass, Wish};
 pub use mount::{Block, Chunk, Counters, Headers, Mount, Playing, Ring, Said};
+pub use source::{Bookmark, Encoder, Likeness, Outlet, Stream, StreamTime, Way};
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Histogram, Listener, Span, Words};
+use super::{Bookmark, Encoder, Histogram, Listener, Span, StreamTime, Words};
 
 /// A mount.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -20,6 +20,8 @@ pub struct Mount {
     pub up: bool,
     /// Since when it did not.
     pub since: Option<u64>,
+    /// Whether an operator had stopped its source.
+    pub stopped: bool,
     /// The most places that were ever taken.
     pub peak: u64,
     /// What was being played.
@@ -38,6 +40,12 @@ pub struct Mount {
     pub blocks: Vec<Block>,
     /// Who listens.
     pub listeners: Vec<Listener>,
+    /// How far it has come in whose history, if it is pulled from somebody who knows that.
+    pub bookmark: Option<Bookmark>,
+    /// Where the stream's clock stands, if nothing came after it was asked.
+    pub time: Option<StreamTime>,
+    /// Encoders that push to it and go on.
+    pub encoders: Vec<Encoder>,
 }
 
 /// What is being played.

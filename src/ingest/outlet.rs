@@ -8,6 +8,7 @@ use std::sync::Arc;
 use super::framing::Framed;
 use crate::fanout::chunk::Marks;
 use crate::fanout::streamheader::Headers;
+use crate::handover;
 use crate::mount::{Delivery, Gate, GateError, Metadata};
 use crate::wire::tags::{self, Tags};
 
@@ -39,6 +40,21 @@ impl Outlet {
     /// The outlet of a source that goes on where it stopped.
     pub(super) fn resuming(gate: Gate) -> Self {
         Self { discont: false, ..Self::new(gate) }
+    }
+
+    /// The outlet of a source that goes on where it stood in another process, with the streamheaders that its next chunk needs. The media
+    /// type it is told like any other.
+    pub(super) fn unpack(gate: Gate, packed: &handover::Outlet, headers: Option<Arc<Headers>>) -> Self {
+        let &handover::Outlet { lost, discont, told, .. } = packed;
+        let content_type = packed.content_type.as_deref().map(Arc::from);
+        Self { content_type, headers: headers.unwrap_or_else(Headers::none), lost, discont, told, ..Self::new(gate) }
+    }
+
+    /// Where it stands between two deliveries, as plain data; and the streamheaders that the next chunk needs.
+    pub(super) fn pack(&self) -> (handover::Outlet, Arc<Headers>) {
+        let &Self { lost, discont, told, .. } = self;
+        let content_type = self.content_type.as_deref().map(str::to_owned);
+        (handover::Outlet { content_type, lost, discont, told, ..handover::Outlet::default() }, Arc::clone(&self.headers))
     }
 
     /// Something is missing before what comes next, and nothing that was left out here: whoever decodes starts at a keyframe.

@@ -3,6 +3,7 @@
 //! - The first bytes decide what the stream is; its sender's claim only where they cannot. A liar is told so in the log, and served
 //!   by what it is. What nobody knows is served as it comes, byte for byte, each piece a place to start.
 //! - A mount gets a new source when there is something to hear, not when somebody connects.
+//! - Between two pushes it can be written down, and gone on with in another process, to the byte.
 //! - What is held is bounded by [`PROOF_MOST`] and by the framer.
 //!
 //! Deliberately absent: where the bytes come from.
@@ -15,11 +16,28 @@ use super::framing::kind::{self, Kind, PROOF_MOST, Verdict};
 use super::framing::{Framer, Piece};
 use super::outlet::Outlet;
 use crate::fanout::chunk::Marks;
+use crate::fanout::streamheader::Headers;
+use crate::handover;
 use crate::mount::Mount;
-use crate::mount::actor::{OpenGate, SourceEnded};
+use crate::mount::actor::{OpenGate, ReopenGate, SourceEnded};
 use crate::mount::handle::Handle;
+use crate::mount::registry::Entry;
 use crate::mount::{Gate, GateError, OggChaining};
 use crate::units::MountPath;
+
+/// Why a stream is not gone on with.
+#[derive(Debug, thiserror::Error)]
+pub enum NotResumed {
+    /// It is of a kind that is not known here.
+    #[error("its kind ({0}) is not known here")]
+    Kind(String),
+    /// Its framer's words are not understood.
+    #[error("where its framer stood is not understood here: {0}")]
+    Framer(#[from] serde_json::Error),
+    /// The mount's actor is not there.
+    #[error("the mount does not answer")]
+    Mount(#[from] MailboxError),
+}
 
 /// Why no more is taken.
 #[derive(Debug, thiserror::Error)]
@@ -35,7 +53,7 @@ pub enum PumpError {
 enum Way {
     /// Bytes that wait until it is known what they are.
     Proving(Vec<u8>),
-    Framed(Box<Framer>),
+    Framed(Kind, Box<Framer>),
     /// As it comes.
     Raw,
 }
@@ -92,7 +110,7 @@ impl Pump {
                 }
                 return Ok(());
             }
-            Way::Framed(framer) => framer.push(&Piece { data: bytes, marks: Marks::default() }, &mut out),
+            Way::Framed(_, framer) => framer.push(&Piece { data: bytes, marks: Marks::default() }, &mut out),
             Way::Raw => {
                 if let Some(outlet) = &mut self.outlet {
                     outlet.put(bytes.into(), Marks { keyframe: true, ..Marks::default() });
@@ -106,10 +124,62 @@ impl Pump {
         Ok(())
     }
 
+    fn framer(&self, kind: Kind) -> Option<Framer> {
+        kind.framer().map(|framer| framer.joining_links(self.join))
+    }
+
+    /// Where it stands between two pushes, for a pump in another process: what is known, what waits for its rest, and the streamheaders
+    /// that the next chunk needs. `None`: it cannot be said.
+    pub fn pack(&self) -> Option<(handover::Stream, Vec<u8>, Option<Arc<Headers>>)> {
+        let (way, held) = match &self.way {
+            Way::Proving(held) => (handover::Way::Proving, held.clone()),
+            Way::Raw => (handover::Way::Raw, Vec::new()),
+            Way::Framed(kind, framer) => {
+                let (state, held) = framer.pack().ok()?;
+                (handover::Way::Framed(kind.label().to_owned(), state), held)
+            }
+        };
+        let (outlet, headers) = self.outlet.as_ref().map(Outlet::pack).unzip();
+        let stream = handover::Stream { claimed: self.claimed.clone(), way, held: handover::Span::default(), outlet };
+        Some((stream, held, headers))
+    }
+
+    /// A pump that goes on where one stood in another process. The mount is told nothing: to it nothing has happened.
+    ///
+    /// # Errors
+    /// When that cannot be understood here, or the mount is gone.
+    pub async fn resume(
+        entry: &Entry,
+        packed: handover::Stream,
+        held: Box<[u8]>,
+        headers: Option<Arc<Headers>>,
+    ) -> Result<Self, NotResumed> {
+        let mut pump = Self::new(entry.actor.clone(), &entry.handle, packed.claimed.as_deref());
+        pump.way = match packed.way {
+            handover::Way::Proving => Way::Proving(held.into()),
+            handover::Way::Raw => Way::Raw,
+            handover::Way::Framed(kind, state) => {
+                let known = Kind::of_label(&kind).and_then(|kind| Some((kind, pump.framer(kind)?)));
+                let (kind, framer) = known.ok_or(NotResumed::Kind(kind))?;
+                Way::Framed(kind, Box::new(framer.resumed(state, held.into())?))
+            }
+        };
+        if let Some(outlet) = packed.outlet {
+            let gate: Gate = pump.mount.send(ReopenGate).await?;
+            pump.outlet = Some(Outlet::unpack(gate, &outlet, headers));
+        }
+        Ok(pump)
+    }
+
+    /// Another process has it: the mount is not told of an end.
+    pub fn let_go(mut self) {
+        self.outlet = None;
+    }
+
     /// It is known what the stream is: it takes the mount.
     async fn begin(&mut self, kind: Option<Kind>, arrived: impl FnOnce()) -> Result<(), PumpError> {
-        let framer = kind.and_then(Kind::framer).map(|framer| framer.joining_links(self.join));
-        let way = framer.map_or(Way::Raw, |framer| Way::Framed(Box::new(framer)));
+        let framer = kind.and_then(|kind| self.framer(kind).map(|framer| Way::Framed(kind, Box::new(framer))));
+        let way = framer.unwrap_or(Way::Raw);
         let Way::Proving(held) = std::mem::replace(&mut self.way, way) else { return Ok(()) };
         let claimed = self.claimed.as_deref();
         let content_type: Arc<str> = match kind {
@@ -129,7 +199,7 @@ impl Pump {
         outlet.content_type = Some(content_type);
         let mut out = Vec::new();
         match &mut self.way {
-            Way::Framed(framer) => framer.push(&Piece { data: &held, marks: Marks::default() }, &mut out),
+            Way::Framed(_, framer) => framer.push(&Piece { data: &held, marks: Marks::default() }, &mut out),
             Way::Raw | Way::Proving(_) => outlet.put(held.into(), Marks { keyframe: true, ..Marks::default() }),
         }
         outlet.take(out);
@@ -144,7 +214,7 @@ impl Pump {
             let _ = self.begin(None, arrived).await; // a mount that is closed does not want it
         }
         let Some(mut outlet) = self.outlet.take() else { return };
-        if let Way::Framed(framer) = &mut self.way {
+        if let Way::Framed(_, framer) = &mut self.way {
             let mut out = Vec::new();
             framer.finish(&mut out);
             outlet.take(out);

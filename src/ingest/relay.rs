@@ -15,7 +15,6 @@ mod link;
 mod listing;
 mod upstream;
 
-pub use framed::Bookmark;
 pub use link::certificates;
 pub use listing::{load_of, mounts_of};
 pub use upstream::{Upstream, upstreams};
@@ -36,6 +35,7 @@ use super::profile::profile;
 use super::pump::Pump;
 use crate::door::origin::via;
 use crate::mount::registry::Entry;
+use crate::mount::standstill::{self, Mover};
 use crate::mount::{Metadata, Said};
 use crate::units::format_duration;
 use crate::wire::relay;
@@ -52,13 +52,13 @@ const THROUGH_MOST: usize = 16;
 /// Bytes read at once.
 const READ_AT_ONCE: usize = 16 * 1024;
 
-/// Pulls until it ends. The bookmark says how far it has come, from one attempt to the next.
-pub async fn pull(entry: &Entry, upstream: &Upstream, bookmark: &Bookmark) -> Ended {
-    let asked = bookmark.asked(upstream, &entry.handle);
+/// Pulls until it ends. The mount's bookmark says how far it has come, from one attempt to the next.
+pub async fn pull(entry: &Entry, upstream: &Upstream) -> Ended {
+    let asked = framed::wanted(upstream, &entry.handle);
     let request = |upstream: &Upstream| upstream.request(&via(entry.handle.settings.path.as_str()), &asked);
     let opened = timeout(OPEN_MOST, open(upstream, request)).await.unwrap_or_else(|_| Err("it does not answer in time".into()));
     let how = match opened {
-        Ok((stream, answer, begun)) => flow(entry, upstream, bookmark, stream, &answer, begun).await,
+        Ok((stream, answer, begun)) => flow(entry, upstream, stream, &answer, begun).await,
         Err(why) => Err(why),
     };
     match how {
@@ -102,14 +102,7 @@ async fn ask(upstream: &Upstream, request: &str) -> Result<Opened, Arc<str>> {
     }
 }
 
-async fn flow(
-    entry: &Entry,
-    upstream: &Upstream,
-    bookmark: &Bookmark,
-    mut stream: Box<dyn Link>,
-    answer: &Answer,
-    begun: BytesMut,
-) -> Result<(), Arc<str>> {
+async fn flow(entry: &Entry, upstream: &Upstream, mut stream: Box<dyn Link>, answer: &Answer, begun: BytesMut) -> Result<(), Arc<str>> {
     let through: Vec<String> =
         answer.field("via").unwrap_or_default().split(',').map(|via| via.trim().to_owned()).filter(|via| !via.is_empty()).collect();
     if through.contains(&via(entry.handle.settings.path.as_str())) {
@@ -124,17 +117,27 @@ async fn flow(
     entry.handle.set_said(Said { profile: profile(|name| answer.field(name)), through });
     let framed = answer.field(relay::FIELD) == Some(relay::VERSION) && answer.field("content-type") == Some(relay::MEDIA_TYPE);
     let way = if framed {
-        Way::Frames(Box::new(Framed::new(entry, upstream, bookmark)))
+        Way::Frames(Box::new(Framed::new(entry, upstream)))
     } else {
-        bookmark.clear();
+        entry.handle.bookmark.clear();
         let pump = Pump::new(entry.actor.clone(), &entry.handle, answer.field("content-type"));
         Way::Bytes(Box::new(pump), answer.metaint().map(Interleaved::new))
     };
     let mut sifter = Sifter { framing: Framing::of(answer.body), way };
+    let mut mover = framed.then(|| entry.handle.standstill.enter());
+    stand_still(&mut mover).await;
     let mut done = sifter.take(entry, &begun).await;
     let mut bytes = vec![0; READ_AT_ONCE];
     while done.is_ok() && !sifter.framing.is_done() {
-        done = match timeout(SILENCE_MOST, stream.read(&mut bytes)).await {
+        let read = tokio::select! {
+            biased;
+            () = standstill::asked(&mut mover) => {
+                stand_still(&mut mover).await;
+                continue;
+            }
+            read = timeout(SILENCE_MOST, stream.read(&mut bytes)) => read,
+        };
+        done = match read {
             Err(_) => Err(format!("it has sent nothing for {}", format_duration(SILENCE_MOST)).into()),
             Ok(Err(error)) => Err(error.to_string().into()),
             Ok(Ok(0)) if sifter.framing.ends_with_connection() && !sifter.mid_frame() => break,
@@ -147,6 +150,13 @@ async fn flow(
         Way::Frames(framed) => framed.finish(done.as_ref().err().cloned()),
     }
     done
+}
+
+/// Stands still, if it is to: the mark is all that another process needs to go on.
+async fn stand_still(mover: &mut Option<Mover>) {
+    if let Some(mover) = mover.as_mut().filter(|mover| mover.is_asked()) {
+        mover.stand(None).await;
+    }
 }
 
 /// Whether this is what people read: servers that have no stream often say so with a 200.

@@ -21,6 +21,7 @@ use crate::engine::inbox::Command;
 use crate::fanout::departure::Departure;
 use crate::fanout::history::History;
 use crate::fanout::ring::Ring;
+use crate::handover;
 use crate::journal::Visit;
 use crate::units::Moment;
 use crate::webhook::{Event, Kind, ListenerEvent, SourceEvent, Webhooks};
@@ -264,6 +265,7 @@ impl Handler<OpenGate> for Mount {
 
     fn handle(&mut self, _: OpenGate, ctx: &mut Self::Context) -> Self::Result {
         self.history.new_source();
+        self.handle.bookmark.clear();
         let (status, now) = (self.handle.status(), self.crew.clock().now());
         let outage = status.since.filter(|_| !status.up).map(|since| now.since(since));
         let stale = outage.is_some_and(|outage| outage >= self.handle.settings.stale_after());
@@ -278,18 +280,36 @@ impl Handler<OpenGate> for Mount {
     }
 }
 
-/// The history goes on where another process has stopped: at this stream time. For the registry, before there is a source.
+/// The history goes on where another process has stopped: at this stream time, with this clock if it stood there. For the registry,
+/// before there is a source.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub(super) struct Resume {
     pub(super) time: u64,
+    pub(super) clock: Option<handover::StreamTime>,
 }
 
 impl Handler<Resume> for Mount {
     type Result = ();
 
-    fn handle(&mut self, Resume { time }: Resume, _: &mut Self::Context) {
-        self.history.resume(time, self.crew.clock().now());
+    fn handle(&mut self, Resume { time, clock }: Resume, _: &mut Self::Context) {
+        match clock.filter(|clock| clock.now == time) {
+            Some(clock) => self.history.resume_clock(&clock),
+            None => self.history.resume(time, self.crew.clock().now()),
+        }
+    }
+}
+
+/// All that was delivered before this is in the history now. Answered with where its clock stands. For the registry.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub(super) struct Settled(pub(super) std::sync::mpsc::Sender<handover::StreamTime>);
+
+impl Handler<Settled> for Mount {
+    type Result = ();
+
+    fn handle(&mut self, Settled(reply): Settled, _: &mut Self::Context) {
+        let _ = reply.send(self.history.pack_clock()); // who does not wait any more goes on without
     }
 }
 

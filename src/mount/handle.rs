@@ -1,15 +1,17 @@
 //! What everybody may know of a mount, and may hold for as long as they like.
 
 use std::ops::Deref;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::futures::Notified;
 use tokio::sync::{Notify, watch};
 
+use super::bookmark::Bookmark;
 pub use super::metadata::Metadata;
 use super::publishers::Publishers;
+use super::standstill::Standstill;
 use super::{Profile, Settings};
 use crate::engine::admission::Places;
 use crate::engine::broadcast::Broadcast;
@@ -135,6 +137,12 @@ pub struct Standing {
     pub source: SourceCounters,
     /// The encoders that push.
     pub publishers: Arc<Publishers>,
+    /// How far it has come in whose history, if it is pulled.
+    pub bookmark: Bookmark,
+    /// An operator has stopped its source: it is not started by itself.
+    pub stopped: AtomicBool,
+    /// Where its sources stand still while another process takes over.
+    pub standstill: Arc<Standstill>,
     /// What the sender says of its stream.
     said: RwLock<Said>,
     status: watch::Sender<Status>,
@@ -172,6 +180,9 @@ impl Handle {
             places,
             source: SourceCounters::default(),
             publishers: Arc::default(),
+            bookmark: Bookmark::default(),
+            stopped: AtomicBool::new(false),
+            standstill: Arc::default(),
             said: RwLock::default(),
             status: watch::Sender::new(status),
             metadata: Mutex::default(),
@@ -208,6 +219,11 @@ impl Handle {
     /// The largest chunk that is taken, and the most bytes that all chunks may take in memory, by the present settings.
     pub(super) fn bounds(&self) -> (u64, u64) {
         (self.chunk_max.load(Ordering::Relaxed), self.memory_bound.load(Ordering::Relaxed))
+    }
+
+    /// Now, on the clock of the house.
+    pub fn now(&self) -> Moment {
+        self.clock.now()
     }
 
     /// The number of the source that may write; another source has another.

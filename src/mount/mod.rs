@@ -8,6 +8,7 @@
 
 mod absence;
 pub mod actor;
+pub mod bookmark;
 mod closing;
 pub mod fallback;
 pub mod gate;
@@ -20,6 +21,7 @@ pub mod pattern;
 pub mod publishers;
 pub mod registry;
 mod slots;
+pub mod standstill;
 #[cfg(test)]
 pub(crate) mod testing;
 

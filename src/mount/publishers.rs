@@ -149,6 +149,12 @@ impl Press {
         });
     }
 
+    /// Whose it is; `None`: it was given away.
+    pub fn publisher(&self) -> Option<Publisher> {
+        let places = self.publishers.lock();
+        places.taken.iter().find(|place| place.number == self.number).map(|place| place.publisher.clone())
+    }
+
     /// Waits until it has to go.
     pub async fn cut(&mut self) -> Cut {
         match self.told.wait_for(Option::is_some).await {

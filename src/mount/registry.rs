@@ -7,7 +7,7 @@ mod hosting;
 mod passing;
 
 pub use hosting::{MakeError, Site};
-pub use passing::{Arrived, Packed};
+pub use passing::{Arrived, Packed, Pushing, Still};
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -5,6 +5,7 @@
 //! Waits are the supervisor's own. A round of all upstreams counts as one failure, so that the second is tried at once.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use actix::prelude::*;
@@ -12,7 +13,7 @@ use actix::prelude::*;
 use super::{Restart, Retire, Start, Stop, failures_after, wait};
 use crate::fanout::stats::{add, read};
 use crate::ingest::Ended;
-use crate::ingest::relay::{Bookmark, Upstream, pull};
+use crate::ingest::relay::{Upstream, pull};
 use crate::mount::actor::SourceEnded;
 use crate::mount::registry::Entry;
 
@@ -26,8 +27,6 @@ const LINGER: Duration = Duration::from_secs(30);
 pub struct Puller {
     entry: Entry,
     upstreams: Arc<[Upstream]>,
-    /// How far it has come, from one attempt to the next.
-    bookmark: Bookmark,
     /// Which is tried next.
     next: usize,
     failures: u32,
@@ -46,14 +45,13 @@ pub struct Puller {
 impl Puller {
     /// Keeps this mount filled from these upstreams, in order of preference.
     pub fn new(entry: Entry, upstreams: Vec<Upstream>) -> Self {
-        let now = Instant::now();
+        let (now, wanted) = (Instant::now(), !entry.handle.stopped.load(Ordering::Relaxed));
         Self {
             entry,
             upstreams: upstreams.into(),
-            bookmark: Bookmark::default(),
             next: 0,
             failures: 0,
-            wanted: true,
+            wanted,
             pulling: None,
             began: now,
             received_before: 0,
@@ -83,8 +81,8 @@ impl Puller {
         let Some(upstream) = self.upstreams.get(self.next).cloned() else { return };
         self.began = Instant::now();
         self.received_before = read(&self.entry.handle.source.received_chunks);
-        let (entry, bookmark) = (self.entry.clone(), self.bookmark.clone());
-        let pulling = async move { pull(&entry, &upstream, &bookmark).await };
+        let entry = self.entry.clone();
+        let pulling = async move { pull(&entry, &upstream).await };
         self.pulling = Some(ctx.spawn(pulling.into_actor(self).map(|how, puller, _| puller.ended(&how))));
     }
 

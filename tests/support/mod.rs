@@ -2,6 +2,7 @@
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its own part")]
 
 pub mod icecast;
+pub mod line;
 pub mod numbers;
 
 use std::fs;

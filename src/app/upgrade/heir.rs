@@ -20,7 +20,7 @@ use crate::engine::crew::Clock;
 use crate::handover::{self, FORMAT, House, Payloads, Rubbish, Span};
 use crate::metrics::UpgradeState;
 use crate::mount::Registry;
-use crate::mount::registry::Arrived;
+use crate::mount::registry::{Arrived, Pushing};
 use crate::units::Moment;
 
 /// The longest that the old process may take for anything; it has shorter deadlines of its own.
@@ -206,14 +206,16 @@ impl Estate {
         self.house.sockets.iter().filter_map(taken).collect()
     }
 
-    /// Takes over: from here on everything is ours. Answers when every listener has been offered what there is for it.
+    /// Takes over: from here on everything is ours. Answers when every listener has been offered what there is for it, with the encoders
+    /// that go on here.
     pub(in crate::app) async fn take(
         &mut self,
         registry: &Arc<Registry>,
         bound: &mut [Bound],
         upgrades: &UpgradeState,
-    ) -> Result<(), HeirError> {
-        let (heir, mounts, arrived) = (self.heir.clone(), Arc::clone(registry), self.arrived.take().unwrap_or_default());
+    ) -> Result<Vec<Pushing>, HeirError> {
+        let (heir, mounts, mut arrived) = (self.heir.clone(), Arc::clone(registry), self.arrived.take().unwrap_or_default());
+        let encoders = std::mem::take(&mut arrived.encoders);
         let begun = actix_rt::task::spawn_blocking(move || {
             heir.take()?;
             Ok::<_, HeirError>(mounts.begin(arrived)?)
@@ -225,7 +227,7 @@ impl Estate {
         upgrades.note_taken_over(&self.house.upgrades, stall);
         self.heir.serving(listeners as u64, stall);
         tracing::info!(listeners, stall_seconds = stall.as_secs_f64(), "taken over: listeners go on");
-        Ok(())
+        Ok(encoders)
     }
 
     /// Waits until the old one's sources are out of the way, or for as long as that may take. Who comes late is taken in, from now on and

@@ -2,15 +2,17 @@
 //!
 //! ```text
 //!   prepare   the new process is started, checks the configuration, starts its threads      nobody notices
-//!   freeze    sockets lent, shards stand still, everything packed and sent                  ┐ a stall of some
+//!   halt      sockets lent; sources that can be passed on stand still between two reads     nobody notices
+//!   freeze    shards stand still, everything packed and sent                                ┐ a stall of some
 //!   commit    the new one says that it has everything, is told to go, says that it goes     ┘ hundred milliseconds
 //!   leave     sources stop, who cannot be passed on is sent what is queued                  the old process ends
 //! ```
 //! - Whatever goes wrong before the new process has said that it goes, it is ended, and this one goes on as if nothing had happened.
 //!   Which of the two it was is never in doubt: one message, sent by the new one before it does anything.
-//! - Passed on: listening sockets, plain listeners with their places to the byte, histories, titles, counters. Not passed on:
-//!   TLS listeners (rustls gives a session's state to nobody), connections that are being asked what they want (they are answered
-//!   here; who then wants a stream is passed on as a newcomer), and sources: pipelines begin anew there, relays and encoders connect again. Rings bridge that.
+//! - Passed on: listening sockets, plain listeners with their places to the byte, histories, titles, counters, encoders that push, and the
+//!   bookmarks of framed relays, which connect again and go on. Not passed on: TLS listeners and encoders (rustls makes no connection of
+//!   a session's state), connections that are being asked what they want (they are answered here; who then wants a stream is passed
+//!   on as a newcomer), and other sources: pipelines begin anew there, relays of bytes connect again. Rings bridge that.
 //! - What is started is the file that this process was started from, as it is now. No request can name another.
 
 pub(super) mod channel;
@@ -53,6 +55,9 @@ const LOOK: Duration = Duration::from_millis(100);
 const STILL_MOST: Duration = Duration::from_secs(10);
 /// The longest that the door and the shards may take to stand still; a turn takes milliseconds.
 const FREEZE_MOST: Duration = Duration::from_secs(2);
+/// The longest that sources may take to stand still. One that delivers is between two reads in no time; one whose mount takes no more is
+/// not waited for.
+const HALT_MOST: Duration = Duration::from_millis(500);
 /// Who has been told that it may listen is on its way to a shard for so long at most.
 const BOARDING: Duration = Duration::from_millis(20);
 /// The longest that the new process may take to serve everybody once it has begun; it is only asked for the figure.
@@ -279,6 +284,7 @@ impl Old {
         let until = Instant::now() + STILL_MOST;
         let lent = self.lender.lend(FREEZE_MOST)?;
         std::thread::sleep(BOARDING);
+        let still = self.registry.halt(HALT_MOST);
         let frost = self.crew.freeze(FREEZE_MOST)?;
         let packed = (|| {
             let mut packed = Packed::default();
@@ -290,7 +296,7 @@ impl Old {
             packed.house.door = self.door.pack();
             packed.house.upgrades = self.upgrades.pack();
             let mut payloads = Outgoing::new(BufWriter::with_capacity(1 << 20, memory_file("flumen-payloads")?));
-            self.registry.pack(&frost, &mut payloads, &mut packed)?;
+            self.registry.pack((&frost, &still), &mut payloads, &mut packed)?;
             let payloads = payloads.finish()?.into_inner().map_err(io::IntoInnerError::into_error)?;
             let mut text = BufWriter::with_capacity(1 << 20, memory_file("flumen-state")?);
             serde_json::to_writer(&mut text, &packed.house).map_err(io::Error::from)?;
@@ -309,6 +315,8 @@ impl Old {
             }
             tracing::error!(%error, "the new process ended right after it had taken over; its listeners are lost");
         }
+        tracing::info!(encoders = still.encoders(), "encoders that push go on with the new process");
+        still.gone();
         let (late, latecomers) = mpsc::sync_channel(LATECOMERS);
         frost.release(slots.into_iter().collect::<HashSet<_>>(), &late);
         Ok((listeners, left, latecomers))

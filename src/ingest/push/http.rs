@@ -20,6 +20,7 @@ use crate::door::answers::{plain, plain_builder, unavailable, unframed};
 use crate::door::claim::Claim;
 use crate::door::origin::{decoded_path, user_agent};
 use crate::engine::broadcast::Peer;
+use crate::ingest::framed::Framing;
 use crate::ingest::profile::profile;
 use crate::ingest::pump::Pump;
 use crate::mount::publishers::Publisher;
@@ -108,14 +109,14 @@ async fn publish(request: HttpRequest, desk: Data<Desk>) -> HttpResponse {
     };
     let parking = Arc::clone(&desk.parking);
     let gangway = claim.publish(move |departing| {
-        let session = Session::new(departing.io, departing.guest, following.body, stream, entry);
+        let session = Session::new(departing.io, departing.guest, Framing::of(following.body), stream, entry);
         let (hello, farewell) = match (following.expects_continue, following.body) {
             (true, Body::UntilClose) => (CONTINUE.to_vec(), Vec::new()),
             (true, _) => (CONTINUE.to_vec(), departing.answer),
             (false, _) => (departing.answer, Vec::new()),
         };
         actix_rt::spawn(async move {
-            session.run(&hello, &departing.begun, &farewell, goes_on.then_some((&parking, likeness))).await;
+            session.saying(farewell, goes_on.then_some((parking, likeness))).run(&hello, &departing.begun).await;
         });
     });
     unframed(HttpResponse::Ok().insert_header((header::SERVER, crate::door::answers::SERVER)).force_close().body(gangway))

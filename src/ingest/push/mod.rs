@@ -7,9 +7,11 @@
 //! - A place at the mount is taken before the encoder is told to go on: of two, exactly one is let in.
 //! - Every wait has an end: for the head the door's, for a password a second, for bytes the mount's `source_timeout`.
 //! - A mount that takes no more holds the encoder, by not reading.
+//! - When another process takes over it goes on with them (`passing`).
 
 mod http;
 mod parking;
+mod passing;
 mod session;
 mod shoutcast;
 
@@ -18,6 +20,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 pub use http::routes;
+pub use passing::go_on;
 pub use shoutcast::greeter;
 
 use crate::access::Credentials;

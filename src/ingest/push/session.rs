@@ -1,4 +1,4 @@
-//! One encoder from its first byte to its last.
+//! One encoder from its first byte to its last; or to where another process goes on with it, which may be between any two reads.
 
 use std::io;
 use std::sync::Arc;
@@ -15,8 +15,8 @@ use crate::ingest::framed::Framing;
 use crate::ingest::pump::Pump;
 use crate::mount::publishers::Press;
 use crate::mount::registry::Entry;
+use crate::mount::standstill;
 use crate::units::format_duration;
-use crate::wire::head::Body;
 
 /// Bytes read at once.
 const READ_AT_ONCE: usize = 16 * 1024;
@@ -26,31 +26,50 @@ const WRITE_MOST: Duration = Duration::from_secs(10);
 /// An encoder that has been let in.
 #[derive(Debug)]
 pub(super) struct Session {
-    io: Io,
-    framing: Framing,
-    pump: Pump,
-    press: Press,
-    entry: Entry,
+    pub(super) io: Io,
+    pub(super) framing: Framing,
+    pub(super) pump: Pump,
+    pub(super) press: Press,
+    pub(super) entry: Entry,
+    /// What it is told when all of its stream has come.
+    pub(super) farewell: Vec<u8>,
+    /// Its stream may go on with another request.
+    pub(super) goes_on: Option<(Arc<Parking>, Likeness)>,
     timeout: Duration,
     _guest: Guest,
 }
 
+/// How a stream ended, if nothing went wrong.
+enum End {
+    /// All of it has come.
+    Over,
+    /// Another process goes on with it.
+    Passed,
+}
+
 impl Session {
-    /// A session of an encoder whose stream, or a part of it, comes on `io`.
-    pub(super) fn new(io: Io, guest: Guest, body: Body, (pump, press): (Pump, Press), entry: Entry) -> Self {
-        let framing = Framing::of(body);
+    /// A session of an encoder whose stream, or a part of it, comes on `io` framed as `framing` says.
+    pub(super) fn new(io: Io, guest: Guest, framing: Framing, (pump, press): (Pump, Press), entry: Entry) -> Self {
         let timeout = entry.handle.settings.push.as_ref().map_or(WRITE_MOST, |push| push.source_timeout);
-        Self { io, framing, pump, press, entry, timeout, _guest: guest }
+        Self { io, framing, pump, press, entry, farewell: Vec::new(), goes_on: None, timeout, _guest: guest }
     }
 
-    /// Says `hello`, takes the stream, of which `begun` has come, and says `farewell` when all of it has. Where `parking` is given
-    /// the stream may go on with another request.
-    pub(super) async fn run(mut self, hello: &[u8], begun: &[u8], farewell: &[u8], parking: Option<(&Arc<Parking>, Likeness)>) {
-        let fault = self.stream(hello, begun).await.err();
+    /// The same, which says this when all of the stream has come. Where `goes_on` is given it may go on with another request.
+    pub(super) fn saying(self, farewell: Vec<u8>, goes_on: Option<(Arc<Parking>, Likeness)>) -> Self {
+        Self { farewell, goes_on, ..self }
+    }
+
+    /// Says `hello`, and takes the stream, of which `begun` has come.
+    pub(super) async fn run(mut self, hello: &[u8], begun: &[u8]) {
+        let fault = match self.stream(hello, begun).await {
+            Ok(End::Passed) => return self.let_go(),
+            Ok(End::Over) => None,
+            Err(fault) => Some(fault),
+        };
         let mount = &self.entry.handle.settings.path;
-        if let (None, Some((parking, likeness))) = (&fault, parking) {
+        if let (None, Some((parking, likeness))) = (&fault, self.goes_on) {
             let number = parking.park(mount.clone(), Parked { likeness, pump: self.pump, press: self.press });
-            bid_farewell(self.io, farewell).await;
+            bid_farewell(self.io, &self.farewell).await;
             drop(self._guest);
             return parking.watch(mount, number).await;
         }
@@ -59,29 +78,46 @@ impl Session {
         let (press, ended) = (self.press, fault.is_none());
         self.pump.finish(fault, || press.arrive()).await;
         drop(press);
-        bid_farewell(self.io, if ended { farewell } else { &[] }).await;
+        bid_farewell(self.io, if ended { &self.farewell } else { &[] }).await;
     }
 
-    async fn stream(&mut self, hello: &[u8], begun: &[u8]) -> Result<(), Arc<str>> {
+    /// The connection is closed here and stays open there: nothing is said on it, and nobody is told of an end.
+    fn let_go(self) {
+        self.pump.let_go();
+    }
+
+    async fn stream(&mut self, hello: &[u8], begun: &[u8]) -> Result<End, Arc<str>> {
         let said = timeout(WRITE_MOST, say(&mut self.io, hello)).await;
         said.map_err(|_| io::Error::from(io::ErrorKind::TimedOut)).flatten().map_err(lost)?;
         self.take(begun).await?;
         let mut bytes = vec![0; READ_AT_ONCE];
+        let mut mover = self.can_be_passed_on().then(|| self.entry.handle.standstill.enter());
         while !self.framing.is_done() {
             let read = tokio::select! {
                 biased;
                 cut = self.press.cut() => return Err(cut.to_string().into()),
+                () = standstill::asked(&mut mover) => {
+                    let luggage = self.pack();
+                    let stays = match &mut mover {
+                        Some(mover) => mover.stand(luggage).await,
+                        None => true,
+                    };
+                    if stays {
+                        continue;
+                    }
+                    return Ok(End::Passed);
+                }
                 read = timeout(self.timeout, self.io.read(&mut bytes)) => read,
             };
             match read {
                 Err(_) => return Err(format!("the encoder has sent nothing for {}", format_duration(self.timeout)).into()),
                 Ok(Err(error)) => return Err(lost(error)),
-                Ok(Ok(0)) if self.framing.ends_with_connection() => return Ok(()),
+                Ok(Ok(0)) if self.framing.ends_with_connection() => return Ok(End::Over),
                 Ok(Ok(0)) => return Err("the encoder hung up in the middle of its stream".into()),
                 Ok(Ok(count)) => self.take(&bytes[..count]).await?,
             }
         }
-        Ok(())
+        Ok(End::Over)
     }
 
     /// Takes bytes of the connection.

@@ -13,11 +13,11 @@ use crate::access::{Credentials, Secret};
 use crate::door::claim::Departing;
 use crate::door::{Greet, Io};
 use crate::engine::broadcast::Peer;
+use crate::ingest::framed::Framing;
 use crate::ingest::profile::profile;
 use crate::ingest::pump::Pump;
 use crate::mount::publishers::Publisher;
 use crate::mount::{PushSettings, Said};
-use crate::wire::head::Body;
 use crate::wire::shoutcast::{FIELDS_MOST, WELCOME, WRONG_PASSWORD, fields, knock};
 
 /// Makes hosts for such encoders.
@@ -93,7 +93,7 @@ async fn greet(desk: &Desk, mut departing: Departing, peer: Peer) -> Result<(), 
     entry.handle.set_said(Said { profile: profile(field), through: Vec::new() });
     let claimed = field("content-type").unwrap_or("audio/mpeg");
     let pump = Pump::new(entry.actor.clone(), &entry.handle, Some(claimed));
-    let session = Session::new(departing.io, departing.guest, Body::UntilClose, (pump, press), entry);
-    session.run(b"", &bytes, b"", None).await;
+    let session = Session::new(departing.io, departing.guest, Framing::UntilClose, (pump, press), entry);
+    session.run(b"", &bytes).await;
     Ok(())
 }

@@ -1,14 +1,15 @@
 //! A stream that comes in frames, from a server of our own kind: chunks enter the mount as they were there, with their marks, times
 //! and streamheaders.
 //!
-//! - [`Bookmark`]: how far a mount has come in whose history. By it a link that broke goes on where it stopped, if the other side
-//!   still has that; to this mount it is then as if nothing had happened, but for the time it took.
+//! - The mount's bookmark says how far it has come in whose history. By it a link that broke goes on where it stopped, if the other
+//!   side still has that; to this mount it is then as if nothing had happened, but for the time it took. So does the process that
+//!   another has handed over to: a link stands still between two takes meanwhile, so that mark and history fit together.
 //! - What is missing (the other side had to leave something out, or is another one) is marked, and begins with a keyframe.
 //! - One that begins asks for as much of what was as its own newcomers are given; one that goes on from another upstream for nothing
 //!   but the present, for what lies before it has been heard here.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
 
 use actix::Addr;
 
@@ -17,50 +18,25 @@ use crate::fanout::chunk::Marks;
 use crate::fanout::ring::Ring;
 use crate::ingest::outlet::Outlet;
 use crate::mount::actor::{OpenGate, ReopenGate, SourceEnded};
+use crate::mount::bookmark::Mark;
 use crate::mount::handle::Handle;
 use crate::mount::registry::Entry;
 use crate::mount::{Gate, Metadata, Mount};
-use crate::units::Extents;
+use crate::units::{Extents, Moment};
 use crate::wire::relay::{Asked, ChunkHead, Decoder, Frame, Notice};
 
 /// The longest time after which a link goes on where it stopped: those who listen would be so far behind for ever.
 const RESUME_MOST: Duration = Duration::from_secs(60);
 
-/// Where one has come to.
-#[derive(Clone, Debug)]
-struct Mark {
-    /// With whom.
-    upstream: String,
-    instance: u64,
-    /// The place after the last chunk that the mount has taken.
-    next: u64,
-    at: Instant,
+/// What this upstream is asked for.
+pub(super) fn wanted(upstream: &Upstream, handle: &Handle) -> Asked {
+    let burst = || handle.settings.rules.wish.burst.clone();
+    let heard = || handle.status().up || handle.broadcast.feed.read(Ring::has_begun);
+    asked(handle.bookmark.mark().as_ref(), &upstream.to_string(), handle.now(), heard, burst)
 }
 
-/// How far a mount has come, and in whose history. It outlives the link.
-#[derive(Clone, Debug, Default)]
-pub struct Bookmark(Arc<Mutex<Option<Mark>>>);
-
-impl Bookmark {
-    fn lock(&self) -> MutexGuard<'_, Option<Mark>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Whatever comes next follows on nothing.
-    pub(super) fn clear(&self) {
-        *self.lock() = None;
-    }
-
-    /// What this upstream is asked for.
-    pub(super) fn asked(&self, upstream: &Upstream, handle: &Handle) -> Asked {
-        let burst = || handle.settings.rules.wish.burst.clone();
-        let heard = || handle.status().up || handle.broadcast.feed.read(Ring::has_begun);
-        asked(self.lock().as_ref(), &upstream.to_string(), Instant::now(), heard, burst)
-    }
-}
-
-fn asked(mark: Option<&Mark>, upstream: &str, now: Instant, heard: impl Fn() -> bool, burst: impl Fn() -> Extents) -> Asked {
-    let recent = mark.filter(|mark| now.duration_since(mark.at) < RESUME_MOST);
+fn asked(mark: Option<&Mark>, upstream: &str, now: Moment, heard: impl Fn() -> bool, burst: impl Fn() -> Extents) -> Asked {
+    let recent = mark.filter(|mark| now.since(mark.at) < RESUME_MOST);
     match recent {
         // If it has begun anew since, all that it has is new.
         Some(mark) if mark.upstream == upstream => Asked { history: Some(burst()), resume: Some((mark.instance, mark.next)) },
@@ -75,7 +51,6 @@ pub(super) struct Framed {
     mount: Addr<Mount>,
     handle: Arc<Handle>,
     upstream: String,
-    bookmark: Bookmark,
     decoder: Decoder,
     outlet: Option<Outlet>,
     instance: u64,
@@ -87,12 +62,11 @@ pub(super) struct Framed {
 }
 
 impl Framed {
-    pub(super) fn new(entry: &Entry, upstream: &Upstream, bookmark: &Bookmark) -> Self {
+    pub(super) fn new(entry: &Entry, upstream: &Upstream) -> Self {
         Self {
             mount: entry.actor.clone(),
             handle: Arc::clone(&entry.handle),
             upstream: upstream.to_string(),
-            bookmark: bookmark.clone(),
             decoder: Decoder::new(usize::try_from(entry.handle.settings.chunk_max()).unwrap_or(usize::MAX)),
             outlet: None,
             instance: 0,
@@ -120,8 +94,8 @@ impl Framed {
         if let (Some(outlet), Some(next)) = (&mut self.outlet, self.next) {
             outlet.hand_over_patiently().await.map_err(|error| error.to_string())?;
             // Nothing is waited for in between: what the mount has taken is what is noted, though this should be cut off anywhere.
-            let mark = Mark { upstream: self.upstream.clone(), instance: self.instance, next, at: Instant::now() };
-            *self.bookmark.lock() = Some(mark);
+            let mark = Mark { upstream: self.upstream.clone(), instance: self.instance, next, at: self.handle.now() };
+            self.handle.bookmark.put(mark);
         }
         done.map_err(|error| error.to_string().into())
     }
@@ -178,17 +152,16 @@ impl Framed {
 
     /// Whether the mount has had what is at this place.
     fn heard(&self, place: u64) -> bool {
-        let bookmark = self.bookmark.lock();
-        bookmark.as_ref().is_some_and(|mark| mark.upstream == self.upstream && mark.instance == self.instance && place < mark.next)
+        self.handle
+            .bookmark
+            .mark()
+            .is_some_and(|mark| mark.upstream == self.upstream && mark.instance == self.instance && place < mark.next)
     }
 
     /// There is something to hear: it takes the mount, or goes on as the one that had it.
     async fn begin(&self, place: u64) -> Result<Outlet, Arc<str>> {
-        let resumes = self
-            .bookmark
-            .lock()
-            .as_ref()
-            .is_some_and(|mark| mark.upstream == self.upstream && (mark.instance, mark.next) == (self.instance, place));
+        let mark = self.handle.bookmark.mark();
+        let resumes = mark.is_some_and(|mark| mark.upstream == self.upstream && (mark.instance, mark.next) == (self.instance, place));
         let closed = |error: actix::MailboxError| Arc::<str>::from(error.to_string());
         let mut outlet = if resumes {
             let gate: Gate = self.mount.send(ReopenGate).await.map_err(closed)?;
@@ -238,8 +211,11 @@ mod tests {
 
     #[test]
     fn what_is_asked_for_depends_on_what_was_heard_and_from_whom() {
-        let now = Instant::now() + Duration::from_secs(100);
-        let mark = |upstream: &str, before| Mark { upstream: upstream.into(), instance: 7, next: 9, at: now - Duration::from_secs(before) };
+        let mark = |upstream: &str, before: u64| {
+            let at = Moment::ZERO + Duration::from_secs(100 - before);
+            Mark { upstream: upstream.into(), instance: 7, next: 9, at }
+        };
+        let now = Moment::ZERO + Duration::from_secs(100);
         let burst = || "5s".parse::<Extents>().expect("an extent");
         let (history, nothing) = (Some(burst()), Some(Extents::NONE));
         for (name, mark, heard, want) in [

@@ -2,16 +2,21 @@
 //!
 //! - What is in the configuration is read there anew and does not go this way. A mount that the new one does not have, and that
 //!   somebody listens to, is a reason not to begin: an upgrade is no reload. One that a publisher had made is made there again.
-//! - Sources do not go this way either. The ring bridges the time until they deliver again; to its readers they are new sources.
+//! - Sources stand still while this is packed, those that can ([`Still`]). Of a relay in frames its bookmark goes this way, of an
+//!   encoder its connection and what has come of it: they go on with the very next byte. Others do not go this way. The ring bridges
+//!   the time until they deliver again; to its readers they are new sources.
 
 use std::io::{self, Write};
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::mpsc;
+use std::time::{Duration, Instant, SystemTime};
 
 use super::super::absence::RESUMED_GRACE;
-use super::super::actor::Resume;
-use super::super::handle::Said;
+use super::super::actor::{Resume, Settled};
+use super::super::handle::{Handle, Said};
+use super::super::standstill::Luggage;
 use super::{Entry, Profile, Registry};
 use crate::engine::admission::{Seat, Who};
 use crate::engine::broadcast::Broadcast;
@@ -24,6 +29,7 @@ use crate::fanout::departure::{Departure, Refusal};
 use crate::fanout::passing::{Packing, Unpacked, unpack_block};
 use crate::fanout::placement::Wish;
 use crate::fanout::stats::{add, read};
+use crate::fanout::streamheader::Headers;
 use crate::handover::{self, Outgoing, Payloads, Rubbish, Words};
 use crate::units::{Moment, Seq};
 
@@ -44,6 +50,68 @@ pub struct Packed<'a> {
 #[derive(Debug, Default)]
 pub struct Arrived {
     mounts: Vec<(Arc<Broadcast>, Vec<Carried<Socket>>)>,
+    /// Encoders that push. Their mounts are theirs already.
+    pub encoders: Vec<Pushing>,
+}
+
+/// An encoder that has come, and what it has sent that is in no history yet.
+#[derive(Debug)]
+pub struct Pushing {
+    /// Its mount.
+    pub entry: Entry,
+    /// What was said of it.
+    pub packed: handover::Encoder,
+    /// Its connection.
+    pub socket: OwnedFd,
+    /// What of its stream waits for its rest.
+    pub held: Box<[u8]>,
+    /// The streamheaders that its next chunk needs.
+    pub headers: Option<Arc<Headers>>,
+}
+
+/// Sources stand still, as far as they can. Dropped, they go on as if nothing had been.
+#[derive(Debug)]
+pub struct Still {
+    halted: Vec<Arc<Handle>>,
+    mounts: Vec<Stood>,
+    gone: bool,
+}
+
+/// A mount all of whose sources that can stand still do.
+#[derive(Debug)]
+struct Stood {
+    handle: Arc<Handle>,
+    left: Vec<Luggage>,
+    time: handover::StreamTime,
+}
+
+impl Still {
+    fn of(&self, handle: &Handle) -> Option<&Stood> {
+        self.mounts.iter().find(|stood| stood.handle.is_same(handle))
+    }
+
+    /// Encoders that another process can go on with.
+    pub fn encoders(&self) -> usize {
+        self.mounts.iter().map(|stood| stood.left.len()).sum()
+    }
+
+    /// Another process goes on with whatever was packed.
+    pub fn gone(mut self) {
+        self.gone = true;
+        self.release(true);
+    }
+
+    fn release(&self, gone: bool) {
+        self.halted.iter().for_each(|handle| handle.standstill.release(gone));
+    }
+}
+
+impl Drop for Still {
+    fn drop(&mut self) {
+        if !self.gone {
+            self.release(false);
+        }
+    }
 }
 
 fn words<const N: usize>(counters: &super::Refusals, all: [Refusal; N]) -> Words {
@@ -57,11 +125,35 @@ fn absorb(counters: &super::Refusals, words: &Words) {
 }
 
 impl Registry {
+    /// Lets all sources stand still that can, for at most so long in all. Blocks. Those that do not in time are not passed on.
+    pub fn halt(&self, most: Duration) -> Still {
+        let until = Instant::now() + most;
+        let all = self.all();
+        let mut still = Still { halted: all.iter().map(|entry| Arc::clone(&entry.handle)).collect(), mounts: Vec::new(), gone: false };
+        all.iter().for_each(|entry| entry.handle.standstill.halt());
+        for entry in all {
+            // What they have delivered is to be in the history.
+            let Some(left) = entry.handle.standstill.collect(until) else { continue };
+            let (reply, time) = mpsc::channel();
+            entry.actor.do_send(Settled(reply));
+            match time.recv_timeout(until.saturating_duration_since(Instant::now())) {
+                Ok(time) => still.mounts.push(Stood { handle: entry.handle, left, time }),
+                Err(_) => tracing::warn!(mount = %entry.handle.settings.path, "the mount does not answer: its source is not passed on"),
+            }
+        }
+        still
+    }
+
     /// Packs every mount, and those of its listeners that can be passed on.
     ///
     /// # Errors
     /// When a payload cannot be written.
-    pub fn pack<'a, W: Write>(&self, frost: &'a Frost<Socket>, payloads: &mut Outgoing<W>, packed: &mut Packed<'a>) -> io::Result<()> {
+    pub fn pack<'a, W: Write>(
+        &self,
+        (frost, still): (&'a Frost<Socket>, &'a Still),
+        payloads: &mut Outgoing<W>,
+        packed: &mut Packed<'a>,
+    ) -> io::Result<()> {
         let house = &mut packed.house;
         house.last_listener = self.last_listener.load(Ordering::Relaxed);
         house.peak = self.places.peak();
@@ -75,7 +167,7 @@ impl Registry {
         };
         house.shards = self.crew.hands().iter().map(|hand| hand.counters.pack()).collect();
         for entry in self.all() {
-            let (mount, left) = entry.pack(frost, payloads, &mut packed.sockets)?;
+            let (mount, left) = entry.pack((frost, still), payloads, &mut packed.sockets)?;
             packed.house.mounts.push(mount);
             packed.slots.push(entry.handle.broadcast.slot);
             packed.left += left;
@@ -113,7 +205,7 @@ impl Registry {
                     mount.path
                 )));
             };
-            let listeners = self.unpack_mount(&entry, mount, payloads, sockets)?;
+            let listeners = self.unpack_mount(&entry, mount, payloads, (sockets, &mut arrived.encoders))?;
             arrived.mounts.push((Arc::clone(&entry.handle.broadcast), listeners));
         }
         self.places.note_peak(house.peak);
@@ -131,7 +223,7 @@ impl Registry {
         entry: &Entry,
         mount: &handover::Mount,
         payloads: &(impl Payloads + ?Sized),
-        sockets: &mut [Option<OwnedFd>],
+        (sockets, encoders): (&mut [Option<OwnedFd>], &mut Vec<Pushing>),
     ) -> Result<Vec<Carried<Socket>>, Rubbish> {
         let handle = &entry.handle;
         if let Some(instance) = mount.instance {
@@ -163,7 +255,19 @@ impl Registry {
         let now = self.crew.clock().now();
         handle.give_grace(RESUMED_GRACE);
         if let Some(time) = unpacked.ring.newest_time() {
-            entry.actor.do_send(Resume { time });
+            entry.actor.do_send(Resume { time, clock: mount.time.clone() });
+        }
+        handle.stopped.store(mount.stopped, Ordering::Relaxed);
+        mount.bookmark.iter().for_each(|bookmark| handle.bookmark.resume(bookmark));
+        let mut pushed = false;
+        for packed in &mount.encoders {
+            let socket = sockets.get_mut(packed.fd as usize).and_then(Option::take);
+            let socket = socket.ok_or_else(|| Rubbish::new(format!("an encoder without a socket: number {}", packed.fd)))?;
+            let headers = packed.stream.outlet.as_ref().and_then(|outlet| outlet.headers);
+            let headers = headers.map(|set| unpacked.headers(set).map(Arc::clone)).transpose()?;
+            let held = payloads.take(packed.stream.held)?;
+            pushed |= packed.stream.outlet.is_some();
+            encoders.push(Pushing { entry: entry.clone(), packed: packed.clone(), socket, held, headers });
         }
         handle.broadcast.feed.write(|ring| {
             *ring = unpacked.ring;
@@ -171,8 +275,11 @@ impl Registry {
         });
         let content_type = mount.content_type.as_deref().map(Arc::from);
         handle.change(|status| {
-            // It is as if the source had gone a moment ago, or when it has.
-            status.since = if mount.up { Some(now) } else { mount.since.map(Moment::from_nanos) };
+            let since = mount.since.map(Moment::from_nanos);
+            status.up = mount.up && pushed;
+            status.up_since = since.filter(|_| status.up).and_then(|since| SystemTime::now().checked_sub(now.since(since)));
+            // Of others it is as if the source had gone a moment ago, or when it has.
+            status.since = if mount.up && !pushed { Some(now) } else { since };
             status.content_type = handle.settings.content_type.clone().or(content_type);
         });
         Ok(listeners)
@@ -268,7 +375,7 @@ fn unpack_wish(wish: &handover::Wish) -> Result<Wish, Rubbish> {
 impl Entry {
     fn pack<'a, W: Write>(
         &self,
-        frost: &'a Frost<Socket>,
+        (frost, still): (&'a Frost<Socket>, &'a Still),
         payloads: &mut Outgoing<W>,
         sockets: &mut Vec<BorrowedFd<'a>>,
     ) -> io::Result<(handover::Mount, usize)> {
@@ -276,6 +383,20 @@ impl Entry {
         let broadcast = &handle.broadcast;
         let mut packing = Packing::new(&frost.history(broadcast), payloads)?;
         let left = frost.pack(broadcast, &mut packing, sockets)?;
+        if let Some(stood) = still.of(handle) {
+            packing.mount.bookmark = handle.bookmark.pack();
+            packing.mount.time = Some(stood.time.clone());
+            for luggage in &stood.left {
+                let mut encoder = luggage.encoder.clone();
+                encoder.fd = sockets.len() as u32;
+                sockets.push(luggage.socket.as_fd());
+                encoder.stream.held = packing.bytes(&luggage.held)?;
+                if let (Some(outlet), Some(headers)) = (&mut encoder.stream.outlet, &luggage.headers) {
+                    outlet.headers = Some(packing.headers(headers)?);
+                }
+                packing.mount.encoders.push(encoder);
+            }
+        }
         let block = broadcast.title.block();
         let bytes = packing.bytes(&block.bytes)?;
         let mut mount = packing.mount;
@@ -285,6 +406,7 @@ impl Entry {
         mount.made = self.is_made();
         mount.instance = Some(broadcast.instance());
         mount.content_type = status.content_type.as_deref().map(str::to_owned);
+        mount.stopped = handle.stopped.load(Ordering::Relaxed);
         (mount.up, mount.since, mount.peak) = (status.up, status.since.map(Moment::nanos), handle.places.peak());
         mount.playing = handover::Playing {
             artist: text(&playing.artist),
