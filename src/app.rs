@@ -58,6 +58,7 @@ mod sign;
 mod signals;
 mod sockets;
 mod status;
+mod store;
 mod tail;
 mod upgrade;
 
@@ -66,6 +67,7 @@ use house::House;
 use privileges::Descent;
 use reloads::{Load, Reloads};
 use signals::{Signals, Told};
+use store::Store;
 use upgrade::heir::{Estate, Heir};
 use upgrade::{HandedOver, NotUpgraded, Program};
 
@@ -187,10 +189,14 @@ async fn open_house(
     };
     let inherited = estate.as_mut().map(Estate::sockets).unwrap_or_default();
     acme::stand_in(&config.acme).map_err(StartError::Acme)?;
+    let mut store = Store::of_service_manager();
+    activated.keep_only(&sockets::addresses(&config));
+    store.forget_all(activated.unwanted());
     let made =
         sockets::Maker::new(&registry, &patrol, &keyring).inheriting(inherited).binding(&descent, &mut activated).moves(None, &config);
     let mut bound = made?.open;
     descent.finish()?;
+    store.prepare(&bound);
     activated.left().for_each(|said| tracing::warn!("a socket from the service manager: {said}"));
     bound.iter().for_each(|bound| tracing::info!(address = %bound.address(), purpose = ?bound.purpose(), "listening"));
     let peers = Arc::new(Peers::default());
@@ -262,6 +268,7 @@ async fn open_house(
         memory_limit: Arc::clone(&memory_limit),
         acme,
         push,
+        store,
     };
     let mut stopped = false;
     if let Some(estate) = estate {
@@ -289,6 +296,7 @@ async fn open_house(
     house.acme.settle(&house.config.acme);
 
     let mut reloads = Reloads::new(load);
+    house.store.keep_waiting();
     service::ready();
     service::feed_watchdog(&crew);
     let mut handed_over = None;

@@ -2,10 +2,17 @@
 
 mod support;
 
-use std::os::unix::net::UnixDatagram;
+use std::collections::BTreeMap;
+use std::io::{IoSliceMut, Read, Write};
+use std::mem::MaybeUninit;
+use std::net::TcpStream;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::Path;
-use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags};
 
 use support::MP3;
 
@@ -71,6 +78,140 @@ fn a_service_manager_is_told_when_it_is_ready_reloads_stops_and_is_alive() {
     tell("-TERM");
     assert!(next("WATCHDOG").contains("STOPPING=1"));
     assert!(child.wait().expect("ended").success());
+    std::fs::remove_dir_all(&dir).expect("removed");
+}
+
+/// A service manager that keeps what it is given, by its names.
+struct Manager {
+    notified: UnixDatagram,
+    kept: BTreeMap<String, OwnedFd>,
+    ready: u32,
+}
+
+impl Manager {
+    /// Hears what is said, until it holds.
+    fn hear_until(&mut self, what: &str, holds: impl Fn(&Self) -> bool) {
+        let end = Instant::now() + Duration::from_secs(30);
+        while !holds(self) {
+            assert!(Instant::now() < end, "{what}: {:?} are kept", self.kept.keys());
+            self.hear();
+        }
+    }
+
+    fn hear(&mut self) {
+        let (mut text, mut space) = ([0; 1024], [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))]);
+        let mut beside = RecvAncillaryBuffer::new(&mut space);
+        let heard = rustix::net::recvmsg(&self.notified, &mut [IoSliceMut::new(&mut text)], &mut beside, RecvFlags::CMSG_CLOEXEC);
+        let Ok(heard) = heard else { return }; // nothing is said
+        let mut given = beside.drain().filter_map(|message| match message {
+            RecvAncillaryMessage::ScmRights(given) => Some(given),
+            _ => None,
+        });
+        let socket = given.next().and_then(|mut given| given.next());
+        let text = String::from_utf8_lossy(&text[..heard.bytes]).into_owned();
+        let name = || text.lines().find_map(|line| line.strip_prefix("FDNAME=")).expect("a name").to_owned();
+        if text.contains("FDSTORE=1") {
+            assert!(name().len() < 256 && !name().contains(':'), "{text}");
+            self.kept.insert(name(), socket.expect("a socket"));
+        } else if text.contains("FDSTOREREMOVE=1") {
+            self.kept.remove(&name());
+        }
+        self.ready += u32::from(text.contains("READY=1"));
+    }
+
+    /// Starts a server with what is kept, as systemd would.
+    fn start(&self, config: &Path) -> Child {
+        const START: &str = "import fcntl, os, sys\nfds = [int(fd) for fd in sys.argv[1].split(',') if fd]\n\
+            moved = [fcntl.fcntl(fd, fcntl.F_DUPFD, 100) for fd in fds]\n[os.dup2(fd, 3 + i) for i, fd in enumerate(moved)]\n\
+            os.environ['LISTEN_PID'] = str(os.getpid())\nos.closerange(3 + len(fds), 1000)\nos.execv(sys.argv[2], sys.argv[2:])\n";
+        let copies: Vec<_> = self.kept.values().map(|socket| rustix::io::dup(socket).expect("another handle")).collect();
+        let numbers: Vec<_> = copies.iter().map(|copy| std::os::fd::AsRawFd::as_raw_fd(copy).to_string()).collect();
+        let names: Vec<_> = self.kept.keys().cloned().collect();
+        let mut command = Command::new("python3");
+        command.args(["-c", START, &numbers.join(","), env!("CARGO_BIN_EXE_flumen"), "-c"]).arg(config);
+        command.env("NOTIFY_SOCKET", config.with_file_name("notify")).env("FDSTORE", "16").env("FLUMEN_LOG", "info");
+        if !numbers.is_empty() {
+            command.env("LISTEN_FDS", numbers.len().to_string()).env("LISTEN_FDNAMES", names.join(":"));
+        }
+        let log = std::fs::OpenOptions::new().create(true).append(true).open(config.with_file_name("log")).expect("a log");
+        command.stdout(Stdio::null()).stderr(log).spawn().expect("started")
+    }
+}
+
+#[test]
+fn a_server_that_is_killed_loses_nobody_who_connects_before_it_is_back() {
+    let dir = std::env::temp_dir().join(format!("flumen-store-{}", std::process::id()));
+    std::fs::create_dir_all(&dir).expect("a folder");
+    let notified = UnixDatagram::bind(dir.join("notify")).expect("a socket");
+    notified.set_read_timeout(Some(Duration::from_secs(1))).expect("set");
+    let mut manager = Manager { notified, kept: BTreeMap::new(), ready: 0 };
+    let [http, tls, raw, shoutcast, late] = [(); 5].map(|()| support::free_port());
+    let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).expect("a certificate");
+    std::fs::write(dir.join("c.pem"), made.cert.pem()).expect("written");
+    std::fs::write(dir.join("k.pem"), made.signing_key.serialize_pem()).expect("written");
+    let (config, door) = (dir.join("flumen.toml"), dir.join("door"));
+    let write = |more: &str| {
+        let text = format!(
+            "[server]\nlisten = [\"127.0.0.1:{http}\", \"unix:{}\"{more}]\n[log]\naccess = \"none\"\n[[server.tls]]\n\
+             listen = [\"127.0.0.1:{tls}\"]\ncertificates = [{{ cert = \"{1}/c.pem\", key = \"{1}/k.pem\" }}]\n\
+             [push]\npassword = \"s3cret\"\nshoutcast = [\"127.0.0.1:{shoutcast}\"]\n{MP3}tcp = [\"127.0.0.1:{raw}\"]\n",
+            door.display(),
+            dir.display(),
+        );
+        std::fs::write(&config, text).expect("written");
+    };
+    write("");
+    let mut child = manager.start(&config);
+    manager.hear_until("at the start", |manager| manager.ready == 1);
+    let names: Vec<_> = manager.kept.keys().cloned().collect();
+    assert_eq!(names.len(), 5, "each socket of whatever kind: {names:?}");
+    // A reload gives one more, and another takes it back.
+    for (more, count) in [(format!(", \"127.0.0.1:{late}\""), 6), (String::new(), 5)] {
+        write(&more);
+        assert!(Command::new("kill").args(["-HUP", &child.id().to_string()]).status().expect("kill").success());
+        manager.hear_until("at a reload", |manager| manager.kept.len() == count);
+    }
+    manager.hear_until("after two reloads", |manager| manager.ready == 3);
+    child.kill().and_then(|()| child.wait()).expect("killed");
+    // Nobody is there, and nobody is refused.
+    let connect = |port: u16| {
+        let stream = TcpStream::connect(("127.0.0.1", port)).expect("it waits");
+        stream.set_read_timeout(Some(Duration::from_secs(30))).expect("a timeout");
+        stream
+    };
+    let (mut plain, mut bytes, mut encoder) = (connect(http), connect(raw), connect(shoutcast));
+    plain.write_all(b"GET /radio.mp3 HTTP/1.1\r\nHost: x\r\n\r\n").expect("it is written down");
+    encoder.write_all(b"wrong\r\n").expect("as well");
+    let mut inside = UnixStream::connect(&door).expect("it waits");
+    inside.write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").expect("as well");
+    let mut secure = Command::new("curl");
+    secure.args(["-sk", "--max-time", "60", &format!("https://localhost:{tls}/healthz")]).stdout(Stdio::piped());
+    let secure = secure.spawn().expect("curl");
+    let mut child = manager.start(&config);
+    let mut stream = support::Stream::open(plain);
+    assert_eq!(stream.head.status, 200);
+    stream.read(4000);
+    bytes.read_exact(&mut [0; 4000]).expect("the stream");
+    let mut answer = Vec::new();
+    encoder.read_to_end(&mut answer).expect("an answer");
+    assert_eq!(String::from_utf8_lossy(&answer), "invalid password\r\n");
+    answer.clear();
+    inside.read_to_end(&mut answer).expect("an answer");
+    assert!(answer.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&answer));
+    let told = secure.wait_with_output().expect("curl");
+    assert!(told.status.success() && !told.stdout.is_empty());
+    manager.hear_until("once more", |manager| manager.ready == 4);
+    assert!(manager.kept.keys().eq(&names), "the same once more: {:?}", manager.kept.keys());
+    let log = || std::fs::read_to_string(dir.join("log")).expect("a log");
+    assert!(!log().contains("is closed"), "{}", log());
+    // One that the configuration does not name any more is given up, and its port is free.
+    child.kill().and_then(|()| child.wait()).expect("killed");
+    std::fs::write(&config, format!("[server]\nlisten = [\"127.0.0.1:{tls}\"]\n{MP3}")).expect("written");
+    let mut child = manager.start(&config);
+    manager.hear_until("with less", |manager| manager.ready == 5);
+    assert_eq!(manager.kept.len(), 1);
+    assert!(TcpStream::connect(("127.0.0.1", raw)).is_err(), "nobody listens there");
+    child.kill().and_then(|()| child.wait()).expect("killed");
     std::fs::remove_dir_all(&dir).expect("removed");
 }
 
@@ -145,6 +286,7 @@ fn the_files_name_what_is_there() {
     }
     let (unit, rotate) = (std::fs::read_to_string(packaging("flumen.service")), std::fs::read_to_string(packaging("flumen.logrotate")));
     let (unit, rotate) = (unit.expect("the unit"), rotate.expect("logrotate's file"));
+    assert!(unit.contains("FileDescriptorStoreMax=512\nEnvironment=FDSTORE=512\n"), "it says what it keeps");
     assert!(unit.contains("Type=notify") && unit.contains("WatchdogSec=") && unit.contains("LogsDirectory=flumen"));
     assert!(rotate.contains("/var/log/flumen/*.log") && rotate.contains("HUP"));
 }

@@ -18,6 +18,7 @@ use actix::prelude::*;
 use super::StartError;
 use super::reloads::Reloads;
 use super::sockets::{Maker, Moves};
+use super::store::Store;
 use crate::acme::{self, Acme};
 use crate::admin;
 use crate::admin::operate::{ChangedMount, Draining, Fault, NotReloaded, Order, Reloaded, SourceAct, SourceError};
@@ -99,6 +100,7 @@ pub(super) struct House {
     pub(super) memory_limit: Arc<super::memory::Limit>,
     pub(super) acme: Acme,
     pub(super) push: ingest::push::Desk,
+    pub(super) store: Store,
 }
 
 /// Gives the bouncer the rules of this configuration. Returns what is wrong with their files, which were good a moment ago.
@@ -439,14 +441,16 @@ impl House {
     }
 
     /// Accepts where the new configuration says, and nowhere else.
-    fn move_sockets(&self, moves: Moves, done: &mut Reloaded) {
+    fn move_sockets(&mut self, moves: Moves, done: &mut Reloaded) {
         for address in &moves.close {
             self.door.leave(address);
+            self.store.forget(address);
             done.closed.push(address.to_string());
         }
         for bound in moves.open {
             tracing::info!(address = %bound.address(), purpose = ?bound.purpose(), "listening");
             done.opened.push(bound.address().to_string());
+            self.store.keep(&bound);
             self.door.listen(bound);
         }
         for (address, purpose, proxied) in moves.repurpose {

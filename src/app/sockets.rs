@@ -12,7 +12,7 @@ use crate::delivery;
 use crate::door::ListenAddress;
 use crate::door::bound::{Bound, Purpose};
 use crate::door::certificate::{Flaw, Keyring};
-use crate::door::inherited::Inherited;
+use crate::door::inherited::{Inherited, Taken};
 use crate::door::patrol::Patrol;
 use crate::door::tls::{Port, TlsSettings};
 use crate::mount::Registry;
@@ -40,6 +40,11 @@ fn uses(config: &Config) -> Vec<(ListenAddress, Wanted<'_>)> {
     all
 }
 
+/// Every address of a configuration.
+pub(super) fn addresses(config: &Config) -> Vec<ListenAddress> {
+    uses(config).into_iter().map(|(address, _)| address).collect()
+}
+
 fn plain_uses(config: &Config) -> Vec<(ListenAddress, Use<'_>)> {
     let http = config.door.listen.iter().map(|address| (address.clone(), Use::Http));
     let tls = config.door.tls.iter().flat_map(|section| section.listen.iter().map(move |address| (*address, Use::Tls(section))));
@@ -56,8 +61,8 @@ pub(super) struct Maker<'a> {
     keyring: &'a Keyring,
     /// One for each section, whose sockets share what resumes a session.
     ports: Vec<(&'a TlsSettings, Arc<Port>)>,
-    /// Sockets that another process has bound, by their addresses.
-    inherited: Vec<(String, OwnedFd)>,
+    /// Sockets that another process has bound, by their addresses, and whether a service manager keeps them.
+    inherited: Vec<(String, OwnedFd, bool)>,
     /// How the first sockets come about: some are there already, and others take root.
     start: Option<(&'a Descent<'a>, &'a mut Inherited)>,
 }
@@ -79,14 +84,15 @@ impl<'a> Maker<'a> {
     }
 
     /// The same, with sockets that another process has bound: they are taken where their addresses are wanted.
-    pub(super) fn inheriting(self, inherited: Vec<(String, OwnedFd)>) -> Self {
+    pub(super) fn inheriting(self, inherited: Vec<(String, OwnedFd, bool)>) -> Self {
         Self { inherited, ..self }
     }
 
-    fn inherited(&mut self, address: &ListenAddress) -> Option<OwnedFd> {
+    fn inherited(&mut self, address: &ListenAddress) -> Option<(OwnedFd, bool)> {
         let name = address.to_string();
-        let place = self.inherited.iter().position(|(known, _)| *known == name)?;
-        Some(self.inherited.swap_remove(place).1)
+        let place = self.inherited.iter().position(|(known, ..)| *known == name)?;
+        let (_, socket, held) = self.inherited.swap_remove(place);
+        Some((socket, held))
     }
 
     /// At the start of the server sockets that were handed over are taken, and others are bound as root where we are that.
@@ -99,7 +105,13 @@ impl<'a> Maker<'a> {
         match &mut self.start {
             None => Bound::new(address, all, purpose),
             Some((descent, inherited)) => match (inherited.take(address), address) {
-                (Some(socket), _) => Bound::adopt(address, socket, purpose),
+                (Some(Taken { socket, ours }), _) => {
+                    let mut bound = Bound::adopt(address, socket, purpose)?.held(!ours);
+                    if ours {
+                        bound.inherit(); // whoever bound it is gone
+                    }
+                    Ok(bound)
+                }
                 // It is the user who must be able to remove it again.
                 (None, ListenAddress::Unix(_)) => Bound::new(address, all, purpose),
                 (None, ListenAddress::Inet(_)) => descent.as_root(|| Bound::new(address, all, purpose)),
@@ -137,8 +149,8 @@ impl<'a> Maker<'a> {
                 Some(present) if present == wanted => {}
                 Some(_) => moves.repurpose.push((address.clone(), self.purpose(purpose)?, proxied)),
                 None => {
-                    if let Some(fd) = self.inherited(address) {
-                        moves.open.push(Bound::handed_over(fd, address, self.purpose(purpose)?).proxied(proxied));
+                    if let Some((fd, held)) = self.inherited(address) {
+                        moves.open.push(Bound::handed_over(fd, address, self.purpose(purpose)?).held(held).proxied(proxied));
                         continue;
                     }
                     let purpose = self.purpose(purpose)?;

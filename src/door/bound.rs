@@ -7,7 +7,7 @@
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -110,6 +110,8 @@ pub struct Bound {
     pub(super) purpose: Purpose,
     /// Whether its connections begin with a PROXY header.
     pub(super) proxied: bool,
+    /// A service manager has bound it and keeps it, whatever we do.
+    held: bool,
     /// Whether somebody may be waiting to be accepted.
     pub(super) more: bool,
 }
@@ -123,6 +125,8 @@ pub struct Lent {
     pub socket: OwnedFd,
     /// What belongs to it in the file system is removed with it.
     pub owned: bool,
+    /// A service manager has bound it and keeps it.
+    pub held: bool,
 }
 
 impl fmt::Debug for Bound {
@@ -181,7 +185,7 @@ impl Bound {
         };
         fd.listen(BACKLOG)?;
         fd.set_nonblocking(true)?;
-        Ok(Self { fd, address: address.clone(), unix, purpose, proxied: false, more: false })
+        Ok(Self { fd, address: address.clone(), unix, purpose, proxied: false, held: false, more: false })
     }
 
     /// The same; whether its connections begin with a PROXY header.
@@ -192,13 +196,13 @@ impl Bound {
 
     /// For another process.
     pub(super) fn lend(&self) -> io::Result<Lent> {
-        Ok(Lent { address: self.address.clone(), socket: self.fd.try_clone()?.into(), owned: self.unix.is_some() })
+        Ok(Lent { address: self.address.clone(), socket: self.fd.try_clone()?.into(), owned: self.unix.is_some(), held: self.held })
     }
 
     /// A socket that another process has bound and listens on. What belongs to it in the file system stays that process's, if need
     /// be until [`Self::inherit`].
     pub fn handed_over(fd: OwnedFd, address: &ListenAddress, purpose: Purpose) -> Self {
-        Self { fd: socket2::Socket::from(fd), address: address.clone(), unix: None, purpose, proxied: false, more: false }
+        Self { fd: socket2::Socket::from(fd), address: address.clone(), unix: None, purpose, proxied: false, held: false, more: false }
     }
 
     /// The other process is out of it, and what belonged to it there is ours.
@@ -206,6 +210,17 @@ impl Bound {
         if let ListenAddress::Unix(path) = &self.address {
             self.unix = UnixPath::made(path).ok(); // somebody may have removed it
         }
+    }
+
+    /// The same; whether a service manager has bound it and keeps it.
+    pub fn held(mut self, held: bool) -> Self {
+        self.held = held;
+        self
+    }
+
+    /// Whether a service manager has bound it and keeps it.
+    pub fn is_held(&self) -> bool {
+        self.held
     }
 
     /// Another process has it from now on.
@@ -220,7 +235,7 @@ impl Bound {
     pub fn adopt(address: &ListenAddress, fd: socket2::Socket, purpose: Purpose) -> io::Result<Self> {
         fd.listen(BACKLOG)?; // it may do so already; then this is the length of its queue
         fd.set_nonblocking(true)?;
-        Ok(Self { fd, address: address.clone(), unix: None, purpose, proxied: false, more: false })
+        Ok(Self { fd, address: address.clone(), unix: None, purpose, proxied: false, held: true, more: false })
     }
 
     /// Takes the next connection.
@@ -238,6 +253,12 @@ impl Bound {
             }
             None => (Accepted::Unix(socket.into()), Peer::Unix, accepted),
         })
+    }
+}
+
+impl AsFd for Bound {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
     }
 }
 

@@ -89,4 +89,6 @@ pub struct Socket {
     pub fd: u32,
     /// What belongs to it in the file system is removed with it: it is not a service manager's.
     pub owned: bool,
+    /// A service manager has bound it and keeps it.
+    pub held: bool,
 }

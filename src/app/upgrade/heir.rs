@@ -200,9 +200,10 @@ impl Estate {
         Ok(Self { heir, house, sockets, arrived: Some(arrived) })
     }
 
-    /// The listening sockets, by their addresses.
-    pub(in crate::app) fn sockets(&mut self) -> Vec<(String, OwnedFd)> {
-        let taken = |socket: &handover::Socket| Some((socket.address.clone(), self.sockets.get_mut(socket.fd as usize)?.take()?));
+    /// The listening sockets, by their addresses, and whether a service manager keeps them.
+    pub(in crate::app) fn sockets(&mut self) -> Vec<(String, OwnedFd, bool)> {
+        let taken =
+            |socket: &handover::Socket| Some((socket.address.clone(), self.sockets.get_mut(socket.fd as usize)?.take()?, socket.held));
         self.house.sockets.iter().filter_map(taken).collect()
     }
 

@@ -290,7 +290,12 @@ impl Old {
             let mut packed = Packed::default();
             packed.house.frozen_at = self.crew.clock().now().nanos();
             for (fd, lent) in lent.iter().enumerate() {
-                packed.house.sockets.push(handover::Socket { address: lent.address.to_string(), fd: fd as u32, owned: lent.owned });
+                packed.house.sockets.push(handover::Socket {
+                    address: lent.address.to_string(),
+                    fd: fd as u32,
+                    owned: lent.owned,
+                    held: lent.held,
+                });
                 packed.sockets.push(lent.socket.as_fd());
             }
             packed.house.door = self.door.pack();
