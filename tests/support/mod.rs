@@ -1,6 +1,7 @@
 //! A real server in its own process, and a client that sees every byte.
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its own part")]
 
+pub mod frames;
 pub mod icecast;
 pub mod line;
 pub mod numbers;
