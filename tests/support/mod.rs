@@ -264,6 +264,8 @@ impl Stream {
     /// Reads exactly so many bytes.
     pub fn read(&mut self, bytes: usize) -> Vec<u8> {
         let mut body = vec![0; bytes];
+        // Whoever read before may have had less time.
+        self.socket.set_read_timeout(Some(Duration::from_secs(10))).expect("a timeout");
         self.socket.read_exact(&mut body).expect("bytes of the stream");
         body
     }
