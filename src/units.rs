@@ -339,6 +339,16 @@ impl MountPath {
     /// Longest path of a mount, in bytes.
     pub const LONGEST: usize = 255;
 
+    /// What stands for all paths of a pattern. Nobody can declare a mount there or publish to it, for `*` belongs into no path.
+    pub(crate) fn of_pattern(pattern: &str) -> Self {
+        Self(pattern.into())
+    }
+
+    /// Whether it stands for the paths of a pattern.
+    pub(crate) fn is_of_pattern(&self) -> bool {
+        self.0.contains('*')
+    }
+
     /// The path as text.
     pub fn as_str(&self) -> &str {
         &self.0

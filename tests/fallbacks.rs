@@ -2,10 +2,12 @@
 
 mod support;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use support::frames::{Encoder, FRAME, PUSH, alive, check_runs, frame, frames, hear, known, listeners, names, recording, with_fallback};
-use support::{Server, until};
+use support::frames::{
+    BASIC, Encoder, FRAME, PUSH, alive, check_runs, frame, frames, hear, knock, known, listeners, names, recording, with_fallback,
+};
+use support::{Server, free_port, until};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -209,5 +211,140 @@ fn each_newcomer_hears_the_intro_first_with_titles_where_they_are_promised_and_o
     heard.truncate(heard.len() / FRAME * FRAME);
     check_runs(&frames(&heard), 1);
     assert_eq!(names(&heard), "fl");
+    std::fs::remove_file(file).expect("removed");
+}
+
+/// A server at this port, and an encoder that publishes frames of this name to its `/far`.
+fn origin(port: u16, name: char) -> (Encoder, Server) {
+    let listen = format!("listen = [\"127.0.0.1:{{port}}\", \"127.0.0.1:{port}\"]");
+    let server = Server::spawn(&listen, &format!("{PUSH}{}", with_fallback("/far", "")), &[]);
+    alive(&server);
+    (Encoder::start(&server, "/far", name), server)
+}
+
+#[test]
+fn who_asks_for_a_relay_on_demand_whose_upstream_is_dead_hears_the_fallback_and_is_brought_back() {
+    let port = free_port();
+    let relay = format!("relay = \"http://127.0.0.1:{port}/far\"\nrelay_on_demand = true\nfallback = \"/backup\"");
+    let mounts =
+        with_fallback("/relay", &format!("{relay}\noverride = true")) + &with_fallback("/stays", &relay) + &with_fallback("/backup", "");
+    let server = Server::spawn("", &format!("{PUSH}{mounts}"), &[]);
+    alive(&server);
+    let _backup = Encoder::start(&server, "/backup", 'b');
+    let attempts = || server.metric("flumen_source_restarts_total", &["mount=\"/relay\""]);
+    let mut own = server.listen("/backup");
+    std::thread::sleep(SECOND * 2);
+    assert_eq!(attempts(), 0.0, "who asked for the fallback itself wants nothing else");
+    let begun = Instant::now();
+    let (mut one, mut stays) = (server.listen("/relay"), server.listen("/stays"));
+    assert!(begun.elapsed() < SECOND * 2, "nobody waits for an upstream that refuses: {:?}", begun.elapsed());
+    let (mut heard, mut heard_stays, mut heard_own) = (Vec::new(), Vec::new(), Vec::new());
+    hear(&mut one, &mut heard, 'b', 20);
+    hear(&mut stays, &mut heard_stays, 'b', 20);
+    assert_eq!((listeners(&server, "/relay"), listeners(&server, "/backup")), (0.0, 3.0));
+    let tried = attempts();
+    assert!(until(SECOND * 10, || attempts() > tried), "it is tried again for who is to be brought back");
+    for name in ['F', 'G'] {
+        let (encoder, far) = origin(port, name);
+        assert!(until(SECOND * 30, || listeners(&server, "/relay") == 1.0), "{}", server.log());
+        hear(&mut one, &mut heard, name, 20);
+        drop((encoder, far));
+        assert!(until(SECOND * 10, || listeners(&server, "/relay") == 0.0), "{}", server.log());
+    }
+    heard.extend(one.read(20 * FRAME));
+    hear(&mut own, &mut heard_own, 'b', 100);
+    hear(&mut stays, &mut heard_stays, 'b', 100);
+    assert_eq!((names(&heard), names(&heard_own), names(&heard_stays)), ("bFbGb".into(), "b".into(), "b".into()));
+    assert_eq!(server.metric("flumen_listener_departures_total", &[]), server.metric("flumen_listener_departures_total", &["moved"]));
+    assert_eq!(server.metric("flumen_refusals_total", &[]), 0.0);
+    // Nobody is there any more who would be brought back.
+    drop(one);
+    assert!(until(SECOND * 10, || listeners(&server, "/backup") == 2.0));
+    std::thread::sleep(SECOND * 5);
+    let tried = attempts();
+    std::thread::sleep(SECOND * 5);
+    assert_eq!(attempts(), tried);
+}
+
+#[test]
+fn an_upstream_that_says_nothing_keeps_nobody_from_the_fallback_for_long() {
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("a port"); // it takes connections, and that is all
+    let port = silent.local_addr().expect("an address").port();
+    let relay = |more: &str| format!("relay = \"http://127.0.0.1:{port}/far\"\nrelay_on_demand = true\n{more}");
+    let mounts =
+        with_fallback("/relay", &relay("fallback = \"/backup\"")) + &with_fallback("/alone", &relay("")) + &with_fallback("/backup", "");
+    let server = Server::spawn("header_timeout = \"6s\"", &format!("{PUSH}{mounts}"), &[]);
+    alive(&server);
+    let _backup = Encoder::start(&server, "/backup", 'b');
+    let begun = Instant::now();
+    assert_eq!(names(&server.listen("/relay").read(5 * FRAME)), "b");
+    assert!((SECOND * 2..SECOND * 5).contains(&begun.elapsed()), "it is given a moment: {:?}", begun.elapsed());
+    let begun = Instant::now();
+    assert_eq!(server.get("/alone").status, 503);
+    assert!((SECOND * 5..SECOND * 9).contains(&begun.elapsed()), "where there is nothing else it is waited for: {:?}", begun.elapsed());
+    assert_eq!(server.metric("flumen_refusals_total", &["/alone", "no_source"]), 1.0);
+    assert_eq!(server.metric("flumen_refusals_total", &["/relay"]), 0.0);
+}
+
+#[test]
+fn newcomers_have_begun_for_them_what_they_are_sent_on_to() {
+    let (file, fallback) = recording(100);
+    let port = free_port();
+    let (_encoder, _far) = origin(port, 'F');
+    let mounts = with_fallback("/live/*", "fallback = \"/near\"")
+        + &with_fallback("/silent", "fallback = \"/near\"")
+        + &with_fallback("/near", &format!("relay = \"http://127.0.0.1:{port}/far\"\nrelay_on_demand = true"))
+        + &with_fallback("/words/*", "fallback = \"/jingle\"\noverride = true")
+        + &with_fallback("/jingle", &fallback);
+    let server = Server::spawn("", &format!("{PUSH}{mounts}"), &[]);
+    alive(&server);
+    for (path, want) in [("/live/x", "F"), ("/silent", "F"), ("/words/x", "f")] {
+        assert_eq!(names(&server.listen(path).read(5 * FRAME)), want, "{path}");
+    }
+    assert!(!known(&server, "/live/x") && !known(&server, "/words/x"), "nothing is made by asking");
+    let mut listener = server.listen("/words/x");
+    let mut heard = Vec::new();
+    hear(&mut listener, &mut heard, 'f', 5);
+    let _encoder = Encoder::start(&server, "/words/x", 'w');
+    hear(&mut listener, &mut heard, 'w', 5);
+    assert_eq!(names(&heard), "fw");
+    std::fs::remove_file(file).expect("removed");
+}
+
+#[test]
+fn whatever_path_of_a_pattern_is_asked_for_its_one_recording_is_heard_until_somebody_publishes_there() {
+    let (file, fallback) = recording(100);
+    let pattern = with_fallback("/live/*", &format!("{fallback}\nlinger = \"1s\"\nmax_mounts = 2\nname = \"Of a pattern\""));
+    let server = Server::spawn("", &format!("{PUSH}{pattern}"), &[]);
+    alive(&server);
+    let series = || server.get("/metrics").body_text().lines().count();
+    let mut first = server.listen("/live/0");
+    assert_eq!((first.head.header("icy-name"), first.head.header("content-type")), (Some("Of a pattern"), Some("audio/mpeg")));
+    let before = series();
+    let mut others: Vec<_> = (1..50).map(|i| server.listen(&format!("/live/{i}"))).collect();
+    let mut all_heard = vec![Vec::new(); others.len()];
+    for (listener, heard) in others.iter_mut().zip(&mut all_heard) {
+        hear(listener, heard, 'f', 2);
+    }
+    assert_eq!(series(), before, "so many paths leave nothing behind");
+    assert!((0..50).all(|i| !known(&server, &format!("/live/{i}"))));
+    assert!(!server.get("/status-json.xsl").body_text().contains('*') && !server.get("/").body_text().contains("/live/*"));
+    assert_eq!(knock(&server, "PUT", "/live/*", BASIC).0.status, 405, "nobody publishes there");
+    // There is room for as many mounts as ever. Who asked for them is taken there, and nobody else.
+    let mut heard = Vec::new();
+    hear(&mut first, &mut heard, 'f', 5);
+    let encoder = Encoder::start(&server, "/live/0", 'l');
+    let _other = Encoder::start(&server, "/live/another", 'o');
+    hear(&mut first, &mut heard, 'l', 20);
+    hear(&mut others[0], &mut all_heard[0], 'f', 20);
+    let recorded = frames(&heard).iter().filter(|(name, _)| *name == 'f').count();
+    drop(encoder);
+    hear(&mut first, &mut heard, 'f', recorded + 20);
+    assert_eq!((names(&heard), names(&all_heard[0])), ("flf".into(), "f".into()));
+    // Without its recording the pattern has nothing for those who hear it.
+    server.rewrite("", &format!("{PUSH}{}", with_fallback("/live/*", "max_mounts = 2")));
+    assert_eq!(server.tell("reload").0, Some(0));
+    assert!(others[0].ends_within(SECOND * 10));
+    assert_eq!(server.get("/live/1").status, 404);
     std::fs::remove_file(file).expect("removed");
 }

@@ -17,7 +17,7 @@ use crate::engine::socket::SEND_BUFFER_MOST;
 use crate::engine::tls as session;
 use crate::fanout::ring::Ring;
 use crate::ingest::framing::HELD_MOST;
-use crate::mount::{Announce, Settings};
+use crate::mount::{Announce, Pattern, Settings};
 use crate::units::ByteCount;
 
 /// What the caller knows of memory that no setting says.
@@ -49,7 +49,9 @@ pub(super) fn describe_memory(out: &mut String, config: &Config, costs: Costs) {
         config.mirrors.iter().map(|mirror| (format!("{} of {}", mirror.most, mirror.address()), &mirror.mounts, mirror.most as u64));
     let made =
         config.patterns.iter().map(|pattern| (format!("{} of {}", pattern.most, pattern.paths), &pattern.mounts, pattern.most as u64));
-    for (name, mount, count) in declared.chain(made).chain(mirrored) {
+    let recordings: Vec<_> = config.patterns.iter().filter_map(Pattern::recording).collect();
+    let recorded = recordings.iter().map(|mount| (format!("recording of {}", mount.path), mount, 1));
+    for (name, mount, count) in declared.chain(made).chain(recorded).chain(mirrored) {
         // Each source has a framer; one that relieves another is a second, a recording in its place one more.
         let relieved = mount.push.as_ref().is_some_and(|push| push.takeover);
         let framers = 1 + u64::from(relieved) + u64::from(mount.fallback.file().is_some());
@@ -195,7 +197,9 @@ fn kernel_bytes(config: &Config, granted: u64) -> u64 {
     let mirrored = config.mirrors.iter().map(|mirror| (&mirror.mounts, mirror.most as u64));
     let places =
         |(mount, count): (&Settings, u64)| (buffer(mount), mount.max_listeners.map_or(u64::MAX, |most| most.saturating_mul(count)));
-    let mut mounts: Vec<_> = declared.chain(made).chain(mirrored).map(places).collect();
+    let recordings: Vec<_> = config.patterns.iter().filter_map(Pattern::recording).collect();
+    let recorded = recordings.iter().map(|mount| (mount, 1));
+    let mut mounts: Vec<_> = declared.chain(made).chain(recorded).chain(mirrored).map(places).collect();
     mounts.sort_unstable_by(|a, b| b.cmp(a));
     let connections = config.door.max_connections;
     let (mut left, mut bytes) = (config.max_listeners.min(connections), 0u64);

@@ -10,14 +10,13 @@ use actix_web::{HttpRequest, HttpResponse};
 use super::asking::may_listen;
 use super::peers::{Newcomer, Peers, is_marked};
 use super::probes::{Player, Probes};
-use super::{DRAINING, TurnedAway, admit, framed, headers, stations};
+use super::{DRAINING, Station, TurnedAway, When, admit, framed, headers, stations};
 use crate::bouncer::Pass;
 use crate::door::answers::{SERVER, plain, plain_builder, unavailable, unframed};
 use crate::door::claim::{Claim, REFUSED_PATH, Ticket};
 use crate::door::origin::{self, decoded_path, user_agent};
 use crate::door::patrol::Patrol;
 use crate::engine::listener::Inlay;
-use crate::engine::trail::Trail;
 use crate::fanout::departure::Refusal;
 use crate::fanout::placement::Wish;
 use crate::mount::registry::Entry;
@@ -38,6 +37,9 @@ pub struct Desk {
     /// Where there may be more room.
     pub peers: Arc<Peers>,
 }
+
+/// The longest that a newcomer waits for something that is begun for it, where something else can be heard meanwhile.
+const HASTE: Duration = Duration::from_secs(3);
 
 const ALLOWED: &str = "GET, HEAD, OPTIONS";
 /// Where encoders may push; some ask the server as a whole, and go away if it names none of their methods.
@@ -151,7 +153,7 @@ async fn playlist(request: &HttpRequest, desk: &Desk, entry: &Entry, claim: Opti
 async fn listen(request: &HttpRequest, desk: &Desk, probes: &Probes, site: &Site, claim: Option<&Claim>) -> HttpResponse {
     let (registry, settings) = (&desk.registry, site.settings());
     let asked = site.entry();
-    if asked.is_none() && registry.refuges(&settings.path).is_empty() {
+    if asked.is_none() && registry.prospects(&settings.path).is_empty() {
         return not_found(registry); // whoever may make a mount there has not
     }
     let frames = framed::asked(request.headers());
@@ -181,18 +183,17 @@ async fn listen(request: &HttpRequest, desk: &Desk, probes: &Probes, site: &Site
         Err(refusal) => return refusal,
     };
     let guest = Guest { request, desk, probes, claim, frames, wish, id, pass };
-    let mut turned = None;
-    for (entry, trail) in stations(registry, settings, asked) {
-        match guest.served(&entry, trail).await {
+    let (mut turned, until) = (None, Instant::now() + desk.patience);
+    for station in stations(registry, settings, asked) {
+        if !station.when.admits(turned) {
+            continue;
+        }
+        match guest.served(station, until).await {
             Ok(response) => return response,
             Err(why) => turned = Some(why),
         }
-        // Who has had enough has had enough wherever it is; and so has a server that is about to stop.
-        if turned.is_some_and(|turned| !turned.elsewhere || turned.why != Refusal::Full) {
-            break;
-        }
     }
-    let Some(turned) = turned else { return not_found(registry) };
+    let Some(turned) = turned.filter(|turned| asked.is_some() || turned.why != Refusal::NoSource) else { return not_found(registry) };
     registry.refuse(asked, turned.why);
     if turned.why == Refusal::Full { overflow(request, desk, settings, claim, turned) } else { unavailable(turned.sentence) }
 }
@@ -210,23 +211,25 @@ struct Guest<'a> {
 }
 
 impl Guest<'_> {
-    /// Lets it in to a mount, or says why there is nothing to hear.
+    /// Lets it in to a mount where there is something to hear by then, or soon if there is something elsewhere.
     ///
     /// # Errors
-    /// When there is no place, or the server takes nobody in.
-    async fn served(&self, entry: &Entry, trail: Trail) -> Result<HttpResponse, TurnedAway> {
+    /// When there is not, or no place, or the server takes nobody in.
+    async fn served(&self, station: Station, until: Instant) -> Result<HttpResponse, TurnedAway> {
         let Self { request, desk, probes, claim, frames, wish, id, pass } = self;
+        let Station { entry, trail, when } = station;
         let (registry, handle) = (&desk.registry, &entry.handle);
+        let (patience, hasty) = (until.saturating_duration_since(Instant::now()), when != When::Last);
+        let patience = if hasty { patience.min(HASTE) } else { patience };
         let mut placed = handle.place_early(wish.as_ref());
         // Who hangs up while waiting gives the connection's place back now; where half closed listeners are kept, none can be told.
         let found = tokio::select! {
             biased;
-            found = handle.on_air(desk.patience) => found,
+            found = handle.on_air(patience, hasty) => found,
             () = claim.hung_up(), if !handle.settings.rules.keep_half_closed => return Ok(unavailable("you have hung up")),
         };
         let Some(content_type) = found else {
-            registry.refuse(Some(entry), Refusal::NoSource);
-            return Ok(unavailable("the mount has no source at present"));
+            return Err(TurnedAway { why: Refusal::NoSource, sentence: "the mount has no source at present", elsewhere: true });
         };
         let mut response = HttpResponse::Ok();
         let sent_as = if frames.is_some() { relay::MEDIA_TYPE } else { &*content_type };
@@ -262,7 +265,7 @@ impl Guest<'_> {
         let player = Player::new(handle.broadcast.slot, claim.peer(), &user_agent);
         probes.replace(&player, registry.crew()).await;
         let user = pass.as_ref().and_then(|pass| pass.user.clone());
-        let (permit, seat) = admit(registry, &desk.patrol, entry, claim.peer(), user)?;
+        let (permit, seat) = admit(registry, &desk.patrol, &entry, claim.peer(), user)?;
         if request.headers().get(header::RANGE).and_then(|range| range.to_str().ok()).is_some_and(range::probes) {
             probes.note(player, *id, Instant::now());
         }

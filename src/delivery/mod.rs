@@ -37,17 +37,51 @@ struct TurnedAway {
 
 const DRAINING: &str = "the server is about to stop and takes nobody in any more";
 
+/// A mount where somebody may be let in.
+struct Station {
+    entry: Entry,
+    /// What is remembered of who is let in there.
+    trail: Trail,
+    when: When,
+}
+
+/// Of those who were turned away elsewhere before, who may try.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum When {
+    /// Whoever comes.
+    First,
+    /// Who found nothing to hear.
+    Silent,
+    /// Who found nothing to hear, or no place.
+    SilentOrFull,
+    /// Who found nothing to hear anywhere: there is nowhere else to go, so it may take its time.
+    Last,
+}
+
+impl When {
+    /// Whether who was turned away like this may try.
+    fn admits(self, turned: Option<TurnedAway>) -> bool {
+        match turned.map(|turned| turned.why) {
+            None => true,
+            Some(Refusal::NoSource) => self != Self::First,
+            // Who has had enough has had enough wherever it is.
+            Some(Refusal::Full) => self == Self::SilentOrFull && turned.is_some_and(|turned| turned.elsewhere),
+            Some(_) => false, // a server that is about to stop is about to stop wherever one asks
+        }
+    }
+}
+
 /// Where somebody may be let in who asks for a mount with these settings (`asked`, if it is there): first where there is something to
-/// hear, then where there may be a place. Nowhere, if there is no such mount and nothing instead.
-fn stations<'a>(registry: &'a Registry, settings: &'a Settings, asked: Option<&Entry>) -> impl Iterator<Item = (Entry, Trail)> + 'a {
-    // What is pulled on demand is heard when somebody comes.
-    let heard = asked.is_some_and(|entry| entry.handle.is_heard()) || settings.relay.on_demand;
-    let itself = asked.map(|entry| (entry.clone(), Trail::default()));
-    let refuges = if heard { Vec::new() } else { registry.refuges(&settings.path) };
-    let first: Vec<_> = if refuges.is_empty() { itself.into_iter().collect() } else { refuges };
-    let more = heard && settings.fallback.when_full;
-    let more = std::iter::once_with(move || if more { registry.refuges(&settings.path) } else { Vec::new() });
-    first.into_iter().chain(more.flatten())
+/// hear, or will be for who comes, then where there may be a place. Nowhere, if there is no such mount and nothing instead.
+fn stations<'a>(registry: &'a Registry, settings: &'a Settings, asked: Option<&'a Entry>) -> impl Iterator<Item = Station> + 'a {
+    let promising = asked.filter(|entry| entry.handle.is_heard() || entry.handle.begins_when_wanted());
+    let itself = move |when| asked.map(|entry| Station { entry: entry.clone(), trail: Trail::default(), when });
+    let first = promising.and_then(|_| itself(When::First));
+    // Full before it was silent: only where the mount says so. Full among those that stand in for it: the next one.
+    let when = if promising.is_none() || settings.fallback.when_full { When::SilentOrFull } else { When::Silent };
+    let refuges = std::iter::once_with(move || registry.prospects(&settings.path)).flatten();
+    let refuges = refuges.map(move |(entry, trail)| Station { entry, trail, when });
+    first.into_iter().chain(refuges).chain(std::iter::once_with(move || itself(When::Last)).flatten())
 }
 
 /// All that a newcomer needs to be let in, or why it is not; `user`: who it is, if it has shown that. Whoever turns it
@@ -75,4 +109,24 @@ fn admit(
     })?;
     let permit = registry.crew().reserve().ok_or_else(|| refuse(Refusal::Full, "the server is busy with others who join"))?;
     Ok((permit, seat))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_was_turned_away_tries_again_only_where_that_may_help() {
+        let turned = |why, elsewhere| Some(TurnedAway { why, sentence: "", elsewhere });
+        for (before, first, silent, silent_or_full, last) in [
+            (None, true, true, true, true),
+            (turned(Refusal::NoSource, true), false, true, true, true),
+            (turned(Refusal::Full, true), false, false, true, false),
+            (turned(Refusal::Full, false), false, false, false, false), // who has had enough
+            (turned(Refusal::Draining, true), false, false, false, false),
+        ] {
+            let found = [When::First, When::Silent, When::SilentOrFull, When::Last].map(|when| when.admits(before));
+            assert_eq!(found, [first, silent, silent_or_full, last], "{before:?}");
+        }
+    }
 }

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use super::Station;
 use crate::door::bound::TakeRaw;
 use crate::door::patrol::Patrol;
 use crate::engine::inbox::Command;
@@ -18,14 +19,14 @@ pub fn take(registry: &Arc<Registry>, patrol: &Arc<Patrol>, mount: &MountPath) -
         let Some(asked) = registry.find(mount.as_str()) else { return };
         let mut turned = None;
         let mut stations = super::stations(&registry, &asked.handle.settings, Some(&asked));
-        let place = stations.find_map(|(mount, trail)| match super::admit(&registry, &patrol, &mount, peer, None) {
-            Ok(place) => Some((place, mount, trail)),
-            Err(why) => {
-                turned = Some(why);
-                None
+        let place = stations.find_map(|station| {
+            if !station.when.admits(turned) {
+                return None;
             }
+            let place = super::admit(&registry, &patrol, &station.entry, peer, None);
+            place.map(|place| (place, station)).map_err(|why| turned = Some(why)).ok()
         });
-        let Some(((permit, mut seat), mount, trail)) = place else {
+        let Some(((permit, mut seat), Station { entry: mount, trail, .. })) = place else {
             return turned.iter().for_each(|turned| registry.refuse(Some(&asked), turned.why));
         };
         seat.hold(hold);

@@ -15,7 +15,7 @@ use super::frost::Freeze;
 use super::listener::{Arrival, Carried};
 use super::trail::Movers;
 use crate::fanout::departure::Departure;
-use crate::units::ListenerId;
+use crate::units::{ListenerId, MountPath};
 
 /// Commands that one shard may have waiting. A shard takes some hundreds a turn, so this is a second's worth of a storm.
 pub const INBOX_MOST: usize = 8192;
@@ -82,6 +82,8 @@ pub enum Command<W> {
     Forget { slot: usize, why: Departure, reply: Reply<()> },
     /// A part of a mount's listeners, from a place in the shard's table on, goes on listening to another mount.
     Move { slot: usize, who: Movers, to: Arc<Broadcast>, places: Arc<Places>, from: usize, most: usize, reply: Reply<MovePart> },
+    /// Whether somebody who listens to a mount was sent on from another.
+    HasStrays { slot: usize, from: MountPath, reply: Reply<bool> },
     /// The shard gives out all its listeners and waits until it gets them back: see [`frost`](super::frost).
     Freeze(Box<Freeze<W>>),
     /// Listeners of the process before this go on listening here. Answers how many do.

@@ -262,6 +262,7 @@ impl<W: Wire> Shard<W> {
                 let part = self.known(slot).map(|audience| audience.list(from, most, turn.now));
                 reply.send(part.unwrap_or(ListPart { listeners: Vec::new(), next: None }));
             }
+            Command::HasStrays { slot, from, reply } => reply.send(self.known(slot).is_some_and(|audience| audience.has_strays(&from))),
             Command::Settle { broadcast } if broadcast.is_closed() => {} // and perhaps forgotten
             Command::Settle { broadcast } => {
                 self.audience(&broadcast, turn.now);

@@ -13,7 +13,7 @@ use std::time::Duration;
 use super::OnSourceEnd;
 use super::closing;
 use super::handle::Handle;
-use super::moving::{Moved, Silent, move_listeners};
+use super::moving::{Moved, Silent, has_strays, move_listeners};
 use super::registry::{Entry, Registry};
 use crate::engine::inbox::Command;
 use crate::engine::trail::Movers;
@@ -85,18 +85,39 @@ fn found(registry: &Registry, handle: &Handle) -> Option<Entry> {
 /// Calls back who was sent on from here.
 async fn bring_back(registry: &Weak<Registry>, handle: &Handle) {
     let Some(registry) = registry.upgrade() else { return };
-    let Some(here) = found(&registry, handle).map(|entry| entry.handle).filter(|here| here.settings.fallback.brings_back) else { return };
+    let Some(here) = found(&registry, handle).map(|entry| entry.handle) else { return };
     let path = &here.settings.path;
-    for there in registry.chain(path).iter().filter_map(|there| registry.find(there.as_str())).map(|entry| entry.handle) {
-        if there.places.taken() == 0 {
-            continue;
-        }
+    for there in elsewhere(&registry, &here) {
         if !here.is_alike(&there) {
-            tracing::warn!(mount = %path, from = %there.settings.path, "the source is of another kind: who was sent on stays there");
+            if has_strays(registry.crew(), &there, path).await == Ok(true) {
+                tracing::warn!(mount = %path, from = %there.settings.path, "the source is of another kind: who was sent on stays there");
+            }
             continue;
         }
         let moved = move_listeners(registry.crew(), &there, &here, &Movers::Strayed(path.clone())).await;
         say(&moved, &there, path, "the source is there again: listeners are brought back");
+    }
+}
+
+/// The mounts with listeners among those that who was sent on from here, and is to be brought back, may be at.
+fn elsewhere(registry: &Registry, here: &Handle) -> Vec<Arc<Handle>> {
+    let path = &here.settings.path;
+    let chain = if here.settings.fallback.brings_back { registry.chain(path) } else { Vec::new() };
+    // Before there was a mount at this path its pattern's recording was heard, which gives way to any source.
+    let all = chain.into_iter().chain(registry.recording_of(path));
+    all.filter_map(|there| registry.find(there.as_str())).map(|entry| entry.handle).filter(|there| there.places.taken() > 0).collect()
+}
+
+/// Who was sent on from a mount that is pulled on demand, and is to be brought back, wants it as much as who waits there.
+async fn want_for_strays(registry: &Registry, here: &Handle) {
+    if !here.settings.relay.on_demand || here.is_wanted() {
+        return;
+    }
+    for there in elsewhere(registry, here) {
+        // A shard that does not answer is named by whoever moves listeners.
+        if has_strays(registry.crew(), &there, &here.settings.path).await.unwrap_or(false) {
+            return here.want(3 * LOOK);
+        }
     }
 }
 
@@ -141,6 +162,9 @@ async fn absence(registry: &Weak<Registry>, handle: &Handle) {
             let moves = settings.fallback.mount().is_some();
             if moves && handle.places.taken() > 0 {
                 send_on(&registry, &entry.handle, &mut warned).await;
+            }
+            if moves {
+                want_for_strays(&registry, &entry.handle).await;
             }
             // Where a pattern is gone nobody can publish again. Where listeners leave with the source, they have waited for this only.
             let orphan = registry.is_orphan(&entry);

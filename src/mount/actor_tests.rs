@@ -88,8 +88,8 @@ async fn a_newcomer_during_a_flush_is_let_in_with_the_next_chunk() {
     gate.deliver(vec![Delivery::Flush], None).expect("taken");
     house.settle().await;
     let handle = Arc::clone(&house.entry.handle);
-    assert!(handle.on_air(Duration::from_millis(50)).await.is_none(), "there is nothing to hear");
-    let waiting = actix_rt::spawn(async move { handle.on_air(PATIENCE).await });
+    assert!(handle.on_air(Duration::from_millis(50), false).await.is_none(), "there is nothing to hear");
+    let waiting = actix_rt::spawn(async move { handle.on_air(PATIENCE, false).await });
     actix_rt::task::yield_now().await;
     deliver(&gate).expect("taken");
     assert!(waiting.await.expect("no panic").is_some());

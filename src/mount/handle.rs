@@ -9,6 +9,7 @@ use tokio::sync::futures::Notified;
 use tokio::sync::{Notify, watch};
 
 use super::bookmark::Bookmark;
+use super::demand::Demand;
 pub use super::metadata::Metadata;
 use super::publishers::Publishers;
 use super::standstill::Standstill;
@@ -100,15 +101,6 @@ impl SourceCounters {
     }
 }
 
-/// Somebody waits, until dropped.
-struct Waits<'a>(&'a AtomicU64);
-
-impl Drop for Waits<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
 /// A mount, as others see it: its settings as they were when somebody looked, and what it is whatever its settings are. When they
 /// change there is another handle, so nobody finds half of a change; who is to see it looks again in the registry.
 #[derive(Debug)]
@@ -147,10 +139,7 @@ pub struct Standing {
     said: RwLock<Said>,
     status: watch::Sender<Status>,
     metadata: Mutex<Arc<Metadata>>,
-    /// Newcomers who wait for something to hear.
-    waiting: AtomicU64,
-    /// Until then somebody elsewhere would listen; nanoseconds.
-    wanted_until: AtomicU64,
+    demand: Demand,
     clock: Clock,
     /// The number of the source that may write; the next one gets the next number. Changed by the actor only.
     writer: AtomicU64,
@@ -186,8 +175,7 @@ impl Handle {
             said: RwLock::default(),
             status: watch::Sender::new(status),
             metadata: Mutex::default(),
-            waiting: AtomicU64::new(0),
-            wanted_until: AtomicU64::new(0),
+            demand: Demand::default(),
             clock,
             writer: AtomicU64::new(0),
             stand_in: AtomicU64::new(0),
@@ -369,13 +357,24 @@ impl Handle {
 
     /// Whether somebody listens, or waits for something to hear.
     pub fn is_wanted(&self) -> bool {
-        let elsewhere = self.clock.now() < Moment::from_nanos(self.wanted_until.load(Ordering::Relaxed));
-        elsewhere || self.waiting.load(Ordering::Relaxed) > 0 || self.places.taken() > 0
+        self.demand.is_there(self.clock.now()) || self.places.taken() > 0
     }
 
     /// Somebody would listen if there were something to hear: as good as a listener for so long.
     pub(super) fn want(&self, lasts: Duration) {
-        self.wanted_until.store((self.clock.now() + lasts).nanos(), Ordering::Relaxed);
+        self.demand.ask(self.clock.now() + lasts);
+    }
+
+    /// What is begun where somebody wants it has failed, and is not begun again for so long.
+    pub fn disappoint(&self, rests: Duration) {
+        self.demand.disappoint(self.clock.now() + rests);
+        self.change(|_| {}); // whoever waits may look elsewhere
+    }
+
+    /// Whether something will be heard when somebody wants it, as far as anybody knows.
+    pub fn begins_when_wanted(&self) -> bool {
+        let begun = self.settings.relay.on_demand || self.settings.fallback.file().is_some();
+        begun && !self.demand.is_in_vain(self.clock.now())
     }
 
     /// What is on air now.
@@ -462,13 +461,14 @@ impl Handle {
     }
 
     /// The media type, as soon as there is something to hear; `None` when there is nothing within `patience`, or never will be.
-    pub async fn on_air(&self, patience: Duration) -> Option<Arc<str>> {
-        self.waiting.fetch_add(1, Ordering::Relaxed);
-        let _waits = Waits(&self.waiting);
+    /// `hasty`: who waits has somewhere else to go, and does so when it is in vain to wait here.
+    pub async fn on_air(&self, patience: Duration, hasty: bool) -> Option<Arc<str>> {
+        let _waits = self.demand.wait();
+        let over = |status: &Status| self.broadcast.is_closed() || self.ready(status);
         let mut status = self.status.subscribe();
-        let ready = status.wait_for(|status| self.broadcast.is_closed() || self.ready(status));
+        let ready = status.wait_for(|status| over(status) || (hasty && self.demand.is_in_vain(self.clock.now())));
         let found = tokio::time::timeout(patience, ready).await.ok()?.ok()?;
-        found.content_type.clone().filter(|_| !self.broadcast.is_closed())
+        found.content_type.clone().filter(|_| !self.broadcast.is_closed() && self.ready(&found))
     }
 
     /// Whether a source is needed and missing.

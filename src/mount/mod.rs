@@ -10,6 +10,7 @@ mod absence;
 pub mod actor;
 pub mod bookmark;
 mod closing;
+mod demand;
 pub mod fallback;
 pub mod gate;
 pub mod groups;

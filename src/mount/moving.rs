@@ -14,6 +14,7 @@ use crate::engine::crew::{Crew, Hand};
 use crate::engine::inbox::{Command, Reply};
 use crate::engine::socket::Socket;
 use crate::engine::trail::Movers;
+use crate::units::MountPath;
 
 /// The longest that a shard is waited for.
 pub const PATIENCE: Duration = Duration::from_secs(2);
@@ -41,6 +42,20 @@ pub struct Moved {
     pub moved: usize,
     /// There was no place for so many.
     pub stayed: usize,
+}
+
+/// Whether somebody who listens to a mount was sent on from this one.
+///
+/// # Errors
+/// When a shard does not answer.
+pub async fn has_strays(crew: &Crew, there: &Handle, from: &MountPath) -> Result<bool, Silent> {
+    for (index, hand) in crew.hands().iter().enumerate() {
+        let answer = ask(hand, |reply| Command::HasStrays { slot: there.broadcast.slot, from: from.clone(), reply });
+        if timeout(PATIENCE, answer).await.ok().and_then(Result::ok).ok_or(Silent(index))? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Lets a mount's listeners (or some of them) go on with another, each on its shard.

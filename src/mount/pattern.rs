@@ -9,7 +9,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use super::Settings;
+use super::{Announce, Fallback, OnSourceEnd, Profile, RelaySettings, Settings};
 use crate::units::{MountPath, UnitError};
 
 /// What stands for whatever a publisher chooses.
@@ -90,6 +90,29 @@ impl Pattern {
     /// The settings of the mount that it makes at a path.
     pub fn settings(&self, path: MountPath) -> Settings {
         Settings { path, ..self.mounts.clone() }
+    }
+
+    /// Where its recording is heard by everybody who asks for a path that nobody publishes to; `None`: it has none.
+    pub fn recording_at(&self) -> Option<MountPath> {
+        self.mounts.fallback.file().map(|_| MountPath::of_pattern(self.paths.as_str()))
+    }
+
+    /// The mount that this takes: its listeners are served as those of any other of the pattern, but nothing fills it.
+    pub fn recording(&self) -> Option<Settings> {
+        let (path, mounts) = (self.recording_at()?, self.mounts.clone());
+        Some(Settings {
+            path,
+            profile: Profile { public: false, hidden: true, ..mounts.profile },
+            pipeline: None,
+            relay: RelaySettings::default(),
+            push: None,
+            tcp: Vec::new(),
+            on_source_end: OnSourceEnd::Wait,
+            linger: None,
+            fallback: Fallback { to: mounts.fallback.to, ..Fallback::default() },
+            announce: Announce::default(),
+            ..mounts
+        })
     }
 }
 

@@ -176,7 +176,7 @@ async fn nothing_of_a_closed_mount_stays_in_memory() {
 async fn who_waits_for_a_mount_that_is_closed_learns_it_at_once() {
     let house = House::new();
     let handle = house.open("/a").handle;
-    let waiting = actix_rt::spawn(async move { handle.on_air(Duration::from_secs(60)).await });
+    let waiting = actix_rt::spawn(async move { handle.on_air(Duration::from_secs(60), false).await });
     actix_rt::task::yield_now().await;
     house.registry.close("/a").expect("open");
     let answer = tokio::time::timeout(Duration::from_secs(10), waiting).await.expect("at once");

@@ -95,6 +95,9 @@ impl Puller {
         }
         let rest = if self.next == 0 { wait(self.failures, fastrand::f64()) } else { Duration::ZERO };
         self.rests_until = Instant::now() + rest;
+        if !rest.is_zero() {
+            self.entry.handle.disappoint(rest);
+        }
         let fault = match how {
             Ended::EndOfStream => None,
             Ended::Fault(fault) => Some(Arc::clone(fault)),

@@ -81,6 +81,7 @@ async fn tend(entry: Entry, file: Arc<Path>) {
                     said = true;
                     tracing::warn!(mount, file = %file.display(), %why, "the fallback cannot be heard: listeners wait");
                 }
+                entry.handle.disappoint(RETRY);
                 tokio::time::sleep(RETRY).await;
             }
         }

@@ -25,6 +25,24 @@ fn a_pattern_is_a_mount_of_which_there_may_be_many() {
 }
 
 #[test]
+fn a_patterns_recording_is_a_mount_of_its_own_that_nobody_fills_and_is_counted() {
+    let file = std::env::temp_dir().join(format!("flumen-pattern-{}.mp3", std::process::id()));
+    std::fs::write(&file, [[0xFF, 0xFB, 0x90, 0x00].as_slice(), &[0; 413]].concat().repeat(8)).expect("written");
+    let keys = format!("fallback = \"file:{}\"\nname = \"N\"\npublic = true\nmax_listeners = 5\n", file.display());
+    let config =
+        good(&format!("[push]\npassword = \"s3cret\"\n[[mount]]\npath = \"/live/*\"\nmax_mounts = 7\n{keys}[[mount]]\npath = \"/b/*\"\n"));
+    std::fs::remove_file(&file).expect("removed");
+    let recordings: Vec<_> = config.patterns.iter().filter_map(crate::mount::Pattern::recording).collect();
+    let [recording] = recordings.as_slice() else { panic!("{recordings:?}") };
+    assert_eq!((recording.path.as_str(), recording.profile.name.as_deref(), recording.max_listeners), ("/live/*", Some("N"), Some(5)));
+    assert_eq!((&recording.push, recording.linger, recording.profile.hidden, recording.profile.public), (&None, None, true, false));
+    assert_eq!(recording.fallback.file(), config.patterns[0].mounts.fallback.file());
+    let described = super::describe(&config, super::COSTS);
+    assert!(described.contains("# 7 of /live/*") && described.contains("# recording of /live/*"), "{described}");
+    assert!(!described.contains("recording of /b/*"));
+}
+
+#[test]
 fn what_a_pattern_cannot_have_is_refused_with_line_key_value_and_remedy() {
     for (lines, parts) in [
         ("path = \"/live/*\"\npipeline = \"fakesrc\"", &[":3: mount[0].pipeline = \"fakesrc\"", "is a pattern", "path of its own"] as &[_]),

@@ -14,7 +14,7 @@ use crate::engine::trail::Movers;
 use crate::fanout::departure::Departure;
 use crate::fanout::ring::Ring;
 use crate::fanout::stats::add;
-use crate::units::{ListenerId, Moment};
+use crate::units::{ListenerId, Moment, MountPath};
 
 impl<W: Wire> Audience<W> {
     /// A newcomer is placed and served at once: streamheaders and burst wait for nothing.
@@ -111,6 +111,11 @@ impl<W: Wire> Audience<W> {
         }
         part.moved = movers.len();
         (movers, part)
+    }
+
+    /// Whether somebody was sent on here from this mount. Looks at everybody: to be asked once a second at the most.
+    pub(in crate::engine) fn has_strays(&self, from: &MountPath) -> bool {
+        self.table.iter().flatten().any(|listener| listener.trail().leads_from(from))
     }
 
     /// The first listener comes: a copy of the ring is needed again.

@@ -3,6 +3,8 @@
 //! - A mount that is there wins over any pattern. Nobody makes one by asking: only who has shown the password and has a stream does.
 //! - There are never more of a pattern than it allows. A place is free again as soon as its mount is found no more.
 //! - A mount keeps the settings it was made with. When its pattern is gone, it ends with its source.
+//! - A pattern whose fallback is a recording has one mount more, of its own name, where everybody hears it who asks for a path that
+//!   nobody publishes to: so many paths, one recording.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
@@ -11,7 +13,7 @@ use actix::prelude::*;
 
 use super::super::fallback;
 use super::super::pattern::{PathPattern, Pattern, choose};
-use super::{Entry, OpenError, Registry, Settings};
+use super::{Entry, Handle, OpenError, Registry, Settings};
 use crate::engine::trail::Trail;
 use crate::units::MountPath;
 
@@ -97,11 +99,39 @@ pub enum MakeError {
 
 impl Registry {
     /// From now on these patterns hold, for mounts that are made from now on, their actors running on this arbiter.
-    pub fn host(&self, patterns: Vec<Pattern>, arbiter: &ArbiterHandle, may_open: MayOpen) {
+    pub fn host(self: &Arc<Self>, patterns: Vec<Pattern>, arbiter: &ArbiterHandle, may_open: MayOpen) {
+        self.keep_recordings(patterns.iter().filter_map(Pattern::recording).collect(), arbiter);
         let holds = Arc::new(Holds { patterns, arbiter: arbiter.clone(), may_open });
         *self.hosting.holds.write().unwrap_or_else(PoisonError::into_inner) = Some(holds);
         // Those whose pattern is gone have to learn it.
         self.mounts.iter().filter(|entry| entry.made_by.is_some()).for_each(|entry| entry.handle.wake());
+    }
+
+    /// Patterns have these mounts for their recordings, and no others.
+    fn keep_recordings(self: &Arc<Self>, wanted: Vec<Settings>, arbiter: &ArbiterHandle) {
+        for entry in self.all() {
+            let path = &entry.handle.settings.path;
+            if path.is_of_pattern() && !wanted.iter().any(|settings| settings.path == *path) {
+                drop(self.close(path.as_str())); // it ends by itself
+            }
+        }
+        for settings in wanted {
+            match self.find(settings.path.as_str()) {
+                Some(entry) if entry.handle.settings == settings => {}
+                Some(_) => drop(self.settle(settings)),
+                None => {
+                    let path = settings.path.clone();
+                    if let Err(why) = self.open(settings, arbiter) {
+                        tracing::error!(pattern = %path, %why, "its recording cannot be heard");
+                    }
+                }
+            }
+        }
+    }
+
+    /// The mount with the recording of the pattern that a path belongs to, if there is one.
+    pub(in crate::mount) fn recording_of(&self, path: &MountPath) -> Option<MountPath> {
+        choose(&self.hosting.holds()?.patterns, path)?.recording_at()
     }
 
     /// Where a path as typed leads somebody who publishes.
@@ -144,15 +174,28 @@ impl Registry {
 
     /// The mounts that who cannot hear this one is sent on to, in the order in which they are tried.
     pub fn chain(&self, from: &MountPath) -> Vec<MountPath> {
-        fallback::chain(from, |path| self.site(path.as_str())?.settings().fallback.mount().cloned())
+        fallback::chain(from, |path| {
+            let site = self.site(path.as_str())?;
+            let recording = || site.entry().is_none().then(|| self.recording_of(path)).flatten();
+            site.settings().fallback.mount().cloned().or_else(recording)
+        })
     }
 
     /// Those of them where there is something to hear now, and what is remembered of whoever goes there.
     pub fn refuges(&self, from: &MountPath) -> Vec<(Entry, Trail)> {
+        self.refuges_that(from, Handle::is_heard)
+    }
+
+    /// The same, with those where something is begun for who comes.
+    pub fn prospects(&self, from: &MountPath) -> Vec<(Entry, Trail)> {
+        self.refuges_that(from, |handle| handle.is_heard() || handle.begins_when_wanted())
+    }
+
+    fn refuges_that(&self, from: &MountPath, fits: impl Fn(&Handle) -> bool) -> Vec<(Entry, Trail)> {
         let mut passed = vec![from.clone()];
         let mut refuges = Vec::new();
         for path in self.chain(from) {
-            refuges.extend(self.find(path.as_str()).filter(|entry| entry.handle.is_heard()).map(|entry| (entry, Trail::of(&passed))));
+            refuges.extend(self.find(path.as_str()).filter(|entry| fits(&entry.handle)).map(|entry| (entry, Trail::of(&passed))));
             passed.push(path);
         }
         refuges
