@@ -27,6 +27,7 @@ use crate::journal::Visit;
 use crate::mount::Metadata;
 use crate::mount::metadata;
 use crate::units::{Extents, MountPath};
+use crate::wire::charset::Charset;
 use crate::wire::chunked::Chunked;
 use crate::wire::head::{Look, look};
 use crate::wire::upstream::{Found, Interleaved};
@@ -203,7 +204,7 @@ fn title(bytes: &[u8]) {
     let end = block.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
     let text = std::str::from_utf8(&block[1..end]).expect("whole characters");
     assert!(is_one_harmless_line(text));
-    assert!(upstream::metadata(&block[1..], "StreamTitle").is_some(), "{text:?}");
+    assert!(upstream::metadata(&block[1..], "StreamTitle", Charset::default()).is_some(), "{text:?}");
     assert!(text.matches("';").count() <= 2, "nothing breaks out of a field: {text:?}");
 }
 
@@ -243,7 +244,7 @@ fn answer(bytes: &[u8]) {
         assert!(answer.length <= bytes.len(), "a head of {} bytes in {}", answer.length, bytes.len());
         assert!(answer.metaint().is_none_or(|metaint| metaint > 0));
     }
-    let _ = upstream::metadata(bytes, "StreamTitle");
+    let _ = upstream::metadata(bytes, "StreamTitle", Charset::default());
 }
 
 /// However a stream is cut, the same bytes and the same blocks come out of it, and nothing is lost but the blocks.

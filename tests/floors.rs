@@ -46,7 +46,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("argon2", &["access"]),
     ("ring", &["access", "door", "ingest"]),
     ("bcrypt", &["access"]),
-    ("encoding_rs", &["admin"]),
+    ("encoding_rs", &["wire"]),
     ("roxmltree", &["config"]),
 ];
 

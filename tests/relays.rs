@@ -99,6 +99,19 @@ fn what_shoutcast_and_chunked_servers_send_is_relayed_byte_for_byte() {
 }
 
 #[test]
+fn an_upstreams_titles_are_read_in_the_charset_of_the_mount() {
+    let mut stream = interleaved(&mp3(), 1000);
+    let title = b"\xcc\xf3\xe7\xfb\xea\xe0 - windows-1251"; // as long as the one it takes the place of
+    let at = stream.windows(20).position(|window| window == b"Somebody - Something").expect("a title");
+    stream[at..at + 20].copy_from_slice(&title[..20]);
+    let head = b"ICY 200 OK\r\ncontent-type:audio/mpeg\r\nicy-metaint:1000\r\n\r\n";
+    let (port, _served) = upstream(vec![[head.as_slice(), &stream].concat()]);
+    let server = Server::spawn("", &relay("charset = \"windows-1251\"", &[format!("http://127.0.0.1:{port}/x")]), &[]);
+    let told = || server.try_get("/api/v1/mounts/relay").is_ok_and(|answer| answer.body_text().contains("Музыка - windows-125"));
+    assert!(until(SECOND * 10, told), "{}", server.log());
+}
+
+#[test]
 fn a_flumen_relays_a_flumen_and_keeps_its_listeners_when_the_link_is_cut() {
     let port = free_port();
     let origin = |port: u16| {

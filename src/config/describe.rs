@@ -262,6 +262,7 @@ pub(super) fn describe_mount(out: &mut String, path: &str, mount: &Settings) {
     entry(out, "allow_query", mount.allow_query);
     entry(out, "icy_metadata", quoted(label(&mount::ICY_METADATA, mount.icy_metadata)));
     entry(out, "icy_metaint", mount.icy_metaint);
+    entry(out, "charset", quoted(&mount.charset.to_string()));
     entry(out, "ogg_chaining", quoted(label(&mount::OGG_CHAINING, mount.ogg_chaining)));
     entry(out, "cors", cors(&mount.cors));
     if let Some(rule) = &mount.listen_auth {

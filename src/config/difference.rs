@@ -215,6 +215,7 @@ mod tests {
             ("", "half_close = \"keep\"", ""),
             ("", "icy_metadata = \"off\"", ""),
             ("", "icy_metaint = 8192", ""),
+            ("", "charset = \"koi8-r\"", ""),
             ("", "ogg_chaining = \"hide\"", ""),
             ("", "cors = \"none\"", ""),
             ("", "listen_auth = { allow = [\"10.0.0.0/8\"] }", ""),

@@ -107,6 +107,7 @@ pub(super) fn read(
         allow_query: reader.take("allow_query", boolean).unwrap_or(false),
         icy_metadata: reader.take("icy_metadata", one_of(&ICY_METADATA)).unwrap_or_default(),
         icy_metaint,
+        charset: reader.take("charset", word).unwrap_or_default(),
         ogg_chaining: reader.take("ogg_chaining", one_of(&OGG_CHAINING)).unwrap_or_default(),
         cors: reader.take("cors", cors).unwrap_or_default(),
         listen_auth: auth::listen(reader, !claims.is_empty()),

@@ -270,6 +270,7 @@ fn the_defaults_are_those_of_the_interface() {
         "allow_query = false",
         "icy_metadata = \"auto\"",
         "icy_metaint = 16000",
+        "charset = \"windows-1252\"",
         "ogg_chaining = \"keep\"",
         "cors = \"*\"",
         "half_close = \"close\"",
@@ -382,6 +383,7 @@ fn what_is_described_loads_to_the_same() {
         allow_query = true
         icy_metadata = "always"
         icy_metaint = "8KiB"
+        charset = "KOI8-R"
         ogg_chaining = "hide"
         cors = ["https://Example.org", "http://[::1]:8080"]
         half_close = "keep"

@@ -38,6 +38,7 @@ use crate::mount::registry::Entry;
 use crate::mount::standstill::{self, Mover};
 use crate::mount::{Metadata, Said};
 use crate::units::format_duration;
+use crate::wire::charset::Charset;
 use crate::wire::relay;
 use crate::wire::upstream::{Answer, Found, HEAD_MOST, Interleaved, answer, metadata};
 
@@ -204,7 +205,7 @@ impl Sifter {
                     pump.push(part, || ()).await.map_err(|error| Arc::from(error.to_string()))?;
                 }
                 if let Some(block) = blocks.last() {
-                    entry.handle.set_metadata(title(block));
+                    entry.handle.set_metadata(title(block, entry.handle.settings.charset));
                 }
             }
         }
@@ -212,8 +213,8 @@ impl Sifter {
     }
 }
 
-/// What a block of metadata says; mostly the title is all there is, artist included.
-fn title(block: &[u8]) -> Metadata {
-    let [title, url] = ["StreamTitle", "StreamUrl"].map(|key| metadata(block, key));
+/// What a block of metadata says, in UTF-8 or this charset; mostly the title is all there is, artist included.
+fn title(block: &[u8], charset: Charset) -> Metadata {
+    let [title, url] = ["StreamTitle", "StreamUrl"].map(|key| metadata(block, key, charset));
     Metadata::new(None, title.as_deref(), url.as_deref())
 }

@@ -36,6 +36,7 @@ use crate::engine::admission::Limits;
 use crate::engine::broadcast::Rules;
 use crate::fanout::retention::Retention;
 use crate::units::{ByteCount, Extents, MountPath};
+use crate::wire::charset::Charset;
 
 pub use actor::Mount;
 pub use closing::Closing;
@@ -210,6 +211,8 @@ pub struct Settings {
     pub icy_metadata: IcyMetadata,
     /// Bytes of the stream between two places for a title.
     pub icy_metaint: u32,
+    /// What titles are written in that are not UTF-8 and do not say what they are.
+    pub charset: Charset,
     /// What becomes of the links of a chained Ogg stream.
     pub ogg_chaining: OggChaining,
     /// Which pages of other origins may read its answers.

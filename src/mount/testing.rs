@@ -32,6 +32,7 @@ pub(crate) fn settings(path: &str) -> Settings {
         allow_query: false,
         icy_metadata: IcyMetadata::Auto,
         icy_metaint: 16_000,
+        charset: crate::wire::charset::Charset::default(),
         ogg_chaining: OggChaining::Keep,
         listen_auth: None,
         announce: Announce::default(),

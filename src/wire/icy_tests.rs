@@ -4,6 +4,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::*;
+use crate::wire::charset::Charset;
 use crate::wire::upstream::{Found, Interleaved, metadata};
 
 fn text(block: &[u8]) -> String {
@@ -165,7 +166,7 @@ proptest! {
     #[test]
     fn no_title_breaks_out_of_its_field(title in "[ab;'=\\\\é音\u{0}\n]{0,40}", url in proptest::option::of("[a';é]{0,20}")) {
         let block = block(&title, url.as_deref());
-        let (told, address) = (metadata(&block[1..], "StreamTitle"), metadata(&block[1..], "StreamUrl"));
+        let [told, address] = ["StreamTitle", "StreamUrl"].map(|key| metadata(&block[1..], key, Charset::default()));
         let strip = |text: &str| text.chars().filter(|c| !c.is_control() && *c != ' ').collect::<String>();
         prop_assert_eq!(told.as_deref().map(strip), Some(strip(&title)));
         prop_assert_eq!(address.as_deref().map(strip), url.as_deref().map(strip));

@@ -1,6 +1,7 @@
 //! Bytes of dialects, pure: request heads, framed bodies, greetings, playlists, metadata. What comes in are slices, what goes out are
 //! values.
 
+pub mod charset;
 pub mod chunked;
 pub mod forwarded;
 pub mod head;

@@ -1,8 +1,8 @@
 //! What another server answers when its stream is pulled: the head, in the manner of HTTP or of SHOUTcast, and metadata between
 //! the bytes. Pure: bytes in, meaning out.
 
+use super::charset::Charset;
 use super::head::Body;
-use super::tags::legacy_text;
 
 /// The largest head of an answer.
 pub const HEAD_MOST: usize = 16 * 1024;
@@ -139,10 +139,10 @@ impl Interleaved {
 }
 
 /// The value of a key in a block: `StreamTitle='…';`. A quote in the value is not its end unless a semicolon follows. Text that
-/// is not UTF-8 is taken for ISO 8859-1, as everybody does.
-pub fn metadata(block: &[u8], key: &str) -> Option<String> {
+/// is not UTF-8 is taken for what this charset makes of it.
+pub fn metadata(block: &[u8], key: &str, charset: Charset) -> Option<String> {
     let end = block.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
-    let text = legacy_text(&block[..end]);
+    let text = charset.guessed(&block[..end]);
     let start = text.find(&format!("{key}='"))? + key.len() + 2;
     let value = &text[start..];
     let end = value.find("';").or_else(|| value.strip_suffix('\'').map(str::len))?;
@@ -185,7 +185,7 @@ mod tests {
             (b"StreamUrl='x';", None),
             (b"", None),
         ] {
-            assert_eq!(metadata(block, "StreamTitle").as_deref(), want);
+            assert_eq!(metadata(block, "StreamTitle", Charset::default()).as_deref(), want);
         }
     }
 
@@ -222,7 +222,7 @@ mod tests {
 
         #[test]
         fn no_answer_makes_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
-            let _ = (answer(&bytes), metadata(&bytes, "StreamTitle"), taken(&bytes, 7, 5));
+            let _ = (answer(&bytes), metadata(&bytes, "StreamTitle", Charset::default()), taken(&bytes, 7, 5));
         }
     }
 }

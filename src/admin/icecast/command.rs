@@ -374,7 +374,7 @@ fn set_metadata(entry: &Entry, parameters: &Parameters, form: Form) -> HttpRespo
         Some(b"updinfo") => {}
         Some(_) => return response(form, "No such action", false),
     }
-    if let Some(metadata) = metadata::update(parameters) {
+    if let Some(metadata) = metadata::update(parameters, entry.handle.settings.charset) {
         tracing::info!(mount = %entry.handle.settings.path, artist = metadata.artist.as_deref(), title = metadata.title.as_deref(), "metadata");
         entry.handle.set_metadata(metadata);
     }

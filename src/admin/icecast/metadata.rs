@@ -2,13 +2,12 @@
 
 use std::sync::Arc;
 
-use encoding_rs::{Encoding, WINDOWS_1252};
-
 use super::query::Parameters;
 use crate::access::Password;
 use crate::access::rule::UrlAuth;
 use crate::mount::registry::Entry;
 use crate::mount::{Metadata, PushSettings};
+use crate::wire::charset::Charset;
 
 /// Characters of a text that are kept; ICY metadata have no room for more.
 const TEXT_MOST: usize = 1000;
@@ -24,27 +23,18 @@ pub(super) fn source_of(entry: &Entry) -> Option<(&'static str, &Password)> {
     push.password.as_ref().filter(|_| push.stream_auth.is_none()).map(|password| (PushSettings::USER, password))
 }
 
-/// What an update says is playing; `None`: it says nothing.
-pub(super) fn update(parameters: &Parameters) -> Option<Metadata> {
-    let charset = parameters.text("charset");
-    let text = |name| parameters.bytes(name).map(|value| tamed(&decoded(value, charset.as_deref())));
+/// What an update says is playing, in the charset that it says, else in UTF-8 if it can be, and else in the mount's; `None`: it says
+/// nothing.
+pub(super) fn update(parameters: &Parameters, usual: Charset) -> Option<Metadata> {
+    let said = parameters.text("charset").and_then(|name| Charset::named(&name));
+    let decoded = |text| said.map_or_else(|| usual.guessed(text), |said| said.decoded(text));
+    let text = |name| parameters.bytes(name).map(|value| tamed(&decoded(value)));
     let url = text("url");
     let (artist, title) = match text("song") {
         Some(song) => (None, Some(song)),
         None => (text("artist"), text("title")),
     };
     (artist.is_some() || title.is_some()).then(|| Metadata::new(artist.as_deref(), title.as_deref(), url.as_deref()))
-}
-
-/// A text in the charset that it is said to be in; else in UTF-8 if it can be, and else in that of old encoders.
-fn decoded(text: &[u8], charset: Option<&str>) -> String {
-    let named = charset.and_then(|name| Encoding::for_label(name.trim().as_bytes()));
-    let encoding = match (named, std::str::from_utf8(text)) {
-        (Some(encoding), _) => encoding,
-        (None, Ok(text)) => return text.to_owned(),
-        (None, Err(_)) => WINDOWS_1252,
-    };
-    encoding.decode_without_bom_handling(text).0.into_owned()
 }
 
 /// One line, not endless, without what controls a terminal.
@@ -70,16 +60,24 @@ mod tests {
             ("song=%C3%BC&charset=nosuch", "ü"),
             ("song=a%0Ab%1B%5B31m+", "a b [31m"),
         ] {
-            let metadata = update(&Parameters::of(query)).expect(query);
+            let metadata = update(&Parameters::of(query), Charset::default()).expect(query);
             assert_eq!((metadata.artist, metadata.title.as_deref()), (None, Some(want)), "{query}");
         }
-        let long = update(&Parameters::of(&format!("song={}", "%C3%BC".repeat(5000)))).expect("a title");
+        let koi = "koi8-r".parse().expect("a charset");
+        for (query, want) in [
+            ("song=%ED%D5%DA%D9%CB%C1", "Музыка"),
+            ("song=%D0%9C", "М"), // UTF-8 is UTF-8 whatever is usual
+            ("song=%CC%F3%E7%FB%EA%E0&charset=windows-1251", "Музыка"),
+        ] {
+            assert_eq!(update(&Parameters::of(query), koi).and_then(|metadata| metadata.title).as_deref(), Some(want), "{query}");
+        }
+        let long = update(&Parameters::of(&format!("song={}", "%C3%BC".repeat(5000))), Charset::default()).expect("a title");
         assert!(long.title.is_some_and(|title| (1..=TEXT_MOST).contains(&title.chars().count())));
     }
 
     #[test]
     fn an_update_says_a_song_or_who_plays_what() {
-        let read = |query| update(&Parameters::of(query));
+        let read = |query| update(&Parameters::of(query), Charset::default());
         assert_eq!(read("artist=A&title=B&url=http://u"), Some(Metadata::new(Some("A"), Some("B"), Some("http://u"))));
         assert_eq!(read("artist=A&title=B&song=C"), Some(Metadata::new(None, Some("C"), None)));
         assert_eq!(read("title=B"), Some(Metadata::new(None, Some("B"), None)));

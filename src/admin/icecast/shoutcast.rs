@@ -75,7 +75,7 @@ async fn update(request: HttpRequest, house: Data<House>) -> HttpResponse {
     if let Some(refusal) = refuse_order(&request) {
         return refusal;
     }
-    if let Some(metadata) = metadata::update(&parameters) {
+    if let Some(metadata) = metadata::update(&parameters, entry.handle.settings.charset) {
         tracing::info!(mount, by = admission::asker(&request), title = metadata.title.as_deref(), "metadata");
         entry.handle.set_metadata(metadata);
     }

@@ -10,6 +10,7 @@ use crate::bouncer::files;
 use crate::ingest::relay::Upstream;
 use crate::mount::PathPattern;
 use crate::units::{ByteCount, MountPath};
+use crate::wire::charset::Charset;
 
 /// The longest time that a key takes, in seconds.
 const YEAR: u64 = 366 * 86_400;
@@ -179,11 +180,17 @@ fn keys(mount: &Element<'_>, section: &mut Section, to: &mut Sections) {
     for element in mount.children() {
         let left_out = &mut to.left_out;
         match element.name() {
-            "mount-name" | "no-mount" | "subtype" | "bitrate" | "mp3-metadata-interval" | "charset" | "wait-time" | "file-seekable" => {}
+            "mount-name" | "no-mount" | "subtype" | "bitrate" | "mp3-metadata-interval" | "wait-time" | "file-seekable" => {}
             "stream-name" => section.line(&element, "name", 255, left_out),
             "stream-description" => section.line(&element, "description", 1024, left_out),
             "genre" => section.line(&element, "genre", 255, left_out),
             "stream-url" => url(&element, section, left_out),
+            // What is UTF-8 is read so wherever it comes from.
+            "charset" if element.text().eq_ignore_ascii_case("utf8") || element.text().eq_ignore_ascii_case("utf-8") => {}
+            "charset" => match element.text().parse::<Charset>() {
+                Ok(charset) => section.text("charset", &charset.to_string()),
+                Err(error) => left_out.push(format!("{}: {}", element.place(), error.problem)),
+            },
             "type" => {
                 if is_media_type(element.text()) {
                     section.text("content_type", element.text());

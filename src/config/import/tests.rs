@@ -200,6 +200,17 @@ fn whatever_it_says_the_result_loads() {
 }
 
 #[test]
+fn a_mounts_charset_is_carried_over() {
+    let mount = |charset: &str| below(&format!("<mount><mount-name>/a</mount-name><charset>{charset}</charset></mount>"));
+    for (charset, want) in [("windows-1251", "windows-1251"), ("ISO8859-1", "windows-1252"), ("UTF8", "windows-1252")] {
+        let result = mount(charset);
+        assert_eq!(loaded(&result).mounts[0].charset.to_string(), want, "{charset}");
+        assert_eq!(result.left_out, Vec::<String>::new());
+    }
+    assert!(mount("klingon").left_out[0].contains("no charset that is known here"));
+}
+
+#[test]
 fn what_is_no_configuration_of_icecast_is_refused_with_its_line() {
     for (text, line, part) in [
         ("", 1, "is no XML"),

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use crate::fanout::account::Account;
 use crate::fanout::recovery::RecoverPolicy;
 use crate::fanout::streamheader::Headers;
+use crate::wire::charset::Charset;
 use crate::wire::upstream::{Found, Interleaved, metadata};
 
 /// Mark, number, length of the filling, end mark: the least that a chunk needs to be known by.
@@ -218,7 +219,7 @@ impl Ear {
         });
         self.icy = Some(icy);
         for block in blocks {
-            let title = metadata(&block, "StreamTitle");
+            let title = metadata(&block, "StreamTitle", Charset::default());
             match title.as_deref().and_then(|title| title.parse().ok()) {
                 Some(number) if self.titles.last().is_none_or(|&last| last < number) => self.titles.push(number),
                 _ => self.wrong(|| format!("{title:?} where a title should be, and a newer one")),
