@@ -93,6 +93,27 @@ fn single_bytes_become_whole_frames() {
 }
 
 #[test]
+fn bytes_that_make_no_sense_are_left_out_counted_and_told_once() {
+    let server = up(&mounts(""));
+    let (early, body) = (waiting(&server), mp3());
+    let mut encoder = publish(&server, "");
+    encoder.write_all(&body[100..]).expect("sent"); // it begins in the middle of a frame, as who joins a stream does
+    let mut listener = Stream::open(early);
+    let heard = listener.read(20_000);
+    assert!(body.windows(heard.len()).any(|window| window == heard), "whole frames");
+    let skipped = || server.metric("flumen_skipped_bytes_total", &["/live"]);
+    let begun = skipped();
+    assert!((1.0..2000.0).contains(&begun) && !server.log().contains("make no sense"), "{begun}: {}", server.log());
+    for _ in 0..3 {
+        encoder.write_all(&[[0x11; 700].as_slice(), &body].concat()).expect("sent");
+    }
+    assert!(until(SECOND * 5, || skipped() >= begun + 2100.0), "{} after {begun}", skipped());
+    let rest = listener.read_for(SECOND);
+    assert!(rest.len() > 2 * body.len() && !rest.windows(30).any(|window| window == [0x11; 30]), "what is between is not heard");
+    assert_eq!(server.log().matches("make no sense").count(), 1, "{}", server.log());
+}
+
+#[test]
 fn a_body_that_is_not_framed_as_it_claims_ends_its_source_and_nobody_else() {
     let body = mp3();
     let trailers = [b"0\r\n".to_vec(), b"a: b\r\n".repeat(3000)].concat();

@@ -118,6 +118,8 @@ pub struct Counters {
     pub received_chunks: u64,
     /// Chunks turned away.
     pub refused_chunks: u64,
+    /// Bytes that made no sense.
+    pub skipped_bytes: u64,
     /// Times the source began anew.
     pub restarts: u64,
     /// Times the title changed.

@@ -151,7 +151,10 @@ impl Intake {
     fn take_framed(&mut self, data: &[u8], marks: Marks, header: bool) {
         let mut out = Vec::new();
         match &mut self.way {
-            Way::Framed(framer) => framer.push(&Piece { data, marks }, &mut out),
+            Way::Framed(framer) => {
+                framer.push(&Piece { data, marks }, &mut out);
+                self.outlet.skip(framer.newly_skipped_bytes());
+            }
             Way::Proving(framer, held) => {
                 held.push(Held { data: data.to_vec(), marks, header });
                 let start: Vec<u8> = held.iter().flat_map(|held| held.data.iter().copied()).collect();
@@ -166,6 +169,7 @@ impl Intake {
                     return held.iter().for_each(|held| self.take_by_flags(&held.data, held.marks, held.header));
                 }
                 held.iter().for_each(|held| framer.push(&Piece { data: &held.data, marks: held.marks }, &mut out));
+                self.outlet.skip(framer.newly_skipped_bytes());
                 self.outlet.forget_headers(); // the framer finds them in the bytes
                 self.way = Way::Framed(framer);
             }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::framing::Framed;
 use crate::fanout::chunk::Marks;
+use crate::fanout::stats::add;
 use crate::fanout::streamheader::Headers;
 use crate::handover;
 use crate::mount::{Delivery, Gate, GateError, Metadata};
@@ -27,6 +28,8 @@ pub(super) struct Outlet {
     flushed: bool,
     /// The stream itself says what is being played: where it then says nothing, nothing is known.
     told: bool,
+    /// It has been said that its bytes make no sense.
+    warned: bool,
     batch: Vec<Delivery>,
 }
 
@@ -34,7 +37,7 @@ impl Outlet {
     /// The outlet of a source that begins.
     pub(super) fn new(gate: Gate) -> Self {
         let (content_type, headers) = (None, Headers::none());
-        Self { gate, content_type, headers, lost: false, discont: true, flushed: false, told: false, batch: Vec::new() }
+        Self { gate, content_type, headers, lost: false, discont: true, flushed: false, told: false, warned: false, batch: Vec::new() }
     }
 
     /// The outlet of a source that goes on where it stopped.
@@ -80,6 +83,17 @@ impl Outlet {
     /// What comes next does not follow on what was, and what the mount holds is void.
     pub(super) fn flush(&mut self) {
         (self.discont, self.flushed) = (true, true);
+    }
+
+    /// So many bytes made no sense to a framer, before what it found. Where a source begins they are half of something, and no news.
+    pub(super) fn skip(&mut self, bytes: u64) {
+        let handle = self.gate.handle();
+        add(&handle.source.skipped_bytes, bytes);
+        if bytes > 0 && !self.discont && !self.warned {
+            self.warned = true;
+            tracing::warn!(mount = %handle.settings.path, bytes, content_type = self.content_type.as_deref(),
+                "bytes of the source make no sense and are left out, up to where it can be decoded again; more are only counted");
+        }
     }
 
     /// Takes what a framer found.

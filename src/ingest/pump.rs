@@ -99,7 +99,7 @@ impl Pump {
     /// # Errors
     /// When the mount takes no more from this source.
     pub async fn push(&mut self, bytes: &[u8], arrived: impl FnOnce()) -> Result<(), PumpError> {
-        let mut out = Vec::new();
+        let (mut out, mut skipped) = (Vec::new(), 0);
         match &mut self.way {
             Way::Proving(held) => {
                 held.extend_from_slice(bytes);
@@ -110,7 +110,10 @@ impl Pump {
                 }
                 return Ok(());
             }
-            Way::Framed(_, framer) => framer.push(&Piece { data: bytes, marks: Marks::default() }, &mut out),
+            Way::Framed(_, framer) => {
+                framer.push(&Piece { data: bytes, marks: Marks::default() }, &mut out);
+                skipped = framer.newly_skipped_bytes();
+            }
             Way::Raw => {
                 if let Some(outlet) = &mut self.outlet {
                     outlet.put(bytes.into(), Marks { keyframe: true, ..Marks::default() });
@@ -118,6 +121,7 @@ impl Pump {
             }
         }
         if let Some(outlet) = &mut self.outlet {
+            outlet.skip(skipped);
             outlet.take(out);
             outlet.hand_over_patiently().await?;
         }
@@ -199,7 +203,10 @@ impl Pump {
         outlet.content_type = Some(content_type);
         let mut out = Vec::new();
         match &mut self.way {
-            Way::Framed(_, framer) => framer.push(&Piece { data: &held, marks: Marks::default() }, &mut out),
+            Way::Framed(_, framer) => {
+                framer.push(&Piece { data: &held, marks: Marks::default() }, &mut out);
+                outlet.skip(framer.newly_skipped_bytes());
+            }
             Way::Raw | Way::Proving(_) => outlet.put(held.into(), Marks { keyframe: true, ..Marks::default() }),
         }
         outlet.take(out);

@@ -155,6 +155,8 @@ pub static CATALOGUE: &[Metric] = {
             each_mount!(|m| read(&m.entry.handle.source.received_bytes) as f64)),
         metric(Counter, "flumen_received_chunks_total", MOUNT, "Chunks that the source delivered into the ring.",
             each_mount!(|m| read(&m.entry.handle.source.received_chunks) as f64)),
+        metric(Counter, "flumen_skipped_bytes_total", MOUNT, "Bytes of the source that made no sense and were left out.",
+            each_mount!(|m| read(&m.entry.handle.source.skipped_bytes) as f64)),
         metric(Counter, "flumen_metadata_updates_total", MOUNT, "Times that something else was being played.",
             each_mount!(|m| read(&m.entry.handle.source.metadata_updates) as f64)),
         metric(Gauge, "flumen_ring_bytes", MOUNT, "Payload that the ring holds.", each_mount!(|m| m.ring_bytes as f64)),

@@ -23,7 +23,7 @@ const PROMISED: &str = "
     source_restarts_total counter mount | source_last_chunk_timestamp_seconds gauge mount | ring_bytes gauge mount
     ring_seconds gauge mount | ring_chunks gauge mount | shard_turn_seconds histogram | shard_busy_ratio gauge shard
     coalesce_window_seconds gauge shard | connections gauge kind | accept_errors_total counter reason
-    metadata_updates_total counter mount | config_last_reload_successful gauge | config_last_reload_timestamp_seconds gauge
+    skipped_bytes_total counter mount | metadata_updates_total counter mount | config_last_reload_successful gauge | config_last_reload_timestamp_seconds gauge
     upgrades_total counter result | upgrade_stall_seconds gauge | auth_requests_total counter result | auth_notices_total counter result
     log_dropped_total counter log | webhook_events_total counter result | tls_handshakes_total counter result
     bans gauge | connected_addresses gauge | group_listeners gauge group | memory_pressure gauge refuses | proxy_headers_total counter result

@@ -60,6 +60,8 @@ pub struct SourceCounters {
     pub received_chunks: AtomicU64,
     /// Chunks that were turned away: too large, or more than could be taken in.
     pub refused_chunks: AtomicU64,
+    /// Bytes that made no sense, in what was delivered.
+    pub skipped_bytes: AtomicU64,
     /// Times a source was started anew.
     pub restarts: AtomicU64,
     /// Times that something else was being played.
@@ -69,11 +71,12 @@ pub struct SourceCounters {
 }
 
 impl SourceCounters {
-    fn packed<'a>(&'a self, into: &'a mut handover::Counters) -> [(&'a AtomicU64, &'a mut u64); 5] {
+    fn packed<'a>(&'a self, into: &'a mut handover::Counters) -> [(&'a AtomicU64, &'a mut u64); 6] {
         [
             (&self.received_bytes, &mut into.received_bytes),
             (&self.received_chunks, &mut into.received_chunks),
             (&self.refused_chunks, &mut into.refused_chunks),
+            (&self.skipped_bytes, &mut into.skipped_bytes),
             (&self.restarts, &mut into.restarts),
             (&self.metadata_updates, &mut into.metadata_updates),
         ]

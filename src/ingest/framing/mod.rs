@@ -87,6 +87,8 @@ pub enum Recognition {
 pub struct Framer {
     spool: Spool,
     container: Container,
+    /// Skipped bytes that somebody has counted.
+    counted: u64,
 }
 
 #[derive(Debug)]
@@ -116,7 +118,7 @@ impl Framer {
             ("audio/x-wav", _) => Container::Wav(wav::Wav::default()),
             _ => return None,
         };
-        Some(Self { spool: Spool::default(), container })
+        Some(Self { spool: Spool::default(), container, counted: 0 })
     }
 
     /// The same framer; whether it joins the links of a chained Ogg stream, where that can be done.
@@ -233,5 +235,12 @@ impl Framer {
     /// Bytes thrown away so far while looking for a beginning.
     pub fn skipped_bytes(&self) -> u64 {
         self.spool.skipped
+    }
+
+    /// Those of them that have not been asked for before.
+    pub fn newly_skipped_bytes(&mut self) -> u64 {
+        let new = self.spool.skipped - self.counted;
+        self.counted = self.spool.skipped;
+        new
     }
 }
