@@ -107,14 +107,17 @@ fn top(root: &Element<'_>, to: &mut Sections) {
                 to.shoutcast(port.unwrap_or(8000), element.text());
             }
             "master-server" => mounts::mirror(&element, root, to),
-            "master-redirect" => to.leave(&element, "listeners are not sent to other servers"),
+            "master-redirect" => {
+                to.leave(&element, "write this server's address into redirect_peers of the master: it sends newcomers on before it is full")
+            }
             "master-server-port"
             | "master-update-interval"
             | "master-username"
             | "master-password"
             | "relays-on-demand"
             | "master-relay-auth"
-            | "master-ssl-port" => {}
+            | "master-ssl-port"
+            | "max-redirect-slaves" => {}
             "server-id" => to.leave(&element, "the server says what it is"),
             "event-bindings" => to.leave(&element, "what is to happen on events has no equivalent yet"),
             _ => to.unknown(&element),

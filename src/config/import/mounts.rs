@@ -57,18 +57,23 @@ pub(super) fn mount(element: &Element<'_>, to: &mut Sections) {
 /// A mount that another server fills.
 pub(super) fn relay(element: &Element<'_>, to: &mut Sections) {
     let upstreams: Vec<_> = element.children().filter(|child| ["upstream", "master", "host"].contains(&child.name())).collect();
-    let from = |element: &Element<'_>| {
-        if let Some(uri) = element.text_of(&["uri"]) {
+    // What one of several upstreams does not say itself, the relay says for all of them.
+    let from = |upstream: &Element<'_>| {
+        if let Some(uri) = upstream.text_of(&["uri"]) {
             return Some(uri.to_owned());
         }
-        let host = element.text_of(&["server", "ip"])?;
+        let said = |names: &[&str]| upstream.text_of(names).or_else(|| element.text_of(names));
+        let host = said(&["server", "ip"])?;
         let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
-        let port = element.text_of(&["port"]).unwrap_or("8000");
-        let path = element.text_of(&["mount"]).unwrap_or("/");
-        let scheme = if element.child("tls").or_else(|| element.child("ssl")).is_some_and(|tls| tls.flag()) { "https" } else { "http" };
+        let (port, path) = (said(&["port"]).unwrap_or("8000"), said(&["mount"]).unwrap_or("/"));
+        let tls = [upstream, element].into_iter().find_map(|element| element.child("tls").or_else(|| element.child("ssl")));
+        let scheme = if tls.is_some_and(|tls| tls.flag()) { "https" } else { "http" };
         Some(format!("{scheme}://{host}:{port}{path}"))
     };
-    let urls: Vec<_> = upstreams.iter().filter_map(from).chain(from(element)).collect();
+    let itself = upstreams.is_empty() || element.text_of(&["mount", "uri"]).is_some();
+    let mut urls: Vec<_> = upstreams.iter().filter_map(from).chain(itself.then(|| from(element)).flatten()).collect();
+    let mut seen = std::collections::HashSet::new();
+    urls.retain(|url| seen.insert(url.clone()));
     let (urls, unfit): (Vec<_>, Vec<_>) = urls.into_iter().partition(|url| Upstream::parse(url).is_ok());
     for url in unfit {
         to.leave(element, &format!("{url}: a relay pulls from http:// and https:// addresses"));
@@ -238,7 +243,9 @@ fn keys(mount: &Element<'_>, section: &mut Section, to: &mut Sections) {
                     left_out.push(format!("{}: an encoder logs in as \"source\"", element.place()));
                 }
             }
-            "max-bandwidth" => left_out.push(format!("{}: write max_bandwidth = \"…\", when this version has it", element.place())),
+            "max-bandwidth" => {
+                left_out.push(format!("{}: it is counted otherwise here: write max_bandwidth = \"500Mbit/s\"", element.place()))
+            }
             "redirect" => section.text("redirect_on_overflow", element.text()),
             "limit-rate" | "filter-theora" | "filter-opus" | "skip-accesslog" | "intro-skip-replay" | "linger-on" | "ban-client" => {
                 left_out.push(format!("{}: it has no equivalent", element.place()));

@@ -195,6 +195,10 @@ fn whatever_it_says_the_result_loads() {
     assert!(said.matches("round in a circle").count() == 2 && said.contains("not a pattern"), "{said}");
     let twice = loaded(&below("<mount><mount-name>/a</mount-name></mount><mount><mount-name>/a</mount-name><hidden>1</hidden></mount>"));
     assert!(twice.mounts.len() == 1 && twice.mounts[0].profile.hidden);
+    let masters = "<relay><local-mount>/s</local-mount><server>a.example</server><master><port>8010</port><mount>/a</mount></master>\
+                   <master><server>b.example</server><mount>/b</mount></master></relay>";
+    let relay = below(masters).toml;
+    assert!(relay.contains("relay = [\"http://a.example:8010/a\", \"http://b.example:8000/b\"]"), "each master in turn: {relay}");
     let relay = below("<relay><server>::1</server><mount>/a</mount></relay>").toml;
     assert!(relay.contains("relay = [\"http://[::1]:8000/a\"]"), "{relay}");
 }
