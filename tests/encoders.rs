@@ -162,26 +162,34 @@ fn gstreamer_publishes() {
 }
 
 #[test]
-fn the_encoders_of_icecasts_neighbourhood_publish() {
+fn ezstream_publishes() {
     let file = "ffmpeg -nostdin -v error -f lavfi -i sine=sample_rate=44100 -t 120 -c:a libmp3lame -b:a 128k -y DIR/file.mp3";
-    let ezstream = "<ezstream><servers><server><protocol>HTTP</protocol><hostname>127.0.0.1</hostname><port>PORT</port><user>source</user>\
+    let settings = "<ezstream><servers><server><protocol>HTTP</protocol><hostname>127.0.0.1</hostname><port>PORT</port><user>source</user>\
         <password>s3cret</password></server></servers><streams><stream><mountpoint>/live</mountpoint><format>MP3</format></stream></streams>\
         <intakes><intake><type>file</type><filename>DIR/file.mp3</filename></intake></intakes></ezstream>";
-    encode_with(ezstream, "ezstream", &format!("{file} && ezstream -c DIR/settings"), "audio/mpeg");
-    let ices = "<ices><background>0</background><logpath>DIR</logpath><logfile>ices.log</logfile><loglevel>4</loglevel><consolelog>1</consolelog>\
+    encode_with(settings, "ezstream", &format!("{file} && ezstream -c DIR/settings"), "audio/mpeg");
+}
+
+#[test]
+fn ices2_publishes() {
+    let settings = "<ices><background>0</background><logpath>DIR</logpath><logfile>ices.log</logfile><loglevel>4</loglevel><consolelog>1</consolelog>\
         <stream><metadata><name>x</name></metadata><input><module>stdinpcm</module><param name=\"rate\">44100</param>\
         <param name=\"channels\">2</param></input><instance><hostname>127.0.0.1</hostname><port>PORT</port><password>s3cret</password>\
         <mount>/live</mount><encode><quality>1</quality><samplerate>44100</samplerate><channels>2</channels></encode></instance></stream></ices>";
-    encode_with(ices, "ices2", &format!("{SINE} -f s16le -ac 2 -ar 44100 - | ices2 DIR/settings"), "application/ogg");
+    encode_with(settings, "ices2", &format!("{SINE} -f s16le -ac 2 -ar 44100 - | ices2 DIR/settings"), "application/ogg");
+}
+
+#[test]
+fn oggfwd_publishes() {
     encode("oggfwd", &format!("{SINE} -c:a libvorbis -f ogg - | oggfwd 127.0.0.1 PORT s3cret /live"), "application/ogg");
-    let liquidsoap = "settings.init.allow_root.set(true)\noutput.icecast(%mp3, host=\"127.0.0.1\", port=PORT, password=\"s3cret\", mount=\"live\", sine())";
-    encode_with(liquidsoap, "liquidsoap", "liquidsoap DIR/settings", "audio/mpeg");
-    encode_with(
-        &liquidsoap.replace("%mp3,", "%vorbis, protocol=\"http\", chunked=true,"),
-        "liquidsoap chunked",
-        "liquidsoap DIR/settings",
-        "application/ogg",
-    );
+}
+
+#[test]
+fn liquidsoap_publishes() {
+    let mp3 = "settings.init.allow_root.set(true)\noutput.icecast(%mp3, host=\"127.0.0.1\", port=PORT, password=\"s3cret\", mount=\"live\", sine())";
+    encode_with(mp3, "liquidsoap", "liquidsoap DIR/settings", "audio/mpeg");
+    let chunked = mp3.replace("%mp3,", "%vorbis, protocol=\"http\", chunked=true,");
+    encode_with(&chunked, "liquidsoap chunked", "liquidsoap DIR/settings", "application/ogg");
 }
 
 #[test]
