@@ -378,5 +378,20 @@ impl Visit<'_> {
     }
 }
 
+/// What a backend's answer means, if it means anything, and what it says of a refusal; and the form by which it is asked about somebody
+/// who calls themselves this.
+#[cfg(any(test, feature = "fuzzing"))]
+pub fn understood(status: u16, fields: &[(&str, &str)], asked: &str, name: &str) -> (Option<Verdict>, Option<String>, String) {
+    let field = |wanted: &str| fields.iter().find(|(known, _)| known.eq_ignore_ascii_case(wanted)).map(|(_, value)| *value);
+    let credentials = Credentials { user: name.to_owned(), password: Secret::new(name) };
+    let who = Who { number: 1, asked, credentials: Some(&credentials), address: None, agent: name };
+    let form = words::listener_add(&who, &Whereabouts::default());
+    match words::understand(status, UrlAuth::AUTH_HEADER, field) {
+        Said::Yes(lasts) => (Some(Verdict::Granted(Grant { user: None, lasts })), None, form),
+        Said::No(message) => (Some(Verdict::Refused), message, form),
+        Said::Nonsense => (None, None, form),
+    }
+}
+
 #[cfg(test)]
 mod tests;

@@ -11,6 +11,7 @@
 //!
 //! Deliberately absent: sockets (`tests/attacks.rs`), and names that have to be resolved: a fuzzer asks no name server.
 
+mod said;
 mod who;
 
 use std::time::{Duration, SystemTime};
@@ -41,6 +42,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("head", head),
     ("path", path),
     ("query", query),
+    ("placement", said::of_placement),
     ("range", of_range),
     ("authorization", authorization),
     ("log_line", log_line),
@@ -48,6 +50,9 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("icecast_xml", icecast_xml),
     ("title", title),
     ("tags", of_tags),
+    ("playlist", said::of_playlist),
+    ("listing", said::of_listing),
+    ("backend", said::of_backend),
     ("signed", who::of_signed),
     ("token", who::of_token),
     ("proxy", who::of_proxy),
@@ -117,6 +122,12 @@ fn query(bytes: &[u8]) {
         let value = admin::in_query(text, name);
         assert!(value.is_none_or(|value| value.len() <= text.len()), "a value is no longer than what it was written as");
     }
+    for name in ["token", "signature", ""] {
+        let one = access::query::parameter(text, name);
+        assert!(one.is_none_or(|one| one.len() <= text.len() && is_one_harmless_line(&one)), "{text:?}");
+        let doubled = format!("{text}&{name}=x");
+        assert!(access::query::parameter(text, name).is_none() || access::query::parameter(&doubled, name).is_none(), "of two, neither");
+    }
     if let Ok(extents) = text.parse::<Extents>() {
         // Rounded, for people; what `describe` writes is exact, and looked at with the configuration.
         let again: Extents = extents.to_string().replace(['"', '[', ']'], "").parse().expect("what is printed can be read");
@@ -133,7 +144,10 @@ fn of_range(bytes: &[u8]) {
 
 fn authorization(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
+    let shown = access::rule::Shown::of(Some(text), "");
+    assert!(shown.token.is_none() || shown.credentials.is_none(), "one field shows one thing: {text:?}");
     let Some(given) = access::basic(text) else { return };
+    assert_eq!(shown.credentials.map(|shown| shown.user), Some(given.user.clone()));
     assert!(!given.user.contains(':'));
     assert!(!format!("{given:?}").contains(given.password.reveal()) || given.password.reveal().len() < 12, "a secret does not print");
     if let Ok(password) = access::Password::plain(given.password.reveal()) {
@@ -389,6 +403,13 @@ mod tests {
         b"&user=a",
         b"\x02\x01\0\0\0\0\0\x20",
         b"eyJhbGciOiJub25lIn0.",
+        b"&burst=2s",
+        b"&burst_max=1MiB",
+        b"{\"icestats\":{\"source\":[",
+        b"\"listenurl\":\"http://h/\"",
+        b"\nicecast-auth-message:",
+        b"\xEF\xBF\xBE",
+        b"]]>",
     ];
 
     fn corpus(target: &str) -> PathBuf {

@@ -47,7 +47,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("ring", &["access", "door", "ingest"]),
     ("bcrypt", &["access"]),
     ("encoding_rs", &["wire"]),
-    ("roxmltree", &["config"]),
+    ("roxmltree", &["config", "fuzzing"]),
 ];
 
 fn floor(room: &str) -> Option<usize> {

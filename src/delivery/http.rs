@@ -331,13 +331,16 @@ impl actix_web::body::MessageBody for Nothing {
 }
 
 /// What a listener asks for beside the mount's own rules: `?sync=latest&burst=2s&burst_max=64KiB`, where the mount allows it.
-/// Other parameters are not ours: players and pages append their own.
 fn wish(query: &str, settings: &Settings) -> Result<Option<Wish>, String> {
-    if !settings.allow_query || query.is_empty() {
-        return Ok(None);
-    }
-    let rules = &settings.rules;
-    let mut wish = rules.wish.clone();
+    if settings.allow_query && !query.is_empty() { wished(query, &settings.rules.wish) } else { Ok(None) }
+}
+
+/// The placement that a query asks for where `usual` is the mount's own. Other parameters are not ours: players and pages append their own.
+///
+/// # Errors
+/// Says what cannot be had, in a sentence.
+pub fn wished(query: &str, usual: &Wish) -> Result<Option<Wish>, String> {
+    let mut wish = usual.clone();
     let mut asked = false;
     let pairs = web::Query::<Vec<(String, String)>>::from_query(query).map_err(|_| "the query is not readable".to_string())?;
     for (key, value) in pairs.into_inner() {

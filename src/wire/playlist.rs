@@ -59,7 +59,7 @@ fn one_line(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
-/// A text that cannot break out of an XML element or attribute.
+/// A text that cannot break out of an XML element or attribute, nor the document out of XML.
 pub fn escape_xml(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for c in text.chars() {
@@ -69,6 +69,8 @@ pub fn escape_xml(text: &str) -> String {
             '>' => escaped.push_str("&gt;"),
             '"' => escaped.push_str("&quot;"),
             '\'' => escaped.push_str("&#39;"),
+            // No document may have these, in whatever form: one of them, and the whole is none.
+            '\0'..='\u{8}' | '\u{b}' | '\u{c}' | '\u{e}'..='\u{1f}' | '\u{fffe}' | '\u{ffff}' => {}
             c => escaped.push(c),
         }
     }
@@ -97,5 +99,11 @@ mod tests {
                 assert!(text.contains("http://h/r.mp3?a=1&b=2\r\n"), "{text}");
             }
         }
+    }
+
+    #[test]
+    fn a_character_that_xml_does_not_have_costs_nobody_the_document() {
+        let text = Form::Xspf.write("a\u{fffe}b\u{ffff}c\u{7f}d\u{202e}", "http://h/");
+        assert!(text.contains("<title>abc d\u{202e}</title>"), "{text:?}");
     }
 }
