@@ -47,6 +47,7 @@ fn settings(path: &str) -> Settings {
         fallback: flumen::mount::Fallback::default(),
         intro: None,
         allow_query: false,
+        charset: flumen::wire::charset::Charset::default(),
         icy_metadata: IcyMetadata::Auto,
         icy_metaint: 16_000,
         ogg_chaining: OggChaining::Keep,
