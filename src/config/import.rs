@@ -108,7 +108,10 @@ fn top(root: &Element<'_>, to: &mut Sections) {
             }
             "master-server" => mounts::mirror(&element, root, to),
             "master-redirect" => {
-                to.leave(&element, "write this server's address into redirect_peers of the master: it sends newcomers on before it is full")
+                to.leave(
+                    &element,
+                    "write this server's address into redirect_peers of the master: it sends newcomers on before it is full",
+                );
             }
             "master-server-port"
             | "master-update-interval"

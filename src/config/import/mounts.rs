@@ -244,7 +244,7 @@ fn keys(mount: &Element<'_>, section: &mut Section, to: &mut Sections) {
                 }
             }
             "max-bandwidth" => {
-                left_out.push(format!("{}: it is counted otherwise here: write max_bandwidth = \"500Mbit/s\"", element.place()))
+                left_out.push(format!("{}: it is counted otherwise here: write max_bandwidth = \"500Mbit/s\"", element.place()));
             }
             "redirect" => section.text("redirect_on_overflow", element.text()),
             "limit-rate" | "filter-theora" | "filter-opus" | "skip-accesslog" | "intro-skip-replay" | "linger-on" | "ban-client" => {
