@@ -138,6 +138,35 @@ fn a_mount_fed_by_tcpclientsrc_survives_its_peers_restart_with_its_listeners() {
 }
 
 #[test]
+fn a_plugin_that_crashes_in_a_process_of_its_own_takes_nobody_along() {
+    let port = free_port();
+    let work = || {
+        run_gst(&format!(
+            "--no-fault audiotestsrc is-live=true ! vorbisenc ! oggmux max-delay=100000000 ! gdppay ! tcpserversink host=127.0.0.1 port={port} sync-method=2"
+        ))
+    };
+    let mounts = format!(
+        "[[mount]]\npath = \"/worker.ogg\"\npipeline = \"tcpclientsrc host=127.0.0.1 port={port} ! gdpdepay\"\n\
+         [[mount]]\npath = \"/other\"\npipeline = \"audiotestsrc is-live=true ! lamemp3enc ! mpegaudioparse\"\n"
+    );
+    let mut worker = work();
+    let server = Server::start(&mounts);
+    let (mut listener, mut other) = (server.listen("/worker.ogg"), server.listen("/other"));
+    for round in 0..2 {
+        assert!(!listener.read_for(SECOND).is_empty(), "round {round}");
+        let killed = Command::new("kill").args(["-SEGV", &worker.0.id().to_string()]).status().expect("kill is there");
+        assert!(killed.success());
+        assert!(until(SECOND * 10, || server.metric("flumen_source_up", &["mount=\"/worker.ogg\""]) == 0.0));
+        assert!(!other.read_for(SECOND).is_empty(), "the server and its other mounts go on");
+        worker = work();
+        assert!(until(SECOND * 30, || server.metric("flumen_source_up", &["mount=\"/worker.ogg\""]) == 1.0), "log:\n{}", server.log());
+        let more = listener.read_for(SECOND * 2);
+        assert!(more.windows(7).any(|window| window == b"\x01vorbis"), "the same listener hears the next one from its streamheaders");
+    }
+    assert_eq!(server.metric("flumen_listener_departures_total", &[]), 0.0);
+}
+
+#[test]
 fn who_waits_for_the_first_chunk_is_placed_by_it_and_gets_it() {
     for sync in ["latest", "next-keyframe", "latest-keyframe", "burst", "burst-keyframe", "burst-with-keyframe"] {
         let port = free_port();
