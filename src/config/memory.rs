@@ -2,6 +2,7 @@
 //!
 //! Every room that holds something names its own bound; here they are added up, and nothing is estimated.
 
+use std::borrow::Cow;
 use std::fmt::Write;
 
 use super::Config;
@@ -18,6 +19,7 @@ use crate::engine::tls as session;
 use crate::fanout::ring::Ring;
 use crate::ingest::framing::HELD_MOST;
 use crate::mount::{Announce, Pattern, Settings};
+use crate::supervisor::mirror::Settings as Mirror;
 use crate::units::ByteCount;
 
 /// What the caller knows of memory that no setting says.
@@ -39,19 +41,25 @@ pub fn socket_buffer_max() -> u64 {
     told.and_then(|text| text.trim().parse().ok()).unwrap_or(212_992)
 }
 
+/// Every kind of mount that a configuration can have, with what it is called here and how many of it there may be.
+fn all_mounts(config: &Config) -> impl Iterator<Item = (String, Cow<'_, Settings>, u64)> {
+    let declared = config.mounts.iter().map(|mount| (mount.path.to_string(), Cow::Borrowed(mount), 1));
+    let of_pattern = |pattern: &Pattern| format!("{} of {}", pattern.most, pattern.paths);
+    let made = config.patterns.iter().map(move |pattern| (of_pattern(pattern), Cow::Borrowed(&pattern.mounts), pattern.most as u64));
+    // Its intro is its pattern's, and counted there.
+    let recorded = config.patterns.iter().filter_map(Pattern::recording).map(|mount| Settings { intro: None, ..mount });
+    let recorded = recorded.map(|mount| (format!("recording of {}", mount.path), Cow::Owned(mount), 1));
+    let of_mirror = |mirror: &Mirror| format!("{} of {}", mirror.most, mirror.address());
+    let mirrored = config.mirrors.iter().map(move |mirror| (of_mirror(mirror), Cow::Borrowed(&mirror.mounts), mirror.most as u64));
+    declared.chain(made).chain(recorded).chain(mirrored)
+}
+
 /// The table of mounts, and the sums, as comments.
 pub(super) fn describe_memory(out: &mut String, config: &Config, costs: Costs) {
     let mut lines: Vec<[String; 6]> =
         vec![["mount", "history (ring_max)", "pinned by stragglers", "on its way in", "at most", "(largest chunk)"].map(str::to_owned)];
     let (mut user, mut mounts) = (0u64, 0);
-    let declared = config.mounts.iter().map(|mount| (mount.path.to_string(), mount, 1));
-    let mirrored =
-        config.mirrors.iter().map(|mirror| (format!("{} of {}", mirror.most, mirror.address()), &mirror.mounts, mirror.most as u64));
-    let made =
-        config.patterns.iter().map(|pattern| (format!("{} of {}", pattern.most, pattern.paths), &pattern.mounts, pattern.most as u64));
-    let recordings: Vec<_> = config.patterns.iter().filter_map(Pattern::recording).collect();
-    let recorded = recordings.iter().map(|mount| (format!("recording of {}", mount.path), mount, 1));
-    for (name, mount, count) in declared.chain(made).chain(recorded).chain(mirrored) {
+    for (name, mount, count) in all_mounts(config) {
         // Each source has a framer; one that relieves another is a second, a recording in its place one more.
         let relieved = mount.push.as_ref().is_some_and(|push| push.takeover);
         let framers = 1 + u64::from(relieved) + u64::from(mount.fallback.file().is_some());
@@ -192,14 +200,10 @@ fn kernel_bytes(config: &Config, granted: u64) -> u64 {
     let guest = u64::from(GUEST_SEND_BUFFER).min(granted);
     // Where listeners have less than guests, guests may be in their places.
     let buffer = |mount: &Settings| mount.rules.send_buffer.map_or(SEND_BUFFER_MOST as u64, u64::from).min(granted).max(guest);
-    let declared = config.mounts.iter().map(|mount| (mount, 1));
-    let made = config.patterns.iter().map(|pattern| (&pattern.mounts, pattern.most as u64));
-    let mirrored = config.mirrors.iter().map(|mirror| (&mirror.mounts, mirror.most as u64));
-    let places =
-        |(mount, count): (&Settings, u64)| (buffer(mount), mount.max_listeners.map_or(u64::MAX, |most| most.saturating_mul(count)));
-    let recordings: Vec<_> = config.patterns.iter().filter_map(Pattern::recording).collect();
-    let recorded = recordings.iter().map(|mount| (mount, 1));
-    let mut mounts: Vec<_> = declared.chain(made).chain(recorded).chain(mirrored).map(places).collect();
+    let places = |(_, mount, count): (String, Cow<'_, Settings>, u64)| {
+        (buffer(&mount), mount.max_listeners.map_or(u64::MAX, |most| most.saturating_mul(count)))
+    };
+    let mut mounts: Vec<_> = all_mounts(config).map(places).collect();
     mounts.sort_unstable_by(|a, b| b.cmp(a));
     let connections = config.door.max_connections;
     let (mut left, mut bytes) = (config.max_listeners.min(connections), 0u64);
