@@ -23,11 +23,11 @@ use super::Settings;
 use super::acceptor::{Acceptor, Connection, DoorCounters, Order, WORKER_QUEUE, poll_and_waker};
 use super::answers::unavailable;
 use super::bound::{Bound, Lent, Purpose};
-use super::claim::{Claim, Departing, REFUSED_PATH, Serving, Watched};
+use super::claim::{Claim, Departing, REFUSED_PATH, Watched};
 use super::hull::{HeadLimits, Hull};
 use super::io::Io;
 use super::patrol::Patrol;
-use super::portion::{Outgoing, TooMany};
+use super::portion::{Outgoing, Parcel, TooMany};
 use super::tls::Vestibule;
 use crate::bouncer::throttle::suspect;
 use crate::engine::broadcast::Peer;
@@ -241,19 +241,18 @@ impl Asked {
     }
 }
 
-/// An answer on its way, or that there are too many large ones.
-fn dispatched(answer: ServiceResponse, outgoing: &Arc<Outgoing>, serving: Option<Serving>) -> ServiceResponse<Watched> {
+/// This answer with what it counts as while it is on its way, or another: that there are too many large ones.
+fn dispatched(answer: ServiceResponse, outgoing: &Arc<Outgoing>) -> (ServiceResponse, Option<Parcel>) {
     let bytes = if let BodySize::Sized(bytes) = answer.response().body().size() { bytes } else { 0 };
     let claim = answer.request().conn_data::<Claim>();
     let address = claim.and_then(|claim| if let Peer::Inet(address) = claim.peer() { Some(address.ip()) } else { None });
-    let (answer, parcel) = match outgoing.take(suspect(address), bytes) {
+    match outgoing.take(suspect(address), bytes) {
         Ok(parcel) => (answer, parcel),
         Err(TooMany) => {
             let instead = unavailable("too many large answers are on their way: come again, and read what you ask for");
             (answer.into_response(instead), None)
         }
-    };
-    answer.map_body(|_, body| Watched::new(body, parcel, serving))
+    }
 }
 
 /// One worker: a service of its own, and a task per connection.
@@ -272,11 +271,11 @@ async fn work(
         let asked = Asked::of(&request, claim.as_ref());
         let answer = service.call(request);
         async move {
-            let answer = answer.await?.map_into_boxed_body();
+            let (answer, parcel) = dispatched(answer.await?.map_into_boxed_body(), &outgoing);
             if let Some(asked) = asked.filter(|_| !claim.as_ref().is_some_and(Claim::has_boarded)) {
                 asked.answered(&answer);
             }
-            Ok(dispatched(answer, &outgoing, serving))
+            Ok(answer.map_body(|_, body| Watched::new(body, parcel, serving)))
         }
     });
     let factory = HttpService::build()
