@@ -318,6 +318,11 @@ fn a_source_is_stopped_started_and_restarted_by_an_operator_and_by_nobody_else()
     for part in ["source stop", "source restart", "127.0.0.1", "an operator acts", "not allowed"] {
         assert!(until(SECOND * 5, || server.log().contains(part)), "{part}\n{}", server.log());
     }
+    // What was not done leaves nothing behind: the mount has a source as soon as its settings say so.
+    assert_eq!(act("pushed", "stop"), 409);
+    server.rewrite("", &format!("{MP3}{push}pipeline = \"audiotestsrc is-live=true ! lamemp3enc ! mpegaudioparse\"\n"));
+    reloaded(&server);
+    assert!(until(SECOND * 10, || server.metric("flumen_source_up", &["/pushed"]) == 1.0), "{}", server.log());
 }
 
 #[test]

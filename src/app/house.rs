@@ -214,11 +214,14 @@ impl House {
 
     /// What to wait for, if the source is to stop.
     fn source(&self, path: &str, act: SourceAct) -> Result<Option<Stopping>, SourceError> {
-        self.note_stopped(path, act == SourceAct::Stop);
         if let Some(keeper) = self.keepers.get(path) {
+            if act != SourceAct::Restart {
+                self.note_stopped(path, act == SourceAct::Stop); // a pipeline that was stopped stays so
+            }
             return Ok(done_to(keeper, act));
         }
         if let Some(puller) = self.pullers.get(path) {
+            self.note_stopped(path, act == SourceAct::Stop);
             return Ok(done_to(puller, act));
         }
         Err(if self.registry.find(path).is_some() { SourceError::NotOurs } else { SourceError::NoMount })
