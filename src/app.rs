@@ -43,6 +43,7 @@ use crate::journal::{self, Journal};
 use crate::metrics;
 use crate::mount::actor::Departed;
 use crate::mount::{Registry, Witnesses};
+use crate::supervisor::mirror::Reopening;
 use crate::supervisor::{Stop, stand_in};
 use crate::webhook::Webhooks;
 
@@ -184,7 +185,10 @@ async fn open_house(
     let keyring = Arc::new(Keyring::default());
     let doormen = Arc::new(DoorCounters::default());
     let mut estate = match heir {
-        Some(heir) => Some(Estate::receive(heir, &registry, &doormen).await?),
+        Some(heir) => {
+            let mirrored = Reopening::new(config.mirrors.clone(), Arc::clone(&registry), arbiter.handle(), config::may_be_a_mount);
+            Some(Estate::receive(heir, &registry, mirrored, &doormen).await?)
+        }
         None => None,
     };
     let inherited = estate.as_mut().map(Estate::sockets).unwrap_or_default();
@@ -271,6 +275,7 @@ async fn open_house(
         store,
     };
     let mut stopped = false;
+    let reopened = estate.as_mut().map(|estate| std::mem::take(&mut estate.reopened)).unwrap_or_default();
     if let Some(estate) = estate {
         tokio::select! {
             freed = estate.free(Arc::clone(&registry)) => freed?,
@@ -278,7 +283,7 @@ async fn open_house(
         }
     }
     house.config.mounts.clone().iter().for_each(|mount| house.keep(mount));
-    house.mirror(&house.config.mirrors.clone());
+    house.mirror(&house.config.mirrors.clone(), reopened);
     house.befriend(&house.config.peers.clone());
     let announced = house.config.directories.clone();
     let directories: Vec<_> = announced.into_iter().map(|settings| Kept::start(settings, Arc::clone(&registry))).collect();

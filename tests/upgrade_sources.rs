@@ -103,6 +103,34 @@ fn a_framed_relay_goes_on_over_upgrades_without_a_gap_or_a_repeat() {
     });
 }
 
+#[test]
+fn mounts_of_a_mirrored_server_go_on_over_upgrades_with_their_listeners() {
+    let [port, silent] = [(); 2].map(|()| free_port());
+    let mounts = [filled("/live", port, "keep = \"30s\""), filled("/silent", silent, "")].concat();
+    let origin = Server::spawn("", &mounts, &[]);
+    let (feeding, source) = (AtomicBool::new(true), connect_source(port));
+    std::thread::scope(|scope| {
+        let _until = Until(&feeding);
+        scope.spawn(|| number(source, &feeding));
+        let here = format!("[[mirror]]\nfrom = \"http://127.0.0.1:{}\"\ninterval = \"1s\"\n", origin.port);
+        let mut line = Line::start("", &here);
+        let up = |line: &Line| line.server.try_get("/metrics").is_ok() && line.server.metric("flumen_source_up", &["/live"]) == 1.0;
+        assert!(until(SECOND * 20, || up(&line)), "{}", line.server.log());
+        let ears: Vec<_> = (0..4).map(|_| Ear::at(&line.server, "/live")).collect();
+        upgrade(&mut line, 4);
+        assert!(until(SECOND * 20, || up(&line)), "{}", line.server.log());
+        let lines: Vec<_> = ears.into_iter().map(Ear::lines).collect();
+        assert!(lines.iter().all(|&lines| lines > 20_000), "{lines:?}");
+        let log = line.server.log();
+        assert_eq!(log.matches("goes on where it stopped").count(), 4, "once for each that was done: {log}");
+        // It is the mirror's as before: gone there, it is closed here.
+        let rest = filled("/silent", silent, "");
+        origin.rewrite("", &rest);
+        origin.signal("-HUP");
+        assert!(until(SECOND * 20, || line.server.get("/api/v1/mounts/live").status == 404), "{}", line.server.log());
+    });
+}
+
 /// How an encoder frames its stream.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Manner {

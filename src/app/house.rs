@@ -127,8 +127,8 @@ impl House {
         }
     }
 
-    /// Mirrors the servers that are to be mirrored, and no others.
-    pub(super) fn mirror(&mut self, wanted: &[mirror::Settings]) {
+    /// Mirrors the servers that are to be mirrored, and no others. Some mounts may be open already.
+    pub(super) fn mirror(&mut self, wanted: &[mirror::Settings], mut reopened: mirror::Reopened) {
         self.mirrors.retain(|address, mirror| {
             let stays = wanted.iter().any(|settings| settings.address() == *address);
             if !stays {
@@ -141,7 +141,8 @@ impl House {
                 Some(mirror) => mirror.do_send(mirror::Settle(settings.clone())),
                 None => {
                     let (registry, arbiter) = (Arc::clone(&self.registry), self.arbiter.clone());
-                    let mirror = Mirror::new(settings.clone(), registry, arbiter, config::may_be_a_mount);
+                    let mirror = Mirror::new(settings.clone(), registry, arbiter, config::may_be_a_mount)
+                        .keeping(reopened.remove(&settings.address()).unwrap_or_default());
                     self.mirrors.insert(settings.address(), mirror.start());
                 }
             }
@@ -319,7 +320,7 @@ impl House {
         self.looked_at.settle(new.admin.clone());
         self.measured.settle(new.metrics);
         if new.mirrors != self.config.mirrors {
-            self.mirror(&new.mirrors);
+            self.mirror(&new.mirrors, mirror::Reopened::new());
         }
         self.befriend(&new.peers);
         done.warnings.extend(settle_bouncer(&self.registry.witnesses().bouncer, &new));

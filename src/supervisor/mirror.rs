@@ -4,6 +4,7 @@
 //! - Each mount it opens is a relay of its own, kept by a [`Puller`]. What is declared here, or came from elsewhere, is left alone.
 //! - A server that does not answer costs nothing: what was there stays, and its relays try by themselves. It is said once.
 //! - There are never more than [`Settings::most`] mounts of one mirror, whatever the other server says.
+//! - When another process takes over, what the old one had opened is there before anybody is asked ([`Reopening`]): it has listeners.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -12,7 +13,9 @@ use std::time::{Duration, Instant};
 use actix::prelude::*;
 
 use super::{Puller, Retire, wait};
+use crate::handover;
 use crate::ingest::relay::{Upstream, mounts_of, upstreams};
+use crate::mount::registry::Entry;
 use crate::mount::{self, Registry, RelaySettings};
 use crate::units::MountPath;
 
@@ -32,7 +35,18 @@ pub struct Settings {
 impl Settings {
     /// Its address, without user and password.
     pub fn address(&self) -> String {
-        upstreams(&self.server).first().map(ToString::to_string).unwrap_or_default()
+        self.upstream().map(|server| server.to_string()).unwrap_or_default()
+    }
+
+    fn upstream(&self) -> Option<Upstream> {
+        upstreams(&self.server).into_iter().next()
+    }
+
+    /// Where a mount comes from, and what it is.
+    fn mount(&self, path: &MountPath) -> Option<(Upstream, mount::Settings)> {
+        let upstream = self.upstream()?.at(path.as_str());
+        let relay = RelaySettings { upstreams: vec![upstream.to_string().into()], ..self.server.clone() };
+        Some((upstream, mount::Settings { path: path.clone(), relay, ..self.mounts.clone() }))
     }
 }
 
@@ -52,11 +66,12 @@ struct Kept {
 /// Mirrors one server.
 pub struct Mirror {
     settings: Settings,
-    server: Option<Upstream>,
     registry: Arc<Registry>,
     arbiter: ArbiterHandle,
     may_open: MayOpen,
     kept: HashMap<MountPath, Kept>,
+    /// What is open already when it starts.
+    reopened: Vec<MountPath>,
     failures: u32,
     /// What was said last that is not said again.
     said: Option<Arc<str>>,
@@ -71,12 +86,17 @@ impl std::fmt::Debug for Mirror {
 impl Mirror {
     /// Mirrors a server into this registry, its mounts' actors on this arbiter.
     pub fn new(settings: Settings, registry: Arc<Registry>, arbiter: ArbiterHandle, may_open: MayOpen) -> Self {
-        let server = upstreams(&settings.server).into_iter().next();
-        Self { settings, server, registry, arbiter, may_open, kept: HashMap::new(), failures: 0, said: None }
+        Self { settings, registry, arbiter, may_open, kept: HashMap::new(), reopened: Vec::new(), failures: 0, said: None }
+    }
+
+    /// With mounts of that server that are open already.
+    #[must_use]
+    pub fn keeping(self, reopened: Vec<MountPath>) -> Self {
+        Self { reopened, ..self }
     }
 
     fn ask(&mut self, ctx: &mut Context<Self>) {
-        let Some(server) = self.server.clone() else { return };
+        let Some(server) = self.settings.upstream() else { return };
         let asking = async move { mounts_of(&server).await };
         ctx.spawn(asking.into_actor(self).map(|answer, mirror, ctx| {
             let next = match answer {
@@ -137,20 +157,18 @@ impl Mirror {
         }
     }
 
-    /// Where a mount comes from, and what it is.
-    fn mount(&self, path: &MountPath) -> Option<(Upstream, mount::Settings)> {
-        let upstream = self.server.as_ref()?.at(path.as_str());
-        let relay = RelaySettings { upstreams: vec![upstream.to_string().into()], ..self.settings.server.clone() };
-        Some((upstream, mount::Settings { path: path.clone(), relay, ..self.settings.mounts.clone() }))
-    }
-
     fn open(&mut self, path: &MountPath) -> bool {
-        let Some((upstream, settings)) = self.mount(path) else { return false };
+        let Some((upstream, settings)) = self.settings.mount(path) else { return false };
         let Ok(entry) = self.registry.open(settings, &self.arbiter) else { return false };
         tracing::info!(mount = %path, upstream = %upstream, "a mount of the mirrored server");
-        let puller = Puller::new(entry, vec![upstream]).start();
-        self.kept.insert(path.clone(), Kept { puller, gone_since: None });
+        self.keep(entry, upstream);
         true
+    }
+
+    fn keep(&mut self, entry: Entry, upstream: Upstream) {
+        let path = entry.handle.settings.path.clone();
+        let puller = Puller::new(entry, vec![upstream]).start();
+        self.kept.insert(path, Kept { puller, gone_since: None });
     }
 
     fn close(&mut self, path: &MountPath, why: &str) {
@@ -167,6 +185,12 @@ impl Actor for Mirror {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
+        for path in std::mem::take(&mut self.reopened) {
+            let (mount, entry) = (self.settings.mount(&path), self.registry.find(path.as_str()));
+            if let Some(((upstream, _), entry)) = mount.zip(entry) {
+                self.keep(entry, upstream);
+            }
+        }
         self.ask(ctx);
     }
 }
@@ -192,10 +216,9 @@ impl Handler<Settle> for Mirror {
 
     fn handle(&mut self, Settle(settings): Settle, _: &mut Self::Context) {
         let anew = settings.server != self.settings.server;
-        self.server = upstreams(&settings.server).into_iter().next();
         self.settings = settings;
         for path in self.kept.keys().cloned().collect::<Vec<_>>() {
-            let Some((upstream, settings)) = self.mount(&path) else { continue };
+            let Some((upstream, settings)) = self.settings.mount(&path) else { continue };
             self.registry.settle(settings);
             if let (true, Some(entry), Some(kept)) = (anew, self.registry.find(path.as_str()), self.kept.get_mut(&path)) {
                 kept.puller.do_send(Retire);
@@ -217,5 +240,48 @@ impl Handler<GiveWay> for Mirror {
         if let Some(kept) = self.kept.remove(&path) {
             kept.puller.do_send(Retire);
         }
+    }
+}
+
+/// Mounts that are open before there is a [`Mirror`] to keep them, by the address of the server that has them.
+pub type Reopened = HashMap<String, Vec<MountPath>>;
+
+/// Opens mounts of mirrored servers anew that another process had opened and hands over.
+#[derive(Debug)]
+pub struct Reopening {
+    mirrors: Vec<Settings>,
+    registry: Arc<Registry>,
+    arbiter: ArbiterHandle,
+    may_open: MayOpen,
+    reopened: Reopened,
+}
+
+impl Reopening {
+    /// Of these servers, into this registry.
+    pub fn new(mirrors: Vec<Settings>, registry: Arc<Registry>, arbiter: ArbiterHandle, may_open: MayOpen) -> Self {
+        Self { mirrors, registry, arbiter, may_open, reopened: Reopened::new() }
+    }
+
+    /// Opens the mount if it came from where one of the servers has it, and that one may have another.
+    pub fn open(&mut self, mount: &handover::Mount) -> Option<Entry> {
+        let path: MountPath = mount.path.parse().ok().filter(self.may_open)?;
+        let from_there = |mirror: &&Settings| {
+            let upstream = mirror.upstream().map(|server| server.at(path.as_str()).to_string());
+            upstream.is_some() && upstream == mount.upstream
+        };
+        let mirror = self.mirrors.iter().find(from_there)?;
+        let opened = self.reopened.entry(mirror.address()).or_default();
+        if opened.len() >= mirror.most {
+            return None;
+        }
+        let (_, settings) = mirror.mount(&path)?;
+        let entry = self.registry.open(settings, &self.arbiter).ok()?;
+        opened.push(path);
+        Some(entry)
+    }
+
+    /// What was opened.
+    pub fn reopened(self) -> Reopened {
+        self.reopened
     }
 }

@@ -21,6 +21,7 @@ use crate::handover::{self, FORMAT, House, Payloads, Rubbish, Span};
 use crate::metrics::UpgradeState;
 use crate::mount::Registry;
 use crate::mount::registry::{Arrived, Pushing};
+use crate::supervisor::mirror::{Reopened, Reopening};
 use crate::units::Moment;
 
 /// The longest that the old process may take for anything; it has shorter deadlines of its own.
@@ -184,20 +185,28 @@ pub(in crate::app) struct Estate {
     house: House,
     sockets: Vec<Option<OwnedFd>>,
     arrived: Option<Arrived>,
+    /// Mounts that nobody keeps yet.
+    pub(in crate::app) reopened: Reopened,
 }
 
 impl Estate {
-    /// Waits for what there is to take over, and makes everything ready. The mounts of the configuration are open.
-    pub(in crate::app) async fn receive(heir: Heir, registry: &Arc<Registry>, door: &DoorCounters) -> Result<Self, HeirError> {
+    /// Waits for what there is to take over, and makes everything ready. The mounts of the configuration are open; those of mirrored
+    /// servers are opened now.
+    pub(in crate::app) async fn receive(
+        heir: Heir,
+        registry: &Arc<Registry>,
+        mut mirrored: Reopening,
+        door: &DoorCounters,
+    ) -> Result<Self, HeirError> {
         let (waiting, mounts) = (heir.clone(), Arc::clone(registry));
         let received = actix_rt::task::spawn_blocking(move || {
             let Inheritance { house, payloads, mut sockets } = waiting.receive()?;
-            let arrived = mounts.unpack(&house, &payloads, &mut sockets)?;
-            Ok::<_, HeirError>((house, sockets, arrived))
+            let arrived = mounts.unpack(&house, &payloads, &mut sockets, |mount| mirrored.open(mount))?;
+            Ok::<_, HeirError>((house, sockets, arrived, mirrored.reopened()))
         });
-        let (house, sockets, arrived) = received.await.map_err(std::io::Error::other)??;
+        let (house, sockets, arrived, reopened) = received.await.map_err(std::io::Error::other)??;
         door.absorb(&house.door);
-        Ok(Self { heir, house, sockets, arrived: Some(arrived) })
+        Ok(Self { heir, house, sockets, arrived: Some(arrived), reopened })
     }
 
     /// The listening sockets, by their addresses, and whether a service manager keeps them.

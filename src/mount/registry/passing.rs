@@ -1,7 +1,8 @@
 //! All mounts as plain data, for the process that goes on with them, and back.
 //!
 //! - What is in the configuration is read there anew and does not go this way. A mount that the new one does not have, and that
-//!   somebody listens to, is a reason not to begin: an upgrade is no reload. One that a publisher had made is made there again.
+//!   somebody listens to, is a reason not to begin: an upgrade is no reload. One that a publisher had made is made there again, and
+//!   one that was opened for what another server has is opened by whoever knows of that.
 //! - Sources stand still while this is packed, those that can ([`Still`]). Of a relay in frames its bookmark goes this way, of an
 //!   encoder its connection and what has come of it: they go on with the very next byte. Others do not go this way. The ring bridges
 //!   the time until they deliver again; to its readers they are new sources.
@@ -176,7 +177,7 @@ impl Registry {
     }
 
     /// Takes over what was packed: the mounts that are here go on from where they were, and their listeners are made ready. Nobody
-    /// is sent anything before [`Self::begin`].
+    /// is sent anything before [`Self::begin`]. What is neither here nor made by publishers, `reopen` may open.
     ///
     /// # Errors
     /// When it makes no sense, or somebody listens to a mount that is not here.
@@ -185,6 +186,7 @@ impl Registry {
         house: &handover::House,
         payloads: &(impl Payloads + ?Sized),
         sockets: &mut [Option<OwnedFd>],
+        mut reopen: impl FnMut(&handover::Mount) -> Option<Entry>,
     ) -> Result<Arrived, Rubbish> {
         self.last_listener.fetch_max(house.last_listener, Ordering::Relaxed);
         absorb(&self.unknown, &house.refusals);
@@ -195,7 +197,7 @@ impl Registry {
         }
         let mut arrived = Arrived::default();
         for mount in &house.mounts {
-            let Some(entry) = self.find(&mount.path).or_else(|| self.remade(mount)) else {
+            let Some(entry) = self.find(&mount.path).or_else(|| self.remade(mount)).or_else(|| reopen(mount)) else {
                 if mount.listeners.is_empty() {
                     continue;
                 }
@@ -404,6 +406,7 @@ impl Entry {
         let (status, playing, said) = (handle.status(), handle.metadata(), handle.said());
         mount.path = handle.settings.path.to_string();
         mount.made = self.is_made();
+        mount.upstream = handle.settings.relay.upstreams.first().map(|upstream| upstream.to_string());
         mount.instance = Some(broadcast.instance());
         mount.content_type = status.content_type.as_deref().map(str::to_owned);
         mount.stopped = handle.stopped.load(Ordering::Relaxed);
