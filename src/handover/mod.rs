@@ -27,7 +27,7 @@ use std::io::{self, Write};
 use serde::{Deserialize, Serialize};
 
 /// The format that is spoken here.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 
 /// Counters by the words of their reasons.
 pub type Words = BTreeMap<String, u64>;

@@ -7,7 +7,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::spool::{Parse, Spool, Stamps};
-use super::{Framed, HEADERS_MOST, UNIT_MOST};
+use super::{Framed, HEADERS_MOST, UNIT_MOST, written};
 use crate::fanout::chunk::Marks;
 
 const EBML: u32 = 0x1A45_DFA3;
@@ -47,6 +47,7 @@ const CLUSTER_START_MOST: usize = 512 * 1024;
 #[serde(default)]
 pub(super) struct Ebml {
     /// The streamheader so far; given when the first cluster comes.
+    #[serde(with = "written")]
     head: Vec<u8>,
     flowing: bool,
     video_track: Option<u64>,
@@ -57,6 +58,7 @@ pub(super) struct Ebml {
 
 #[derive(Debug, Serialize, Deserialize)]
 struct Start {
+    #[serde(with = "written")]
     bytes: Vec<u8>,
     #[serde(skip)]
     marks: Marks,

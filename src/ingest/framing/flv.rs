@@ -7,7 +7,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::spool::{Parse, Stamps};
-use super::{Framed, UNIT_MOST};
+use super::{Framed, UNIT_MOST, written};
 
 const FILE_HEADER: usize = 13;
 const TAG_HEADER: usize = 11;
@@ -19,9 +19,13 @@ const SCRIPT: u8 = 18;
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub(super) struct Flv {
+    #[serde(with = "written")]
     file: Option<Box<[u8]>>,
+    #[serde(with = "written")]
     script: Option<Box<[u8]>>,
+    #[serde(with = "written")]
     video: Option<Box<[u8]>>,
+    #[serde(with = "written")]
     audio: Option<Box<[u8]>>,
     has_video: bool,
     /// A media tag has been seen: from now on everything stays in the stream.

@@ -11,6 +11,7 @@ use std::borrow::Cow;
 use serde::{Deserialize, Serialize};
 
 use super::ogg::checksum;
+use super::written;
 
 const FLAGS: usize = 5;
 const LAST: u8 = 4;
@@ -23,6 +24,7 @@ const NO_TIME: u64 = u64::MAX;
 pub(super) struct Joint {
     serial: [u8; 4],
     /// What its decoder is set up with; empty: nothing can be joined to it.
+    #[serde(with = "written")]
     setup: Vec<Vec<u8>>,
     /// What is added to time and number of each page; the second is known with the first page of data.
     time: u64,

@@ -21,6 +21,7 @@ mod ogg;
 mod spool;
 mod ts;
 mod wav;
+mod written;
 
 pub mod kind;
 pub mod tempo;

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::joint::Joint;
 use super::spool::{Parse, Stamps};
-use super::{Framed, HEADERS_MOST};
+use super::{Framed, HEADERS_MOST, written};
 
 const PAGE_HEADER: usize = 27;
 const CONTINUED: u8 = 1;
@@ -44,6 +44,7 @@ struct Logical {
 pub(super) struct Ogg {
     streams: Vec<Logical>,
     /// Header pages, until the first page of data.
+    #[serde(with = "written")]
     pages: Vec<Box<[u8]>>,
     collecting: bool,
     /// What joins links, if they are to be joined.

@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::spool::{Parse, Spool, Stamps};
-use super::{Framed, Recognition};
+use super::{Framed, Recognition, written};
 
 const PACKET: usize = 188;
 const SYNC: u8 = 0x47;
@@ -22,7 +22,9 @@ const TABLES_BELOW: u16 = 0x20;
 #[serde(default)]
 struct Table {
     pid: u16,
+    #[serde(with = "written")]
     coming: Vec<u8>,
+    #[serde(with = "written")]
     whole: Vec<u8>,
 }
 
