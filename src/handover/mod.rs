@@ -163,6 +163,16 @@ mod tests {
     }
 
     #[test]
+    fn a_listener_takes_no_more_than_a_kilobyte_of_text() {
+        let peer = Some("[2001:db8:ffff:ffff:ffff:ffff:ffff:ffff]:65535".to_owned());
+        let cursor = Cursor { at: u64::MAX, until: Some(u64::MAX), flight: Flight::Chunk(u32::MAX, u64::MAX, u64::MAX), ..Cursor::default() };
+        let (user_agent, [accepted, joined, joined_unix_ms]) = ("x".repeat(128), [u64::MAX; 3]);
+        let listener = Listener { peer, user_agent, accepted, joined, joined_unix_ms, cursor, ..Listener::default() };
+        let text = serde_json::to_string(&listener).expect("plain data");
+        assert!(text.len() <= 1024, "{}: {text}", text.len());
+    }
+
+    #[test]
     fn unknown_fields_are_passed_over_and_missing_ones_have_their_defaults() {
         let house = House::parse(br#"{"last_listener":7,"moon_phase":{"full":true},"mounts":[{"path":"/a","colour":1}]}"#).expect("known");
         assert_eq!((house.last_listener, house.mounts[0].path.as_str(), house.listeners()), (7, "/a", 0));
