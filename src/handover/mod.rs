@@ -165,7 +165,8 @@ mod tests {
     #[test]
     fn a_listener_takes_no_more_than_a_kilobyte_of_text() {
         let peer = Some("[2001:db8:ffff:ffff:ffff:ffff:ffff:ffff]:65535".to_owned());
-        let cursor = Cursor { at: u64::MAX, until: Some(u64::MAX), flight: Flight::Chunk(u32::MAX, u64::MAX, u64::MAX), ..Cursor::default() };
+        let cursor =
+            Cursor { at: u64::MAX, until: Some(u64::MAX), flight: Flight::Chunk(u32::MAX, u64::MAX, u64::MAX), ..Cursor::default() };
         let (user_agent, [accepted, joined, joined_unix_ms]) = ("x".repeat(128), [u64::MAX; 3]);
         let listener = Listener { peer, user_agent, accepted, joined, joined_unix_ms, cursor, ..Listener::default() };
         let text = serde_json::to_string(&listener).expect("plain data");
