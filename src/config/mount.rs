@@ -324,7 +324,9 @@ pub(super) fn pattern(reader: &mut Reader<'_>, place: &Where, settings: &Setting
         }
         return None;
     };
-    for key in ["pipeline", "relay", "tcp"].into_iter().filter(|key| reader.given(key)).collect::<Vec<_>>() {
+    // An empty list of sockets is no socket: `flumen check` says so of every mount.
+    let asks = |key: &&str| reader.given(key) && (*key != "tcp" || !settings.tcp.is_empty());
+    for key in ["pipeline", "relay", "tcp"].into_iter().filter(asks).collect::<Vec<_>>() {
         let problem = "cannot be where path is a pattern: its mounts are made by encoders that push, and for HTTP";
         reader.wrong(key, problem, "remove it, or give the mount a path of its own");
     }
