@@ -263,7 +263,7 @@ fn a_package_has_all_its_files_and_says_what_it_needs() {
     }
     let unpacked = folder.join("unpacked");
     assert!(Command::new("dpkg-deb").args(["-R", &package]).arg(&unpacked).status().expect("dpkg-deb").success());
-    for script in ["postinst", "prerm", "postrm"] {
+    for script in ["preinst", "postinst", "prerm", "postrm"] {
         assert!(Command::new("sh").arg("-n").arg(unpacked.join("DEBIAN").join(script)).status().expect("sh").success(), "{script}");
     }
     let checked = Command::new(unpacked.join("usr/bin/flumen")).args(["check", "-c"]).arg(unpacked.join("etc/flumen/flumen.toml")).output();
