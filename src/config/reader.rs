@@ -161,13 +161,15 @@ impl<'a> Reader<'a> {
     /// Reports every key that nobody took. Returns the keys that were wrong.
     pub(super) fn finish(mut self) -> BTreeSet<&'static str> {
         for (key, node) in std::mem::take(&mut self.table) {
-            let remedy = match nearest(&key, &self.known) {
+            let near = nearest(&key, &self.known);
+            let remedy = match near {
                 Some(near) => format!("did you mean {:?}?", self.full(near)),
                 None => format!("the keys here are {}", self.known.join(", ")),
             };
             let problem = "is not a key flumen knows".to_owned();
-            // A mistyped password is one all the same.
-            let secret = ["pass", "secret", "hash", "token"].iter().any(|word| key.contains(word));
+            // A mistyped password is one all the same, by its own letters or by those that were meant.
+            let hides = |key: &str| ["pass", "secret", "hash", "token"].iter().any(|word| key.contains(word));
+            let secret = hides(&key) || near.is_some_and(hides);
             let value = if secret { HIDDEN.to_owned() } else { node.shown() };
             let name = self.full(&key);
             self.errors.push(ConfigError { place: node.place.clone(), key: name, value, problem, remedy });
