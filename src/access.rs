@@ -170,6 +170,22 @@ impl Password {
     }
 }
 
+/// Whoever is known by a name and a password in the configuration. Without a password nobody is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Role {
+    /// The name.
+    pub user: String,
+    /// The password.
+    pub password: Option<Password>,
+}
+
+impl Role {
+    /// The pair, where this is the name that somebody gives and there is a password to it.
+    pub fn of(&self, given: &Credentials) -> Option<(&str, &Password)> {
+        self.password.as_ref().filter(|_| self.user == given.user).map(|password| (self.user.as_str(), password))
+    }
+}
+
 /// What a request says of who sends it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Credentials {

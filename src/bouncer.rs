@@ -1,9 +1,9 @@
 //! The bouncer: who may listen, and who may publish where a backend decides. Asked once for each request, never on the data path.
 //!
 //! ```text
-//!   delivery ─▶ admit ─▶ rules (access::rule) ─▶ files here · hashes on a thread · backends elsewhere ─▶ Pass, or why not
-//!                                                                                        ▲
-//!   the listener's end, wherever ─▶ Farewell dropped ─▶ messenger ──listener_remove──────┘
+//!   delivery ─▶ admit ─▶ staff ─▶ rules (access::rule) ─▶ files here · hashes on a thread · backends elsewhere ─▶ Pass, or why not
+//!                                                                                                ▲
+//!   the listener's end, wherever ─▶ Farewell dropped ─▶ messenger ──listener_remove──────────────┘
 //! ```
 //! - Everything has a bound and a deadline: files, hashes at once, questions at once and in the queue, letters that wait, answers.
 //! - A backend that fails makes nobody wait for long, and what it leaves open its `on_error` decides.
@@ -20,6 +20,7 @@ mod messenger;
 mod panel;
 mod pass;
 pub mod passwords;
+pub mod staff;
 pub mod throttle;
 mod words;
 
@@ -35,6 +36,7 @@ use keys::{Denied, Keys};
 use messenger::{Letter, Messenger};
 use panel::Panel;
 use pass::Farewell;
+use staff::Staff;
 use words::{Said, Who};
 
 pub use messenger::{BYTES_MOST as LETTERS_BYTES_MOST, Outcomes as Told};
@@ -101,6 +103,8 @@ pub struct Bouncer {
     panels: Mutex<Vec<Arc<Panel>>>,
     messengers: Mutex<Vec<Arc<Messenger>>>,
     keys: Keys,
+    /// Whom no rule is asked about.
+    pub staff: Staff,
     at: RwLock<Arc<Whereabouts>>,
     asked: Arc<panel::Outcomes>,
     told: Arc<messenger::Outcomes>,
@@ -113,6 +117,7 @@ impl Default for Bouncer {
             panels: Mutex::default(),
             messengers: Mutex::default(),
             keys: Keys::remembering(KNOWN_MOST),
+            staff: Staff::default(),
             at: RwLock::default(),
             asked: Arc::default(),
             told: Arc::default(),
@@ -241,6 +246,11 @@ impl Bouncer {
     /// # Errors
     /// Says why not.
     pub async fn admit(&self, rule: &Rule, visitor: &Visitor<'_>) -> Result<Pass, Turned> {
+        if let Some(given) = &visitor.shown.credentials
+            && let Some(judged) = self.staff.admit(visitor.address, given).await
+        {
+            return judged;
+        }
         let mut visit = Visit { bouncer: self, visitor, farewells: Vec::new(), message: None, throttled: None };
         let mut answers: Vec<_> = rule.leaves().into_iter().map(|leaf| visit.at_once(leaf)).collect();
         let deadline = tokio::time::Instant::now() + PATIENCE;
@@ -254,7 +264,7 @@ impl Bouncer {
             }
         };
         match (verdict, visit.throttled) {
-            (Verdict::Granted(Grant { user, lasts }), _) => Ok(Pass { user, lasts, farewells: visit.farewells }),
+            (Verdict::Granted(Grant { user, lasts }), _) => Ok(Pass { user, shared: false, lasts, farewells: visit.farewells }),
             (_, Some(wait)) => Err(Turned::Throttled(wait)),
             (Verdict::Refused, None) => Err(Turned::Away { could_help: rule.could_help(&answers), message: visit.message }),
             (Verdict::Unknown, None) => Err(Turned::Unknown("who may listen cannot be found out at present")),

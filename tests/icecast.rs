@@ -18,6 +18,8 @@ use support::{Response, Server, until};
 const SECOND: Duration = Duration::from_secs(1);
 /// `admin:only-on-loopback`.
 const ADMIN: &str = "Authorization: Basic YWRtaW46b25seS1vbi1sb29wYmFjaw==\r\n";
+/// `relay:only-on-loopback`.
+const RELAY: &str = "Authorization: Basic cmVsYXk6b25seS1vbi1sb29wYmFjaw==\r\n";
 /// `admin:wrong`.
 const WRONG: &str = "Authorization: Basic YWRtaW46d3Jvbmc=\r\n";
 const AGENT: &str = "User-Agent: beside & <b>\r\n";
@@ -32,7 +34,7 @@ fn icecast() -> Icecast {
 }
 
 fn flumen() -> Server {
-    let mut mounts = format!("[admin]\npassword = \"{PASSWORD}\"\n");
+    let mut mounts = format!("[admin]\npassword = \"{PASSWORD}\"\n[relay]\npassword = \"{PASSWORD}\"\n");
     for path in ["/a.mp3", "/b.mp3"] {
         mounts.push_str(&support::MP3.replace("/radio.mp3", path));
         mounts.push_str("name = \"Name & <b>\"\ngenre = \"Talk\"\ndescription = \"All day\"\nurl = \"https://example.org/\"\n");
@@ -145,6 +147,12 @@ fn panels_are_answered_as_icecast_answers_them() {
     let [theirs, ours] = both("GET", "/admin/streamlist.txt", ADMIN);
     assert_eq!((ours.status, ours.body_text().as_str()), (200, "/a.mp3\r\n/b.mp3\r\n"));
     assert!(theirs.status == 401 || ours.header("content-type") == theirs.header("content-type"), "a relay's password is asked for there");
+    let [theirs, ours] = both("GET", "/admin/streamlist.txt", RELAY);
+    compared(&theirs, &ours, ports, &[], "a relay's list");
+    for path in ["stats", "listmounts", "listclients?mount=/a.mp3"] {
+        let [theirs, ours] = both("GET", &format!("/admin/{path}"), RELAY);
+        assert_eq!((theirs.status, ours.status), (401, 403), "{path}: a relay may no more than that");
+    }
 }
 
 #[test]

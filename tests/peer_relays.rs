@@ -58,6 +58,19 @@ fn flumen_pulls_from_icecast_and_from_flumen_in_turn() {
 }
 
 #[test]
+fn icecast_mirrors_a_flumen_by_the_password_of_relays() {
+    let Some(_alone) = icecast_alone() else { return };
+    let origin = Server::start(&format!("[relay]\npassword = \"{PASSWORD}\"\n[admin]\npassword = \"s3cret\"\n{MP3}"));
+    let icecast = Icecast::start(&format!(
+        "<master-server>127.0.0.1</master-server><master-server-port>{}</master-server-port><master-update-interval>2</master-update-interval>\
+         <master-username>relay</master-username><master-password>{PASSWORD}</master-password>",
+        origin.port
+    ));
+    assert!(until(SECOND * 30, || origin.metric("flumen_listeners", &[]) == 1.0), "icecast2 does not pull; {}", origin.log());
+    decodes(&icecast.url("/radio.mp3"));
+}
+
+#[test]
 fn all_mounts_of_an_icecast_are_mounts_here_as_long_as_they_are_there() {
     let Some(_alone) = icecast_alone() else { return };
     let mut icecast = Icecast::start("");

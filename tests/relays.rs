@@ -1,5 +1,7 @@
 //! Streams that are pulled from other servers: flumen's own, Icecast's and SHOUTcast's; failing over, coming back, in circles.
 
+#[path = "relays/role.rs"]
+mod role;
 mod support;
 
 use std::io::{Read, Write};

@@ -6,6 +6,8 @@
 //! - a browser speaks for every page it shows, with a password that it remembers, or from this machine: a page of another origin
 //!   names that, and one whose name was made to point here has that name as its Host.
 //!
+//! Whoever says to be a relay is one, or nobody: also on this machine.
+//!
 //! Wrong passwords are refused wherever they are given, also where none is needed, and counted ([`crate::bouncer::keys`]).
 
 use std::net::IpAddr;
@@ -28,6 +30,9 @@ use crate::engine::broadcast::Peer;
 const PROXY_FIELDS: [&str; 5] = ["forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip", "via"];
 /// What a browser calls the place that a name and a password are for.
 const CHALLENGE: &str = "Basic realm=\"flumen\"";
+/// What the relay is told that wants more.
+pub(super) const NOT_FOR_RELAYS: &str =
+    "this is for operators: a relay may ask which mounts there are (/admin/streamlist, /admin/streamlist.txt), and listen to them";
 const FROM_ELSEWHERE: &str = "this is not allowed for a page from elsewhere";
 
 /// What somebody is here.
@@ -37,6 +42,8 @@ pub(super) enum Standing {
     Operator,
     /// Knows the password of a mount's source.
     Source,
+    /// Knows the password of servers that relay from here.
+    Relay,
     /// May look at what everybody may. Says why no more.
     Stranger(&'static str),
 }
@@ -47,9 +54,14 @@ pub(super) enum Standing {
 /// When credentials are given and not taken; a right pair would have been.
 pub(super) async fn standing(request: &HttpRequest, house: &House) -> Result<Standing, Denied> {
     let settings = house.settings();
-    match (credentials(request)?, &settings.password) {
+    let given = credentials(request)?;
+    if let Some((given, relay)) = given.as_ref().and_then(|given| Some((given, settings.relay.of(given)?))) {
+        house.keys().check(address(request), given, &[relay]).await?;
+        return Ok(unless_from_elsewhere(request, Standing::Relay));
+    }
+    match (given, &settings.password) {
         (Some(given), Some(password)) => {
-            house.keys.check(address(request), &given, &[(&settings.user, password)]).await?;
+            house.keys().check(address(request), &given, &[(&settings.user, password)]).await?;
             Ok(unless_from_elsewhere(request, Standing::Operator))
         }
         _ => Ok(local(request).map_or_else(Standing::Stranger, |()| Standing::Operator)),
@@ -61,12 +73,12 @@ pub(super) async fn standing(request: &HttpRequest, house: &House) -> Result<Sta
 /// # Errors
 /// When credentials are given and not taken.
 pub(super) async fn standing_at(request: &HttpRequest, house: &House, source: Option<(&str, &Password)>) -> Result<Standing, Denied> {
+    let settings = house.settings();
     match (credentials(request)?, source) {
-        (Some(given), Some(source)) => {
-            let settings = house.settings();
+        (Some(given), Some(source)) if settings.relay.of(&given).is_none() => {
             let admin = settings.password.as_ref().map(|password| (settings.user.as_str(), password));
             let accepted: Vec<_> = admin.into_iter().chain([source]).collect();
-            house.keys.check(address(request), &given, &accepted).await?;
+            house.keys().check(address(request), &given, &accepted).await?;
             let standing = if given.user == settings.user { Standing::Operator } else { Standing::Source };
             Ok(unless_from_elsewhere(request, standing))
         }
@@ -87,6 +99,7 @@ pub(super) async fn operator(request: &HttpRequest, house: &House) -> Result<(),
             Err(answer)
         }
         Ok(Standing::Source) => Err(problem(StatusCode::FORBIDDEN, "this is for operators")),
+        Ok(Standing::Relay) => Err(problem(StatusCode::FORBIDDEN, NOT_FOR_RELAYS)),
         Err(denied) => Err(refusal(denied)),
     }
 }
@@ -96,7 +109,8 @@ pub(super) async fn operator(request: &HttpRequest, house: &House) -> Result<(),
 /// # Errors
 /// When credentials are given and not taken.
 pub(super) async fn standing_by(request: &HttpRequest, house: &House, mount: &str, backend: &Arc<UrlAuth>) -> Result<Standing, Denied> {
-    let given = credentials(request)?.filter(|given| given.user != house.settings().user);
+    let settings = house.settings();
+    let given = credentials(request)?.filter(|given| given.user != settings.user && settings.relay.of(given).is_none());
     if given.is_none() {
         return standing(request, house).await;
     }
@@ -114,7 +128,7 @@ pub(super) async fn standing_by(request: &HttpRequest, house: &House, mount: &st
 /// # Errors
 /// Says why not.
 pub(super) async fn check(request: &HttpRequest, house: &House, given: &Credentials, accepted: &[(&str, &Password)]) -> Result<(), Denied> {
-    house.keys.check(address(request), given, accepted).await
+    house.keys().check(address(request), given, accepted).await
 }
 
 /// What is told to those whose credentials are not taken, or who have none.

@@ -39,12 +39,13 @@ use std::time::SystemTime;
 
 use actix_web::web::ServiceConfig;
 
-use crate::access::Password;
+use crate::access::{Password, Role};
 use crate::bouncer::keys::Keys;
+use crate::bouncer::staff::Names;
 use crate::chronicle::Chronicle;
 use crate::door::acceptor::DoorCounters;
 use crate::door::patrol::Patrol;
-use crate::mount::Registry;
+use crate::mount::{Login, Registry};
 use crate::units::MountPath;
 
 pub use api::listed;
@@ -59,6 +60,8 @@ pub struct Settings {
     pub user: String,
     /// The operator's password; `None`: operators are those on this machine, and nobody else.
     pub password: Option<Password>,
+    /// Servers that relay from here: they are told which mounts there are, and listen to each.
+    pub relay: Role,
     /// Whom to turn to, as status documents say.
     pub contact: String,
     /// Where the server is, as status documents say.
@@ -74,6 +77,7 @@ impl Default for Settings {
         Self {
             user: "admin".into(),
             password: None,
+            relay: Role { user: Login::USER.into(), password: None },
             contact: "icemaster@localhost".into(),
             location: "Earth".into(),
             hostname: None,
@@ -96,7 +100,6 @@ pub struct House {
     settings: RwLock<Arc<Settings>>,
     door: Arc<DoorCounters>,
     patrol: Arc<Patrol>,
-    keys: Keys,
     lists: Lists,
 }
 
@@ -113,23 +116,30 @@ impl House {
         (door, patrol): (Arc<DoorCounters>, Arc<Patrol>),
         orders: tokio::sync::mpsc::Sender<operate::Order>,
     ) -> Self {
-        let settings = RwLock::new(Arc::new(settings));
-        Self {
+        let house = Self {
             registry,
             started_at: SystemTime::now(),
             orders,
             chronicle: Arc::default(),
-            settings,
+            settings: RwLock::default(),
             door,
             patrol,
-            keys: Keys::default(),
             lists: Lists::default(),
-        }
+        };
+        house.settle(settings);
+        house
     }
 
     /// From now on these settings hold: for the next request, and not for those being answered.
     pub fn settle(&self, settings: Settings) {
+        let operator = Role { user: settings.user.clone(), password: settings.password.clone() };
+        self.registry.witnesses().bouncer.staff.settle(Names { operator, relay: settings.relay.clone() });
         *self.settings.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(settings);
+    }
+
+    /// What is remembered of passwords of those who do more than listen.
+    fn keys(&self) -> &Keys {
+        &self.registry.witnesses().bouncer.staff.keys
     }
 
     /// The settings that hold now.

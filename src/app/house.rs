@@ -42,7 +42,7 @@ use crate::supervisor::{Keeper, Puller, Restart, Retire, Start, Stop};
 use crate::units::MountPath;
 
 /// Keys outside of the mounts that hold without a new start, and whole sections. All others need one.
-const LIVE: [&str; 23] = [
+const LIVE: [&str; 24] = [
     "server.listen",
     "server.tls.",
     "server.max_listeners",
@@ -64,6 +64,7 @@ const LIVE: [&str; 23] = [
     "log.access_format",
     "metrics.",
     "push.",
+    "relay.",
     "webhook.",
     "mirror.",
 ];

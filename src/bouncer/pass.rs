@@ -17,6 +17,8 @@ use crate::handover;
 pub struct Pass {
     /// Who it is, if that is known.
     pub user: Option<Arc<str>>,
+    /// The name is that of several.
+    pub(super) shared: bool,
     /// How long it may stay; `None`: as long as the mount lets it.
     pub lasts: Option<Duration>,
     /// What is said to backends when it goes.
@@ -24,6 +26,11 @@ pub struct Pass {
 }
 
 impl Pass {
+    /// For whom it counts where a user may listen only so often. Servers that relay have one name, and each listens once to each mount.
+    pub fn counted(&self) -> Option<Arc<str>> {
+        self.user.clone().filter(|_| !self.shared)
+    }
+
     /// Another process goes on with the listener: it says farewell, and nobody here.
     pub fn hand_over(&self) {
         self.farewells.iter().for_each(|farewell| farewell.counted.store(false, Ordering::Relaxed));
@@ -44,6 +51,7 @@ impl Pass {
         });
         handover::Pass {
             user: self.user.as_deref().map(Into::into),
+            shared: self.shared,
             lasts: self.lasts.map(|lasts| lasts.as_secs_f64()),
             farewells: farewells.collect(),
         }
@@ -62,6 +70,7 @@ impl Bouncer {
         });
         Pass {
             user: packed.user.as_deref().map(Into::into),
+            shared: packed.shared,
             lasts: packed.lasts.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()),
             farewells: farewells.collect(),
         }

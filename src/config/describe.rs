@@ -5,6 +5,7 @@ use std::fmt::Write;
 use super::memory::{Costs, describe_memory};
 use super::value::shown_bandwidth;
 use super::{Config, LogFormat, MemoryLimit, auth, mount, reports};
+use crate::access::Password;
 use crate::acme;
 use crate::door::patrol;
 use crate::door::tls::TlsSettings;
@@ -158,16 +159,24 @@ fn describe_admin(out: &mut String, config: &Config) {
     let admin = &config.admin;
     out.push_str("\n[admin]\n");
     entry(out, "user", quoted(&admin.user));
-    out.push_str(match &admin.password {
-        None => "# no password: operators are those on this machine, and nobody else\n",
-        Some(password) if password.is_hashed() => "# password_hash = \"…\"\n",
-        Some(_) => "# password = \"…\"\n",
-    });
+    describe_password(out, admin.password.as_ref(), "operators are those on this machine, and nobody else");
     entry(out, "contact", quoted(&admin.contact));
     entry(out, "location", quoted(&admin.location));
     if let Some(hostname) = &admin.hostname {
         entry(out, "hostname", quoted(hostname));
     }
+    out.push_str("\n[relay]\n");
+    entry(out, "user", quoted(&admin.relay.user));
+    describe_password(out, admin.relay.password.as_ref(), "relays are listeners like any other");
+}
+
+/// That there is one, or what it means that there is none.
+fn describe_password(out: &mut String, password: Option<&Password>, without: &str) {
+    let _ = match password {
+        None => writeln!(out, "# no password: {without}"),
+        Some(password) if password.is_hashed() => writeln!(out, "# password_hash = \"…\""),
+        Some(_) => writeln!(out, "# password = \"…\""),
+    };
 }
 
 /// What publishers make mounts of.

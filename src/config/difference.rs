@@ -53,6 +53,10 @@ pub fn difference(old: &Config, new: &Config) -> Difference {
         sections.push("admin.password".to_owned());
         sections.sort();
     }
+    if old.admin.relay.password != new.admin.relay.password {
+        sections.push("relay.password".to_owned());
+        sections.sort();
+    }
     let logins = |config: &Config| {
         config.mirrors.iter().filter_map(|mirror| Some((mirror.address(), mirror.server.login.clone()?))).collect::<Vec<_>>()
     };
@@ -307,6 +311,29 @@ mod tests {
         ] {
             assert_eq!(difference(&base, &config("server", text)).sections, keys, "{text}");
         }
+    }
+
+    #[test]
+    fn every_key_of_the_relays_role_is_named_when_it_changes() {
+        let secret = std::env::temp_dir().join(format!("flumen-difference-{}-relay", std::process::id()));
+        std::fs::write(&secret, "s3cret").expect("written");
+        let by_file = format!("password_file = \"{}\"", secret.display());
+        let by_hash = "password_hash = \"$2b$04$abcdefghijklmnopqrstuuFmEfrkTQnczNzw475xE2VhDrK1uwJiC\"";
+        let (base, mut walked) = (config("role", ""), Vec::new());
+        for (line, named) in [
+            ("user = \"edge\"", "relay.user"),
+            ("password = \"s3cret\"", "relay.password"),
+            (&by_file, "relay.password"),
+            (by_hash, "relay.password"),
+        ] {
+            walked.push(line.split(' ').next().expect("a key"));
+            assert_eq!(difference(&base, &config("role", &format!("[relay]\n{line}\n"))).sections, [named], "{line}");
+        }
+        std::fs::remove_file(secret).expect("removed");
+        let mut known = known(|reader| drop(server::read_relay(reader, &crate::admin::Settings::default())));
+        known.sort_unstable();
+        walked.sort_unstable();
+        assert_eq!(walked, known, "each key of the role is walked here");
     }
 
     #[test]

@@ -17,11 +17,12 @@ use super::reader::nearest;
 use super::tree::{Node, Table, Value};
 
 const PREFIX: &str = "FLUMEN_";
-const SECTIONS: [&str; 7] = ["server", "log", "metrics", "admin", "push", "mount", "mount_defaults"];
+const SECTIONS: [&str; 8] = ["server", "log", "metrics", "admin", "relay", "push", "mount", "mount_defaults"];
 
 /// What Icecast's container images call things, and what they are here.
-const ICECAST: [(&str, &str, &str); 8] = [
+const ICECAST: [(&str, &str, &str); 9] = [
     ("ICECAST_SOURCE_PASSWORD", "push", "password"),
+    ("ICECAST_RELAY_PASSWORD", "relay", "password"),
     ("ICECAST_ADMIN_PASSWORD", "admin", "password"),
     ("ICECAST_ADMIN_USERNAME", "admin", "user"),
     ("ICECAST_ADMIN_USER", "admin", "user"),
@@ -104,7 +105,7 @@ fn overlay_variable(name: &str, path: &str, value: &OsStr, tree: &mut Table) -> 
     set(tree, section, key, "__", Node::loose(text, Place::Variable(name.into()))).map_err(|(problem, near)| {
         let remedy = match near {
             Some(near) => format!("did you mean {PREFIX}{}__{}?", near.to_ascii_uppercase(), key.to_ascii_uppercase()),
-            None => "write FLUMEN_SERVER__KEY, FLUMEN_LOG__KEY, FLUMEN_ADMIN__KEY, FLUMEN_PUSH__KEY, FLUMEN_MOUNT_DEFAULTS__KEY or \
+            None => "write FLUMEN_SERVER__KEY, FLUMEN_LOG__KEY, FLUMEN_ADMIN__KEY, FLUMEN_RELAY__KEY, FLUMEN_PUSH__KEY, FLUMEN_MOUNT_DEFAULTS__KEY or \
                      FLUMEN_MOUNT__0__KEY"
                 .to_owned(),
         };
@@ -154,10 +155,11 @@ fn displace(tree: &mut Table, section: &str, key: &str) {
 
 /// Somebody else's, unless it is one of ours but for an underscore.
 fn single_underscore(path: &str) -> Result<(), Refusal> {
-    const OFTEN: [(&str, &[&str]); 4] = [
+    const OFTEN: [(&str, &[&str]); 5] = [
         ("server_", &["listen", "shards", "max_listeners", "max_connections", "header_timeout", "max_header_size"]),
         ("log_", &["format", "access", "access_format"]),
         ("admin_", &["user", "password", "password_file", "password_hash", "hostname", "location", "contact"]),
+        ("relay_", &["user", "password", "password_file", "password_hash"]),
         ("mount_defaults_", &["burst", "keep", "sync", "soft_limit", "hard_limit", "ring_max", "max_listeners"]),
     ];
     for (section, keys) in OFTEN {

@@ -17,6 +17,7 @@ use std::path::Path;
 
 use super::error::{ConfigError, ConfigErrors, Place};
 use crate::access::network::Network;
+use crate::mount::{Login, PushSettings};
 use elements::Element;
 use sections::Sections;
 
@@ -89,7 +90,7 @@ fn top(root: &Element<'_>, to: &mut Sections) {
                     to.listen(root);
                 }
             }
-            "source-password" | "relay-password" | "admin-user" | "admin-password" => credential(&element, to),
+            "source-password" | "relay-user" | "relay-password" | "admin-user" | "admin-password" => credential(&element, root, to),
             "mount" => mounts::mount(&element, to),
             "relay" => mounts::relay(&element, to),
             "paths" => paths(&element, to),
@@ -181,21 +182,36 @@ fn limits(limits: &Element<'_>, to: &mut Sections) {
 fn authentication(authentication: &Element<'_>, to: &mut Sections) {
     for element in authentication.children() {
         match element.name() {
-            "source-password" | "relay-password" | "admin-user" | "admin-password" | "relay-user" => credential(&element, to),
-            "role" => to.leave(&element, "roles have no equivalent: there are an operator and, for each mount, a source"),
+            "source-password" | "relay-password" | "admin-user" | "admin-password" | "relay-user" => {
+                credential(&element, authentication, to);
+            }
+            "role" => to.leave(&element, "roles have no equivalent: there are an operator, relays and, for each mount, a source"),
             _ => to.unknown(&element),
         }
     }
 }
 
-fn credential(element: &Element<'_>, to: &mut Sections) {
+fn credential(element: &Element<'_>, among: &Element<'_>, to: &mut Sections) {
     match element.name() {
-        "admin-user" if element.text().contains(':') => to.leave(element, "a user name cannot have a colon in it"),
+        "admin-user" | "relay-user" if element.text().contains(':') => to.leave(element, "a user name cannot have a colon in it"),
         "admin-user" => to.admin.line(element, "user", 64, &mut to.left_out),
         "admin-password" => to.admin.password(element, "password", &mut to.left_out),
         "source-password" => to.push.password(element, "password", &mut to.left_out),
-        _ => to.leave(element, "relays are let in as listeners are"),
+        "relay-user" | "relay-password" if !relay_has_a_name(among) => {
+            to.leave(element, "an operator or a source has the name of relays as well: write [relay] with another, and tell them");
+        }
+        "relay-user" => to.relay.line(element, "user", 64, &mut to.left_out),
+        _ => to.relay.password(element, "password", &mut to.left_out),
     }
+}
+
+/// Whether relays have a name that is nobody else's: Icecast does not ask for that.
+fn relay_has_a_name(among: &Element<'_>) -> bool {
+    let name = |element, usual| {
+        let fits = |name: &&str| name.len() <= 64 && !name.chars().any(|c| c.is_control() || c == ':');
+        among.text_of(&[element]).filter(fits).unwrap_or(usual)
+    };
+    ![name("admin-user", "admin"), PushSettings::USER].contains(&name("relay-user", Login::USER))
 }
 
 fn paths(paths: &Element<'_>, to: &mut Sections) {

@@ -108,7 +108,7 @@ pub struct Config {
     pub metrics: metrics::Settings,
     /// Who is told of what happens.
     pub webhooks: Vec<webhook::Settings>,
-    /// Who is an operator, and what status documents say.
+    /// Who is an operator, who is a relay, and what status documents say.
     pub admin: admin::Settings,
     /// Directories that public mounts are announced to.
     pub directories: Vec<directory::Settings>,
@@ -232,13 +232,13 @@ fn checked(
     check: CheckPipeline<'_>,
 ) -> Result<Config, ConfigErrors> {
     let mut root = Reader::new("", place.clone(), tree, &mut errors);
-    let sections = ["server", "log", "metrics", "admin", "push", "mount_defaults"]
+    let sections = ["server", "log", "metrics", "admin", "relay", "push", "mount_defaults"]
         .map(|name| root.take_table(name).unwrap_or_else(|| (place.clone(), Table::new())));
     let tables = root.take_tables("mount");
     let [webhooks, directories, mirrors] = ["webhook", "directory", "mirror"].map(|name| root.take_tables(name));
     let groups = root.take_tables("address_group");
     root.finish();
-    let [server, log, measures, admin, push, mut defaults] = sections;
+    let [server, log, measures, admin, relay, push, mut defaults] = sections;
 
     let mut reader = Reader::new("server", server.0, server.1, &mut errors);
     let mut server = server::read(&mut reader);
@@ -255,6 +255,9 @@ fn checked(
     let webhooks = reports::read_webhooks(webhooks, &mut errors);
     let mut reader = Reader::new("admin", admin.0, admin.1, &mut errors);
     let mut admin = server::read_admin(&mut reader);
+    reader.finish();
+    let mut reader = Reader::new("relay", relay.0, relay.1, &mut errors);
+    admin.relay = server::read_relay(&mut reader, &admin);
     reader.finish();
 
     let directories = server::read_directories(directories, &mut errors);

@@ -1,4 +1,4 @@
-//! `[server]`, `[admin]` and `[[directory]]`.
+//! `[server]`, `[admin]`, `[relay]` and `[[directory]]`.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -12,11 +12,13 @@ use super::secret::{self, Keys};
 use super::tree::Node;
 use super::tree::Table;
 use super::value::{duration, line, number, size, web_address};
+use crate::access::Role;
 use crate::admin;
 use crate::delivery::peers;
 use crate::directory;
 use crate::door::{self, ListenAddress};
 use crate::engine::admission::Limits;
+use crate::mount::{Login, PushSettings};
 use crate::units::ByteCount;
 
 const LISTENERS: u64 = 10_000;
@@ -97,20 +99,39 @@ fn spare(of: u64) -> u64 {
     (of / 8).clamp(1, 16)
 }
 
-/// The keys of the operator's password.
-const ADMIN_PASSWORD: Keys = Keys { plain: "password", file: "password_file", hash: "password_hash" };
+/// The keys of the password of a role.
+const PASSWORD: Keys = Keys { plain: "password", file: "password_file", hash: "password_hash" };
 
 /// Reads `[admin]`.
 pub(super) fn read_admin(reader: &mut Reader<'_>) -> admin::Settings {
     let usual = admin::Settings::default();
     admin::Settings {
         user: reader.take("user", user).unwrap_or(usual.user),
-        password: secret::password(reader, ADMIN_PASSWORD),
+        password: secret::password(reader, PASSWORD),
+        relay: usual.relay, // that is a section of its own
         contact: reader.take("contact", line(255)).unwrap_or(usual.contact),
         location: reader.take("location", line(255)).unwrap_or(usual.location),
         hostname: reader.take("hostname", hostname),
         shoutcast_mount: None, // that is said elsewhere
     }
+}
+
+/// Reads `[relay]`: a name that is nobody else's, for it says what somebody is.
+pub(super) fn read_relay(reader: &mut Reader<'_>, admin: &admin::Settings) -> Role {
+    let relay = Role {
+        user: reader.take("user", user).unwrap_or(admin::Settings::default().relay.user),
+        password: secret::password(reader, PASSWORD),
+    };
+    let owner = match relay.user.as_str() {
+        name if name == admin.user => Some("the operator's name (admin.user)"),
+        PushSettings::USER => Some("the name of encoders"),
+        _ => None,
+    };
+    // Where nobody is a relay, nobody's name is taken.
+    if let Some(owner) = owner.filter(|_| relay.password.is_some() || reader.given("user")) {
+        reader.wrong("user", format!("is {owner}"), format!("give relays a name of their own, such as {:?}", Login::USER));
+    }
+    relay
 }
 
 /// A user name as the Basic scheme can carry it.

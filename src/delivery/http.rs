@@ -264,7 +264,7 @@ impl Guest<'_> {
         let user_agent = user_agent(request);
         let player = Player::new(handle.broadcast.slot, claim.peer(), &user_agent);
         probes.replace(&player, registry.crew()).await;
-        let user = pass.as_ref().and_then(|pass| pass.user.clone());
+        let user = pass.as_ref().and_then(|pass| pass.counted());
         let (permit, seat) = admit(registry, &desk.patrol, &entry, claim.peer(), user)?;
         if request.headers().get(header::RANGE).and_then(|range| range.to_str().ok()).is_some_and(range::probes) {
             probes.note(player, *id, Instant::now());

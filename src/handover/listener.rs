@@ -54,6 +54,8 @@ pub struct Listener {
 pub struct Pass {
     /// Who it is.
     pub user: Option<String>,
+    /// The name is that of several, who are not counted as one.
+    pub shared: bool,
     /// For how long after it was accepted it holds, in seconds.
     pub lasts: Option<f64>,
     /// What is said when it goes.

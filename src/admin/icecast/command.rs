@@ -178,6 +178,10 @@ async fn command(request: HttpRequest, path: Path<String>, house: Data<House>) -
     };
     let standing = match standing {
         Ok(Standing::Stranger(why)) => return stranger(&request, &house, why),
+        // As with Icecast: it mirrors what is on air, and needs no more for that.
+        Ok(Standing::Relay) if (command, mount.is_some()) != (Command::StreamList, false) || form == Form::Page => {
+            return error(StatusCode::FORBIDDEN, admission::NOT_FOR_RELAYS);
+        }
         Ok(standing) => standing,
         Err(denied) => return admission::refusal(denied),
     };

@@ -147,6 +147,7 @@ pub(super) struct Sections {
     pub(super) server: Section,
     pub(super) log: Section,
     pub(super) admin: Section,
+    pub(super) relay: Section,
     pub(super) push: Section,
     pub(super) defaults: Section,
     pub(super) directories: Vec<Section>,
@@ -175,6 +176,7 @@ impl Sections {
             server: Section::new("[server]"),
             log: Section::new("[log]"),
             admin: Section::new("[admin]"),
+            relay: Section::new("[relay]"),
             push: Section::new("[push]"),
             defaults: Section::new("[mount_defaults]"),
             directories: Vec::new(),
@@ -301,8 +303,10 @@ impl Sections {
             self.mounts.push(anywhere);
         }
         self.write_sockets();
-        for section in
-            [&self.server, &self.log, &self.admin, &self.push, &self.defaults].into_iter().chain(&self.directories).chain(&self.mounts)
+        for section in [&self.server, &self.log, &self.admin, &self.relay, &self.push, &self.defaults]
+            .into_iter()
+            .chain(&self.directories)
+            .chain(&self.mounts)
         {
             section.write(&mut toml);
         }

@@ -56,6 +56,7 @@ fn a_panels_template_keeps_what_flumen_has_and_lists_the_rest() {
     let config = loaded(&result);
     assert_eq!((config.max_listeners, config.admin.user.as_str()), (2500, "chief"));
     assert!(config.admin.password.as_ref().expect("a password").verify("adm1n'\\word"));
+    assert!(config.admin.relay.user == "relay" && config.admin.relay.password.as_ref().is_some_and(|password| password.verify("r3lay")));
     assert_eq!((config.admin.hostname.as_deref(), config.admin.contact.as_str()), (Some("radio.example"), "chief@radio.example"));
     let listen: Vec<_> = config.door.listen.iter().map(ToString::to_string).collect();
     assert_eq!(listen[..2], ["0.0.0.0:8000", "[::1]:8010"], "the address that another covers is left out");
@@ -99,7 +100,6 @@ fn a_panels_template_keeps_what_flumen_has_and_lists_the_rest() {
     }
     let said = result.left_out.join("\n");
     for part in [
-        "<relay-password>",
         "TLS is a comment: /etc/ssl/radio.pem",
         "<intro>: /usr/share/icecast2/web/welcome.mp3 cannot be read",
         "<dump-file>",
@@ -201,6 +201,35 @@ fn whatever_it_says_the_result_loads() {
     assert!(relay.contains("relay = [\"http://a.example:8010/a\", \"http://b.example:8000/b\"]"), "each master in turn: {relay}");
     let relay = below("<relay><server>::1</server><mount>/a</mount></relay>").toml;
     assert!(relay.contains("relay = [\"http://[::1]:8000/a\"]"), "{relay}");
+}
+
+#[test]
+fn relays_keep_their_name_and_password_where_these_are_nobody_elses() {
+    let named = |user: &str| format!("<relay-user>{user}</relay-user><relay-password>r3lay</relay-password>");
+    for (inner, user, right, said) in [
+        (named("edge"), "edge", true, ""),
+        ("<relay-password>r3lay</relay-password>".to_owned(), "relay", true, ""),
+        ("<relay-password>hackme</relay-password>".to_owned(), "relay", false, "<relay-password>: it is one of the defaults"),
+        ("<relay-user>edge</relay-user>".to_owned(), "edge", false, ""),
+        (named("a:b"), "relay", true, "<relay-user>: a user name cannot have a colon in it"),
+        (named("source"), "relay", false, "<relay-password>: an operator or a source has the name"),
+        (named("admin"), "relay", false, "<relay-user>: an operator or a source has the name"),
+        (named("chief") + "<admin-user>chief</admin-user>", "relay", false, "<relay-password>: an operator"),
+        (
+            "<relay-password>r3lay</relay-password><admin-user>relay</admin-user>".to_owned(),
+            "relay",
+            false,
+            "<relay-password>: an operator",
+        ),
+        (named("admin") + "<admin-user>a:b</admin-user>", "relay", false, "<relay-user>: an operator"),
+    ] {
+        let result = below(&format!("<authentication>{inner}</authentication>"));
+        let relay = loaded(&result).admin.relay;
+        let known = relay.password.is_some_and(|password| password.verify("r3lay"));
+        assert_eq!((relay.user.as_str(), known), (user, right), "{inner}: {}", result.toml);
+        let left_out = result.left_out.join("\n");
+        assert!(if said.is_empty() { left_out.is_empty() } else { left_out.contains(said) }, "{inner}: {left_out}");
+    }
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Who is an operator, and what Icecast's containers say.
+//! Who is an operator, who is a relay, and what Icecast's containers say.
 
 use super::*;
 
@@ -52,6 +52,40 @@ fn a_bad_operator_is_answered_without_showing_the_password() {
         assert!(!text.contains("12345") && !text.contains("one-one") && !text.contains("s3cret"), "{text}");
         assert_refused(result, parts, line);
     }
+}
+
+#[test]
+fn relays_have_a_name_of_their_own_and_no_password_unless_one_is_written() {
+    let file = secret("from-a-file\n");
+    let by_file = format!("[relay]\npassword_file = {:?}", file.0);
+    for (text, user, right) in [
+        ("[relay]\npassword = \"s3cret\"", "relay", "s3cret"),
+        (&format!("[relay]\nuser = \"edge\"\npassword_hash = \"{HASH}\""), "edge", "right"),
+        (&by_file, "relay", "from-a-file"),
+    ] {
+        let relay = admin(text, &[]).relay;
+        assert_eq!(relay.user, user, "{text}");
+        let password = relay.password.expect("a password");
+        assert!(password.verify(right) && !password.verify("hackme"), "{text}");
+    }
+    let none = admin("[admin]\nuser = \"relay\"\npassword = \"s3cret\"", &[]);
+    assert_eq!((none.user.as_str(), none.relay.password), ("relay", None), "where there are no relays, their name is free");
+    for (variable, value) in [("ICECAST_RELAY_PASSWORD", "r3lay"), ("FLUMEN_RELAY__PASSWORD", "r3lay")] {
+        assert!(admin("", &[(variable, value)]).relay.password.expect(variable).verify("r3lay"));
+    }
+    for (text, parts) in [
+        ("[relay]\npassword = \"hackme\"", &["relay.password = …: is one of the defaults that everybody knows"] as &[_]),
+        ("[relay]\npasword = \"s3cret\"", &["did you mean \"relay.password\"?"]),
+        ("[relay]\nuser = \"source\"", &[":2: relay.user = \"source\": is the name of encoders", "such as \"relay\""]),
+        ("[relay]\nuser = \"admin\"", &["relay.user = \"admin\": is the operator's name (admin.user)"]),
+        ("[relay]\npassword = \"s3cret\"\n[admin]\nuser = \"relay\"", &["relay.user: is the operator's name"]),
+    ] {
+        let result = load_with(&format!("{text}\n{MOUNT}"), &[]);
+        let shown = result.as_ref().map(|config| format!("{config:?}")).unwrap_or_else(ToString::to_string);
+        assert!(!shown.contains("s3cret"), "{shown}");
+        assert_refused(result, parts, text);
+    }
+    assert_refused(load_with(MOUNT, &[("FLUMEN_RELAY_PASSWORD", "x")]), &["FLUMEN_RELAY__PASSWORD, with two"], "one underscore");
 }
 
 #[test]

@@ -240,7 +240,7 @@ impl Registry {
             let address = packed.peer.as_deref().and_then(|peer| peer.parse::<std::net::SocketAddr>().ok()).map(|address| address.ip());
             let group = address.and_then(|address| self.group_of(address));
             let pass = packed.pass.as_ref().map(|pass| Arc::new(self.witnesses.bouncer.unpack(pass)));
-            let user = pass.as_ref().and_then(|pass| pass.user.clone());
+            let user = pass.as_ref().and_then(|pass| pass.counted());
             let seat = Seat::keep(&self.places, &handle.places, group.as_ref(), Who { address, user, ..Who::default() });
             listeners.push(Carried::unpack(packed, socket, (seat, pass), handle.broadcast.instance(), &unpacked, payloads)?);
         }
@@ -336,7 +336,7 @@ impl Registry {
         let wire = Socket::new(socket).map_err(|error| Rubbish::new(error.to_string()))?;
         let pass = packed.pass.as_ref().map(|pass| Arc::new(self.witnesses.bouncer.unpack(pass)));
         let address = packed.peer.as_deref().and_then(|peer| peer.parse::<std::net::SocketAddr>().ok()).map(|address| address.ip());
-        let user = pass.as_ref().and_then(|pass| pass.user.clone());
+        let user = pass.as_ref().and_then(|pass| pass.counted());
         let who = Who { address, user, rate: entry.handle.bytes_per_second(), now: self.crew.clock().now() };
         let group = address.and_then(|address| self.group_of(address));
         let seat = Seat::claim(&self.places, &entry.handle.places, group.as_ref(), who).ok();

@@ -1,0 +1,83 @@
+//! The staff at a mount whose rule is decided by nobody, so that whoever is let in is so for what it is.
+
+use super::*;
+use crate::access::rule::{OnError, Rule, Shown, UrlAuth};
+use crate::access::{Password, Secret};
+use crate::bouncer::{Bouncer, Visitor};
+
+/// Nobody listens there.
+fn rule() -> Rule {
+    Rule::Url(Arc::new(UrlAuth {
+        url: "http://127.0.0.1:1/".into(),
+        remove_url: None,
+        timeout: std::time::Duration::from_millis(200),
+        on_error: OnError::Deny,
+        auth_header: UrlAuth::AUTH_HEADER.into(),
+        login: None,
+    }))
+}
+
+fn names(relay: Option<&str>) -> Names {
+    let role = |user: &str, password: Option<&str>| Role {
+        user: user.into(),
+        password: password.map(|password| Password::plain(password).expect("a password")),
+    };
+    Names { operator: role("admin", Some("s3cret")), relay: role("relay", relay) }
+}
+
+/// What becomes of somebody at this address.
+async fn asks(bouncer: &Bouncer, last: u8, user: &str, password: &str) -> Result<(Option<Arc<str>>, Option<Arc<str>>), Turned> {
+    let shown = Shown { credentials: Some(Credentials { user: user.into(), password: Secret::new(password) }), token: None };
+    let visitor = Visitor { number: 7, mount: "/a", query: "", address: Some([192, 0, 2, last].into()), agent: "flumen", shown: &shown };
+    bouncer.admit(&rule(), &visitor).await.map(|pass| (pass.user.clone(), pass.counted()))
+}
+
+#[actix_web::test]
+async fn the_staff_is_let_in_and_no_rule_is_asked_about_it() {
+    let bouncer = Bouncer::default();
+    let unknown = Err(Turned::Unknown("who may listen cannot be found out at present"));
+    assert_eq!(asks(&bouncer, 1, "relay", "r3lay").await, unknown, "nobody is of the staff yet");
+    bouncer.staff.settle(names(Some("r3lay")));
+    let wrong = Err(Turned::Away { could_help: true, message: Some("the password of the relay is wrong".to_owned()) });
+    let came = |name: &str| Ok((Some(Arc::from(name)), None)); // known by name, and not counted by it
+    for (user, password, want) in [
+        ("relay", "r3lay", came("relay")),
+        ("relay", "s3cret", wrong.clone()),
+        ("relay", "", wrong),
+        ("admin", "s3cret", came("admin")),
+        ("admin", "r3lay", unknown.clone()), // a listener may have that name
+        ("anna", "r3lay", unknown.clone()),
+        ("", "r3lay", unknown.clone()),
+    ] {
+        assert_eq!(asks(&bouncer, 1, user, password).await, want, "{user} {password}");
+    }
+    bouncer.staff.settle(names(None));
+    assert_eq!(asks(&bouncer, 1, "relay", "r3lay").await, unknown, "without a password there is no relay");
+    assert_eq!(asks(&bouncer, 1, "relay", "").await, unknown);
+}
+
+#[actix_web::test]
+async fn who_guesses_a_password_of_the_staff_waits_wherever_it_is_tried_next() {
+    let bouncer = Bouncer::default();
+    bouncer.staff.settle(names(Some("r3lay")));
+    for guess in 0..5 {
+        let turned = asks(&bouncer, 1, "relay", &format!("guess {guess}")).await;
+        assert!(matches!(turned, Err(Turned::Away { .. })), "{turned:?}");
+    }
+    assert!(matches!(asks(&bouncer, 1, "relay", "r3lay").await, Err(Turned::Throttled(_))), "not even the right one is looked at");
+    let (admin, given) = (names(None).operator, Credentials { user: "admin".into(), password: Secret::new("s3cret") });
+    let accepted = [admin.of(&given).expect("the name")];
+    let found = bouncer.staff.keys.check(Some([192, 0, 2, 1].into()), &given, &accepted).await;
+    assert!(matches!(found, Err(Denied::Wait(_))), "the console asks in the same place: {found:?}");
+    assert!(asks(&bouncer, 2, "relay", "r3lay").await.is_ok(), "nobody else waits");
+}
+
+#[actix_web::test]
+async fn what_a_relay_was_let_in_with_is_the_same_in_the_next_process() {
+    let bouncer = Bouncer::default();
+    let pass = pass(&Credentials { user: "relay".into(), password: Secret::new("r3lay") });
+    let unpacked = bouncer.unpack(&pass.pack());
+    assert_eq!((unpacked.user.as_deref(), unpacked.counted()), (Some("relay"), None));
+    let listener = Pass { user: Some("anna".into()), ..Pass::default() };
+    assert_eq!(bouncer.unpack(&listener.pack()).counted().as_deref(), Some("anna"));
+}
