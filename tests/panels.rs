@@ -118,6 +118,46 @@ fn a_file_of_users_lets_in_who_is_in_it_and_what_they_are_called_goes_with_them(
 }
 
 #[test]
+fn a_user_is_removed_from_every_mount_at_once_and_nobody_else_is() {
+    let users = Written::new(&format!("anna:{HASH}\nbert:{HASH}\n"));
+    let mounts = ["/a.mp3", "/deep/b.mp3", "/c.mp3"].map(|path| {
+        let rule = format!("listen_auth = {{ htpasswd = \"{}\" }}\n", users.shown());
+        MP3.replace("/radio.mp3", path) + if path == "/c.mp3" { "" } else { &rule }
+    });
+    let server = Server::start(&mounts.concat());
+    let hears = |path: &str, who: &str| {
+        let mut stream = listen(&server, path, who);
+        assert_eq!(stream.head.status, 200, "{path}");
+        stream.read(100);
+        stream
+    };
+    let annas: Vec<_> = ["/a.mp3", "/deep/b.mp3", "/a.mp3"].into_iter().map(|path| hears(path, ANNA)).collect();
+    // Whoever says a name where nobody asks for one is nobody.
+    let mut others = [hears("/a.mp3", BERT), hears("/deep/b.mp3", BERT), hears("/c.mp3", ANNA)];
+    let remove = |query: &str, fields: &str| get(&server, "DELETE", &format!("/api/v1/listeners{query}"), fields);
+    for (query, fields, want, part) in [
+        ("", "", 400, "?user=NAME"),
+        ("?user=", "", 400, "?user=NAME"),
+        ("?user=anna", "X-Forwarded-For: 192.0.2.1\r\n", 403, "proxy"),
+        ("?user=anna", "Origin: http://evil.example\r\n", 403, "a page from elsewhere"),
+        ("?user=ann", "", 200, "{\"removed\":0}"),
+        ("?user=anna", "", 200, "{\"removed\":3}"),
+        ("?user=anna", "", 200, "{\"removed\":0}"),
+    ] {
+        let answer = remove(query, fields);
+        assert!(answer.status == want && answer.body_text().contains(part), "{query} {fields}{}: {}", answer.head, answer.body_text());
+    }
+    let other = get(&server, "GET", "/api/v1/listeners?user=anna", "");
+    assert_eq!((other.status, other.header("allow")), (405, Some("DELETE")));
+    assert!(annas.into_iter().all(|mut stream| stream.ends_within(SECOND * 5)));
+    assert!(others.iter_mut().all(|stream| stream.read(20_000).len() == 20_000));
+    assert!(until(SECOND * 5, || server.metric("flumen_listener_departures_total", &["kicked"]) == 3.0));
+    assert_eq!(server.metric("flumen_listener_departures_total", &[]), 3.0);
+    let acts: Vec<_> = server.log().lines().filter(|line| line.contains("remove user")).map(str::to_owned).collect();
+    assert!(acts.len() == 3 && acts[1].contains("anna") && acts[1].contains("3 removed"), "{acts:?}");
+}
+
+#[test]
 fn who_guesses_has_to_wait_and_who_does_not_guess_has_not() {
     let users = Written::new(&format!("anna:{HASH}\n"));
     let server = server(&format!("listen_auth = {{ htpasswd = \"{}\" }}", users.shown()));

@@ -41,6 +41,7 @@ pub(super) fn routes(config: &mut ServiceConfig) {
         mount,
         listeners,
         removal::kick_user,
+        removal::kick_user_everywhere,
         removal::kick,
         operate::reload,
         operate::drain,

@@ -16,10 +16,11 @@ use super::api::{Problem, problem};
 use super::dates::rfc3339;
 use super::icecast::query::Parameters;
 use super::operate::{audit, permitted};
+use super::removal::listened_to;
 use super::{House, shards};
 use crate::access::ban;
 use crate::access::network::{Network, Networks};
-use crate::engine::broadcast::Peer;
+use crate::engine::broadcast::{ListenerView, Peer};
 use crate::units::{UnitError, parse_duration};
 
 /// The longest ban that ends.
@@ -190,18 +191,9 @@ fn network(query: &Parameters) -> Result<Network, String> {
 
 /// Removes who listens from there; how many there were. Who comes meanwhile is not let in any more.
 async fn removed(house: &House, network: Network) -> u64 {
-    let (crew, there) = (house.registry.crew(), Networks::new(vec![network]));
-    let mut kicked = 0;
-    for entry in house.registry.all() {
-        let slot = entry.handle.broadcast.slot;
-        // A thread that does not answer is not waited for twice; the log says how many were removed.
-        let Ok(views) = shards::listeners(crew, slot).await else { continue };
-        let from_there = |peer| matches!(peer, Peer::Inet(address) if there.contains(address.ip()));
-        for view in views.into_iter().filter(|view| from_there(view.peer)) {
-            kicked += u64::from(matches!(shards::kick(crew, slot, view.id).await, Ok(true)));
-        }
-    }
-    kicked
+    let there = Networks::new(vec![network]);
+    let from_there = |view: &ListenerView| matches!(view.peer, Peer::Inet(address) if there.contains(address.ip()));
+    shards::kick_all(house.registry.crew(), &listened_to(house), from_there).await.removed as u64
 }
 
 #[cfg(test)]

@@ -166,6 +166,7 @@ pub fn routes(config: &mut ServiceConfig) {
     bans::routes(config);
     operate::routes(config); // before what takes every path below a mount's
     acts::routes(config);
+    removal::routes(config);
     api::routes(config);
     health::routes(config);
 }

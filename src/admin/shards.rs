@@ -7,7 +7,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout;
 
 use crate::engine::broadcast::ListenerView;
-use crate::engine::crew::Crew;
+use crate::engine::crew::{Crew, Hand};
 use crate::engine::inbox::Command;
 use crate::fanout::departure::Departure;
 use crate::fanout::stats::read;
@@ -86,15 +86,42 @@ pub(super) async fn kick(crew: &Crew, slot: usize, id: ListenerId) -> Result<boo
     silent.map_or(Ok(false), Err)
 }
 
-/// Removes every listener of a mount who has shown to be this user. Returns how many were there.
-pub(super) async fn kick_user(crew: &Crew, slot: usize, user: &str) -> Result<usize, Silent> {
-    let mut removed = 0;
-    for view in listeners(crew, slot).await? {
-        if view.user.as_deref() == Some(user) {
-            removed += usize::from(kick(crew, slot, view.id).await?);
+/// What came of removing several.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Removal {
+    /// So many are gone.
+    pub(super) removed: usize,
+    /// One that did not answer; some of its listeners may still be here.
+    pub(super) silent: Option<Silent>,
+}
+
+/// Removes every listener of these mounts who fits, part by part: no list of them is ever held.
+pub(super) async fn kick_all(crew: &Crew, slots: &[usize], fits: impl Fn(&ListenerView) -> bool) -> Removal {
+    let mut removal = Removal::default();
+    for (index, hand) in crew.hands().iter().enumerate() {
+        // One that does not answer is not waited for again.
+        if kick_here(hand, slots, &fits, &mut removal.removed).await.is_none() {
+            removal.silent.get_or_insert(Silent(index));
         }
     }
-    Ok(removed)
+    removal
+}
+
+/// The same on one shard. `None`: it does not answer.
+async fn kick_here(hand: &Hand, slots: &[usize], fits: &impl Fn(&ListenerView) -> bool, removed: &mut usize) -> Option<()> {
+    for &slot in slots {
+        let mut from = Some(0);
+        while let Some(start) = from {
+            let answer = ask(hand, |reply| Command::List { slot, from: start, most: PART, reply });
+            let part = timeout(PATIENCE, answer).await.ok()?.ok()?;
+            for id in part.listeners.iter().filter(|view| fits(view)).map(|view| view.id) {
+                let answer = ask(hand, |reply| Command::Kick { slot, id, why: Departure::Kicked, reply });
+                *removed += usize::from(timeout(PATIENCE, answer).await.ok()?.ok()?);
+            }
+            from = part.next;
+        }
+    }
+    Some(())
 }
 
 /// The shards whose loops do not turn: they neither answer nor count a turn for as long as they are waited for.
