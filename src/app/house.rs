@@ -7,12 +7,12 @@
 //! - A configuration that is wrong, or asks for a socket that cannot be had, changes nothing.
 //! - Nothing is applied twice: [`House::apply`] is the only place that changes a running house, and it does not wait for anything.
 
+mod sources;
+
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::SystemTime;
 
-use actix::dev::ToEnvelope;
 use actix::prelude::*;
 
 use super::StartError;
@@ -21,7 +21,7 @@ use super::sockets::{Maker, Moves};
 use super::store::Store;
 use crate::acme::{self, Acme};
 use crate::admin;
-use crate::admin::operate::{ChangedMount, Draining, Fault, NotReloaded, Order, Reloaded, SourceAct, SourceError};
+use crate::admin::operate::{ChangedMount, Draining, Fault, NotReloaded, Order, Reloaded, SourceAct};
 use crate::bouncer::{Bouncer, Whereabouts};
 use crate::chronicle::{Event, Kind};
 use crate::config::{self, Config, ConfigErrors};
@@ -33,12 +33,11 @@ use crate::engine::crew::Crew;
 use crate::engine::inbox::Command;
 use crate::fanout::departure::Departure;
 use crate::ingest;
-use crate::ingest::relay;
 use crate::metrics::Measured;
 use crate::mount::{self, Registry};
 use crate::supervisor::mirror::{self, Mirror};
 use crate::supervisor::peers::Asker;
-use crate::supervisor::{Keeper, Puller, Restart, Retire, Start, Stop};
+use crate::supervisor::{Keeper, Puller, Retire};
 use crate::units::MountPath;
 
 /// Keys outside of the mounts that hold without a new start, and whole sections. All others need one.
@@ -118,16 +117,6 @@ pub(super) fn settle_bouncer(bouncer: &Bouncer, config: &Config) -> Vec<String> 
 }
 
 impl House {
-    /// Starts the source of a mount that has one.
-    pub(super) fn keep(&mut self, settings: &mount::Settings) {
-        let Some(entry) = self.registry.find(settings.path.as_str()) else { return };
-        if let Some(pipeline) = settings.pipeline.as_deref() {
-            self.keepers.insert(settings.path.clone(), Keeper::new(entry, pipeline).start());
-        } else if !settings.relay.is_empty() {
-            self.pullers.insert(settings.path.clone(), Puller::new(entry, relay::upstreams(&settings.relay)).start());
-        }
-    }
-
     /// Mirrors the servers that are to be mirrored, and no others. Some mounts may be open already.
     pub(super) fn mirror(&mut self, wanted: &[mirror::Settings], mut reopened: mirror::Reopened) {
         self.mirrors.retain(|address, mirror| {
@@ -212,21 +201,6 @@ impl House {
     pub(super) fn drain(&self) {
         self.registry.drain();
         self.crew.tell_all(|| Command::Drain { slot: None, why: Departure::ShuttingDown });
-    }
-
-    /// What to wait for, if the source is to stop.
-    fn source(&self, path: &str, act: SourceAct) -> Result<Option<Stopping>, SourceError> {
-        if let Some(keeper) = self.keepers.get(path) {
-            if act != SourceAct::Restart {
-                self.note_stopped(path, act == SourceAct::Stop); // a pipeline that was stopped stays so
-            }
-            return Ok(done_to(keeper, act));
-        }
-        if let Some(puller) = self.pullers.get(path) {
-            self.note_stopped(path, act == SourceAct::Stop);
-            return Ok(done_to(puller, act));
-        }
-        Err(if self.registry.find(path).is_some() { SourceError::NotOurs } else { SourceError::NoMount })
     }
 
     /// Says what has come of a reload, in the log and the metrics.
@@ -361,53 +335,6 @@ impl House {
         Ok(done)
     }
 
-    /// Gives a mount other settings. Returns whether its source begins anew, is there now, or is no more.
-    fn change(&mut self, settings: &mount::Settings, keys: &[String]) -> bool {
-        self.registry.settle(settings.clone());
-        // An upstream's password is a secret.
-        let of_source = |key: &String| match key.as_str() {
-            "pipeline" | "relay" | "relay_on_demand" | "relay_ca" => true,
-            config::SECRET => !settings.relay.is_empty(),
-            _ => false,
-        };
-        if !keys.iter().any(of_source) {
-            return false;
-        }
-        if !settings.relay.is_empty() || self.pullers.contains_key(&settings.path) {
-            self.stop(&settings.path);
-            self.keep(settings);
-            return true;
-        }
-        match (self.keepers.get(&settings.path), settings.pipeline.as_deref()) {
-            (Some(keeper), Some(pipeline)) => keeper.do_send(Restart { description: Some(pipeline.into()) }),
-            (None, _) => self.keep(settings),
-            (Some(keeper), None) => {
-                self.note_stopped(settings.path.as_str(), false);
-                keeper.do_send(Stop);
-                self.keepers.remove(&settings.path);
-            }
-        }
-        true
-    }
-
-    /// An operator wants no source for a mount, or one again. The next process is told so.
-    fn note_stopped(&self, path: &str, stopped: bool) {
-        if let Some(entry) = self.registry.find(path) {
-            entry.handle.stopped.store(stopped, Ordering::Relaxed);
-        }
-    }
-
-    /// Whatever fills a mount does so no more.
-    fn stop(&mut self, path: &MountPath) {
-        self.note_stopped(path.as_str(), false);
-        if let Some(keeper) = self.keepers.remove(path) {
-            keeper.do_send(Stop);
-        }
-        if let Some(puller) = self.pullers.remove(path) {
-            puller.do_send(Retire);
-        }
-    }
-
     /// What is told of sockets that cannot be had.
     fn unmoved(&self, error: &StartError) -> NotReloaded {
         const ADDRESS: &str = "name an address that is free; one that overlaps with another that is given up needs a new start";
@@ -462,28 +389,6 @@ impl House {
             self.door.repurpose(address, purpose, proxied);
         }
     }
-}
-
-/// A source that is on its way down.
-type Stopping = std::pin::Pin<Box<dyn Future<Output = ()>>>;
-
-/// Does something to whoever keeps a source; says what to wait for, if it is to stop.
-fn done_to<A>(keeper: &Addr<A>, act: SourceAct) -> Option<Stopping>
-where
-    A: Handler<Start> + Handler<Restart> + Handler<Stop>,
-    A::Context: ToEnvelope<A, Start> + ToEnvelope<A, Restart> + ToEnvelope<A, Stop>,
-{
-    match act {
-        SourceAct::Start => keeper.do_send(Start),
-        SourceAct::Restart => keeper.do_send(Restart { description: None }),
-        SourceAct::Stop => {
-            let stopping = keeper.send(Stop);
-            return Some(Box::pin(async move {
-                let _ = stopping.await; // the keeper is gone, and its source with it
-            }));
-        }
-    }
-    None
 }
 
 /// What is told of a configuration that could not be read.
