@@ -4,27 +4,29 @@
 //!   one that has ended or has been replaced is ignored, and its gate says so.
 //! - A panic while it writes costs the mount its source, which is started anew, and nothing else.
 
+mod visits;
+
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use actix::WeakAddr;
 use actix::prelude::*;
 
 use super::OnSourceEnd;
 use super::gate::{Delivery, Gate};
 use super::handle::Handle;
 use super::registry::Witnesses;
-use crate::engine::broadcast::{Newcomer, Obituary, Reports};
 use crate::engine::crew::Crew;
 use crate::engine::inbox::Command;
 use crate::fanout::departure::Departure;
 use crate::fanout::history::History;
 use crate::fanout::ring::Ring;
 use crate::handover;
-use crate::journal::Visit;
 use crate::units::Moment;
-use crate::webhook::{Event, Kind, ListenerEvent, SourceEvent, Webhooks};
+use crate::webhook::{Event, Kind, SourceEvent};
+
+pub use visits::Departed;
+pub(super) use visits::Post;
 
 /// Deliveries that may wait: a few buffers of a live source, and some slack for one that has no clock.
 pub(super) const MAILBOX: usize = 64;
@@ -381,132 +383,6 @@ impl Handler<KillSource> for Mount {
     fn handle(&mut self, _: KillSource, _: &mut Self::Context) {
         tracing::info!(mount = %self.handle.settings.path, "an operator removes the source");
         self.source_down(Some(KILLED.into()));
-    }
-}
-
-/// Listeners have left. Not bounded by the mailbox, but by the number of listeners.
-#[derive(Debug, Message)]
-#[rtype(result = "()")]
-pub struct Departed(pub Vec<Obituary>);
-
-impl Handler<Departed> for Mount {
-    type Result = ();
-
-    fn handle(&mut self, Departed(gone): Departed, _: &mut Self::Context) {
-        gone.iter().for_each(|gone| self.witness_departure(gone));
-    }
-}
-
-/// Listeners have joined, and somebody wants to know. Bounded like [`Departed`].
-#[derive(Debug, Message)]
-#[rtype(result = "()")]
-struct Joined(Vec<Newcomer>);
-
-impl Handler<Joined> for Mount {
-    type Result = ();
-
-    fn handle(&mut self, Joined(newcomers): Joined, _: &mut Self::Context) {
-        for Newcomer { id, peer, user_agent, user } in newcomers {
-            let user = user.as_deref().map(Into::into);
-            let listener =
-                ListenerEvent { id: id.0, peer: peer.to_string(), user_agent: user_agent.into(), user, ..ListenerEvent::default() };
-            self.witnesses.webhooks.tell(&Event::of_listener(Kind::ListenerJoined, self.handle.settings.path.as_str(), listener));
-        }
-    }
-}
-
-impl Mount {
-    /// One line for one session: in the access log, or where there is none in the event log.
-    fn witness_departure(&self, gone: &Obituary) {
-        let (mount, why, seconds) = (self.handle.settings.path.as_str(), gone.why.label(), (gone.stayed.as_secs_f64() * 1e3).round() / 1e3);
-        let user = gone.pass.as_ref().and_then(|pass| pass.user.as_deref());
-        let Witnesses { journal, webhooks, .. } = &self.witnesses;
-        macro_rules! event {
-            ($level:expr) => {
-                tracing::event!(
-                    target: "flumen::listener",
-                    $level,
-                    mount,
-                    id = gone.id.0,
-                    peer = %gone.peer,
-                    agent = &*gone.user_agent,
-                    user,
-                    reason = why,
-                    seconds,
-                    bytes = gone.tally.bytes,
-                    dropped_chunks = gone.tally.dropped_chunks,
-                    "listener left"
-                )
-            };
-        }
-        if journal.is_on() {
-            event!(tracing::Level::DEBUG);
-            journal.note(&Visit {
-                peer: &gone.peer.host(),
-                user: user.unwrap_or_default(),
-                at: gone.joined_at,
-                method: "GET",
-                target: mount,
-                version: "HTTP/1.1",
-                bytes: Some(gone.tally.bytes),
-                agent: &gone.user_agent,
-                lasted: gone.stayed,
-                departure: why,
-                mount,
-                ..Visit::default()
-            });
-        } else {
-            event!(tracing::Level::INFO);
-        }
-        if webhooks.want(Kind::ListenerLeft) {
-            let listener = ListenerEvent {
-                id: gone.id.0,
-                peer: gone.peer.to_string(),
-                user_agent: gone.user_agent.to_string(),
-                user: user.map(Into::into),
-                departure: Some(why),
-                seconds: Some(seconds),
-                bytes: Some(gone.tally.bytes),
-            };
-            webhooks.tell(&Event::of_listener(Kind::ListenerLeft, mount, listener));
-        }
-    }
-}
-
-/// Carries reports from shards to the actor.
-#[derive(Debug)]
-pub(super) struct Post {
-    mount: std::sync::OnceLock<WeakAddr<Mount>>,
-    webhooks: Arc<Webhooks>,
-}
-
-impl Post {
-    pub(super) fn new(webhooks: Arc<Webhooks>) -> Self {
-        Self { mount: std::sync::OnceLock::new(), webhooks }
-    }
-
-    /// The actor has the post in its hands, so the post must not keep the actor.
-    pub(super) fn deliver_to(&self, mount: &Addr<Mount>) {
-        // Set once, right after the actor has started.
-        let _ = self.mount.set(mount.downgrade());
-    }
-}
-
-impl Reports for Post {
-    fn departed(&self, gone: Vec<Obituary>) {
-        if let Some(mount) = self.mount.get().and_then(WeakAddr::upgrade) {
-            mount.do_send(Departed(gone));
-        }
-    }
-
-    fn wants_joins(&self) -> bool {
-        self.webhooks.want(Kind::ListenerJoined)
-    }
-
-    fn joined(&self, newcomers: Vec<Newcomer>) {
-        if let Some(mount) = self.mount.get().and_then(WeakAddr::upgrade) {
-            mount.do_send(Joined(newcomers));
-        }
     }
 }
 
