@@ -127,9 +127,10 @@ pub(super) fn read_relay(reader: &mut Reader<'_>, admin: &admin::Settings) -> Ro
         PushSettings::USER => Some("the name of encoders"),
         _ => None,
     };
-    // Where nobody is a relay, nobody's name is taken.
-    if let Some(owner) = owner.filter(|_| relay.password.is_some() || reader.given("user")) {
-        reader.wrong("user", format!("is {owner}"), format!("give relays a name of their own, such as {:?}", Login::USER));
+    // Where nobody is a relay, nobody's name is taken: what `flumen check` prints then has the usual one, and loads.
+    if let Some(owner) = owner.filter(|_| relay.password.is_some()) {
+        let free = if admin.user == Login::USER { "edge" } else { Login::USER };
+        reader.wrong("user", format!("is {owner}"), format!("give relays a name of their own, such as user = {free:?}"));
     }
     relay
 }

@@ -68,7 +68,7 @@ fn relays_have_a_name_of_their_own_and_no_password_unless_one_is_written() {
         let password = relay.password.expect("a password");
         assert!(password.verify(right) && !password.verify("hackme"), "{text}");
     }
-    let none = admin("[admin]\nuser = \"relay\"\npassword = \"s3cret\"", &[]);
+    let none = admin("[admin]\nuser = \"relay\"\npassword = \"s3cret\"\n[relay]\nuser = \"relay\"", &[]);
     assert_eq!((none.user.as_str(), none.relay.password), ("relay", None), "where there are no relays, their name is free");
     for (variable, value) in [("ICECAST_RELAY_PASSWORD", "r3lay"), ("FLUMEN_RELAY__PASSWORD", "r3lay")] {
         assert!(admin("", &[(variable, value)]).relay.password.expect(variable).verify("r3lay"));
@@ -76,9 +76,12 @@ fn relays_have_a_name_of_their_own_and_no_password_unless_one_is_written() {
     for (text, parts) in [
         ("[relay]\npassword = \"hackme\"", &["relay.password = …: is one of the defaults that everybody knows"] as &[_]),
         ("[relay]\npasword = \"s3cret\"", &["did you mean \"relay.password\"?"]),
-        ("[relay]\nuser = \"source\"", &[":2: relay.user = \"source\": is the name of encoders", "such as \"relay\""]),
-        ("[relay]\nuser = \"admin\"", &["relay.user = \"admin\": is the operator's name (admin.user)"]),
-        ("[relay]\npassword = \"s3cret\"\n[admin]\nuser = \"relay\"", &["relay.user: is the operator's name"]),
+        (
+            "[relay]\nuser = \"source\"\npassword = \"s3cret\"",
+            &[":2: relay.user = \"source\": is the name of encoders", "such as user = \"relay\""],
+        ),
+        ("[relay]\nuser = \"admin\"\npassword = \"s3cret\"", &["relay.user = \"admin\": is the operator's name (admin.user)"]),
+        ("[relay]\npassword = \"s3cret\"\n[admin]\nuser = \"relay\"", &["relay.user: is the operator's name", "such as user = \"edge\""]),
     ] {
         let result = load_with(&format!("{text}\n{MOUNT}"), &[]);
         let shown = result.as_ref().map(|config| format!("{config:?}")).unwrap_or_else(ToString::to_string);
