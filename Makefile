@@ -18,7 +18,7 @@ BENCH_PACKAGES := valgrind
 TEST_PACKAGES  := darkice dpkg-dev faketime gstreamer1.0-tools gstreamer1.0-libav ffmpeg curl openssl python3 mpv chromium prometheus ezstream ices2 oggfwd liquidsoap icecast2 haproxy iproute2 jackd2 nginx-light pebble vlc-bin vlc-plugin-base
 PEER_PACKAGES  := icecast2 cubemap
 
-.PHONY: run build test lint deps test-deps world fuzz fuzz-guided attacks miri audit deb encoders deaths upgrades dashboards-check soak clean bench bench-record bench-time bench-deps compare
+.PHONY: run build test lint deps test-deps world fuzz fuzz-guided attacks miri audit audit-offline deb encoders deaths upgrades dashboards-check soak clean bench bench-record bench-time bench-deps compare
 
 run: deps
 	$(CARGO) run --release --locked --bin flumen -- $(ARGS)
@@ -82,9 +82,16 @@ ROOMS ?= wire:: units:: fanout::ring fanout::cursor fanout::placement fanout::re
 miri: deps
 	MIRIFLAGS=-Zmiri-disable-isolation PROPTEST_CASES=4 $(CARGO) +nightly miri test --lib -- $(ROOMS) --skip fuzzing::
 
-# Dependencies: advisories, licences, doubles, sources (cargo install cargo-deny). Advisories are fetched: it takes a network.
-audit:
-	$(CARGO) deny --locked check
+# Dependencies: advisories, licences, doubles, sources. Advisories are fetched: it takes a network. CI does without them: they change by the
+# day, and so would its verdict. The tool is made where it is missing.
+DENY := $(or $(shell command -v cargo-deny),target/tools/bin/cargo-deny)
+audit: $(DENY)
+	$(DENY) --locked check
+audit-offline: $(DENY)
+	$(DENY) --locked check --hide-inclusion-graph bans licenses sources
+target/tools/bin/cargo-deny:
+	CARGO_TARGET_DIR=target/tools/build $(CARGO) install --quiet --locked --root target/tools cargo-deny@0.20.2
+	rm -rf target/tools/build
 
 # A Debian package of this tree, for the Debian it is built on.
 deb: deps
