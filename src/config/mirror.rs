@@ -46,6 +46,7 @@ pub(super) fn section(reader: &mut Reader<'_>, defaults: &mount::Settings) -> Op
         on_demand: reader.take("on_demand", boolean).unwrap_or(false),
         login: login(reader, "user", ["password", "password_file"]),
         ca: reader.take("ca", ca),
+        mirrored: true,
     };
     let interval = reader.take("interval", duration(seconds(1)..=seconds(86_400), false)).unwrap_or(seconds(120));
     let most = reader.take("max_mounts", number(1..=MOUNTS_MOST, false)).unwrap_or(100);

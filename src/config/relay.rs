@@ -19,7 +19,7 @@ pub(super) fn read(reader: &mut Reader<'_>) -> RelaySettings {
     let upstreams = reader.take("relay", upstreams).unwrap_or_default();
     let on_demand = reader.take("relay_on_demand", boolean).unwrap_or(false);
     let login = login(reader, "relay_user", ["relay_password", "relay_password_file"]);
-    RelaySettings { upstreams, on_demand, login, ca: reader.take("relay_ca", ca) }
+    RelaySettings { upstreams, on_demand, login, ca: reader.take("relay_ca", ca), mirrored: false }
 }
 
 /// By what name and password another server is asked; not at all without a password.

@@ -12,8 +12,8 @@ pub struct Mount {
     pub path: String,
     /// Whether a publisher had made it: it is not in the configuration.
     pub made: bool,
-    /// Where it is pulled from first, without user and password.
-    pub upstream: Option<String>,
+    /// Where a mirror has it from; `None`: it is nobody's mirror.
+    pub mirrored_from: Option<String>,
     /// Tells its history from any other; `None`: nobody knows it by that.
     pub instance: Option<u64>,
     /// The media type, once known.

@@ -104,6 +104,8 @@ pub struct RelaySettings {
     pub login: Option<Login>,
     /// A file with the certificates that vouch for the upstreams; `None`: the system's.
     pub ca: Option<Arc<Path>>,
+    /// Whether it is one of all the mounts of a server that is mirrored. Then its address names nobody.
+    pub mirrored: bool,
 }
 
 impl RelaySettings {

@@ -42,9 +42,14 @@ impl Settings {
         upstreams(&self.server).into_iter().next()
     }
 
+    /// Where a mount comes from.
+    fn upstream_of(&self, path: &MountPath) -> Option<Upstream> {
+        self.upstream().map(|server| server.at(path.as_str()))
+    }
+
     /// Where a mount comes from, and what it is.
     fn mount(&self, path: &MountPath) -> Option<(Upstream, mount::Settings)> {
-        let upstream = self.upstream()?.at(path.as_str());
+        let upstream = self.upstream_of(path)?;
         let relay = RelaySettings { upstreams: vec![upstream.to_string().into()], ..self.server.clone() };
         Some((upstream, mount::Settings { path: path.clone(), relay, ..self.mounts.clone() }))
     }
@@ -265,11 +270,8 @@ impl Reopening {
     /// Opens the mount if it came from where one of the servers has it, and that one may have another.
     pub fn open(&mut self, mount: &handover::Mount) -> Option<Entry> {
         let path: MountPath = mount.path.parse().ok().filter(self.may_open)?;
-        let from_there = |mirror: &&Settings| {
-            let upstream = mirror.upstream().map(|server| server.at(path.as_str()).to_string());
-            upstream.is_some() && upstream == mount.upstream
-        };
-        let mirror = self.mirrors.iter().find(from_there)?;
+        let from = mount.mirrored_from.as_deref()?;
+        let mirror = self.mirrors.iter().find(|mirror| mirror.upstream_of(&path).is_some_and(|upstream| upstream.to_string() == from))?;
         let opened = self.reopened.entry(mirror.address()).or_default();
         if opened.len() >= mirror.most {
             return None;

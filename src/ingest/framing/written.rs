@@ -1,5 +1,5 @@
 //! Bytes in a framer's state, written down for another process: as text, a third longer than they are. (As numbers, the way plain data is
-//! written, each would take sixteen times its room and more while it is read.)
+//! written, each would be a whole `Value` while the state is made and read.)
 //!
 //! For `#[serde(with = "written")]`.
 

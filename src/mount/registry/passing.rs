@@ -406,7 +406,8 @@ impl Entry {
         let (status, playing, said) = (handle.status(), handle.metadata(), handle.said());
         mount.path = handle.settings.path.to_string();
         mount.made = self.is_made();
-        mount.upstream = handle.settings.relay.upstreams.first().map(|upstream| upstream.to_string());
+        let relay = Some(&handle.settings.relay).filter(|relay| relay.mirrored); // others may have a password in their address
+        mount.mirrored_from = relay.and_then(|relay| relay.upstreams.first()).map(|from| from.to_string());
         mount.instance = Some(broadcast.instance());
         mount.content_type = status.content_type.as_deref().map(str::to_owned);
         mount.stopped = handle.stopped.load(Ordering::Relaxed);
