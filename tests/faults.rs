@@ -9,7 +9,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use support::{MP3, Server, free_port, until};
+use support::{MP3, Server, free_port, longest_silence, until};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -30,13 +30,7 @@ fn the_slow_leave_with_their_word_and_the_quick_hear_no_difference() {
     let server = Server::start(&format!("{MP3}{rules}"));
     let mut quick = server.listen("/radio.mp3");
     let slow: Vec<_> = (0..20).map(|_| stalled(&server, "/radio.mp3")).collect();
-    let (mut longest, mut last, end) = (Duration::ZERO, Instant::now(), Instant::now() + SECOND * 12);
-    let mut buffer = [0; 65536];
-    while Instant::now() < end && left(&server, "too_slow") < 20.0 {
-        assert_ne!(quick.socket.read(&mut buffer).expect("the stream"), 0);
-        longest = longest.max(last.elapsed());
-        last = Instant::now();
-    }
+    let longest = longest_silence(&mut quick.socket, SECOND * 12, || left(&server, "too_slow") >= 20.0);
     assert_eq!(left(&server, "too_slow"), 20.0, "log:\n{}", server.log());
     assert!(longest < SECOND, "the quick one waited {longest:?}");
     assert_eq!(server.metric("flumen_listeners", &[]), 1.0);

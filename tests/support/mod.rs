@@ -316,6 +316,18 @@ pub fn connect_source(port: u16) -> TcpStream {
     source.expect("connected")
 }
 
+/// Reads until something holds, or for so long: the longest that nothing came.
+pub fn longest_silence(stream: &mut impl Read, most: Duration, mut holds: impl FnMut() -> bool) -> Duration {
+    let (mut longest, mut last, end) = (Duration::ZERO, Instant::now(), Instant::now() + most);
+    let mut buffer = [0; 65_536];
+    while Instant::now() < end && !holds() {
+        assert_ne!(stream.read(&mut buffer).expect("the stream"), 0);
+        longest = longest.max(last.elapsed());
+        last = Instant::now();
+    }
+    longest
+}
+
 /// Looks again and again until it holds, or the time is over.
 pub fn until(most: Duration, mut holds: impl FnMut() -> bool) -> bool {
     let end = Instant::now() + most;

@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use super::support::{self, MP3, free_port, until};
+use super::support::{self, MP3, free_port, longest_silence, until};
 use super::{Client, Ground, SECOND, filled, left};
 
 #[test]
@@ -76,13 +76,7 @@ fn the_slow_leave_with_their_word_and_the_quick_hear_no_difference() {
     let server = ground.serve("", "", &format!("{MP3}{rules}"));
     let mut quick = ground.listen("/radio.mp3");
     let slow: Vec<_> = (0..20).map(|_| stalled(&ground, "/radio.mp3")).collect();
-    let (mut longest, mut last, end) = (Duration::ZERO, Instant::now(), Instant::now() + SECOND * 15);
-    let mut buffer = [0; 65_536];
-    while Instant::now() < end && left(&server, "too_slow") < 20.0 {
-        assert_ne!(quick.0.read(&mut buffer).expect("the stream"), 0);
-        longest = longest.max(last.elapsed());
-        last = Instant::now();
-    }
+    let longest = longest_silence(&mut quick.0, SECOND * 15, || left(&server, "too_slow") >= 20.0);
     assert_eq!(left(&server, "too_slow"), 20.0, "log:\n{}", server.log());
     assert!(longest < SECOND, "the quick one waited {longest:?}");
     assert_eq!(server.metric("flumen_listeners", &[]), 1.0);
