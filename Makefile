@@ -18,7 +18,7 @@ BENCH_PACKAGES := valgrind
 TEST_PACKAGES  := darkice dpkg-dev faketime gstreamer1.0-tools gstreamer1.0-libav ffmpeg curl openssl python3 mpv chromium prometheus ezstream ices2 oggfwd liquidsoap icecast2 haproxy iproute2 jackd2 nginx-light pebble vlc-bin vlc-plugin-base
 PEER_PACKAGES  := icecast2 cubemap
 
-.PHONY: run build test lint deps test-deps world fuzz fuzz-guided attacks miri audit audit-offline deb encoders deaths upgrades dashboards-check soak clean bench bench-record bench-time bench-deps compare
+.PHONY: run build test lint deps test-deps world fuzz fuzz-guided attacks miri audit audit-ci deb encoders deaths upgrades dashboards-check soak clean bench bench-record bench-time bench-deps compare
 
 run: deps
 	$(CARGO) run --release --locked --bin flumen -- $(ARGS)
@@ -87,7 +87,7 @@ miri: deps
 DENY := $(or $(shell command -v cargo-deny),target/tools/bin/cargo-deny)
 audit: $(DENY)
 	$(DENY) --locked check
-audit-offline: $(DENY)
+audit-ci: $(DENY)
 	$(DENY) --locked check --hide-inclusion-graph bans licenses sources
 target/tools/bin/cargo-deny:
 	CARGO_TARGET_DIR=target/tools/build $(CARGO) install --quiet --locked --root target/tools cargo-deny@0.20.2
