@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::support::{self, MP3, free_port, longest_silence, until};
 use super::{Client, Ground, SECOND, filled, left};
