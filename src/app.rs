@@ -54,6 +54,7 @@ mod house;
 mod memory;
 mod privileges;
 mod reloads;
+mod remote;
 mod service;
 mod sign;
 mod signals;

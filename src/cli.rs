@@ -47,27 +47,15 @@ pub enum Command {
         file: PathBuf,
     },
     /// Print how a running server fares.
-    Status {
-        /// Where it is, without a slash at the end.
-        url: String,
-    },
+    Status(Server),
     /// Let a running server read its configuration anew.
-    Reload {
-        /// Where it is, without a slash at the end.
-        url: String,
-    },
+    Reload(Server),
     /// Sign an address for a listener.
     Sign(Sign),
     /// Let a running server let nobody in any more.
-    Drain {
-        /// Where it is, without a slash at the end.
-        url: String,
-    },
+    Drain(Server),
     /// Let the binary that lies on the disk take over from a running server.
-    Upgrade {
-        /// Where it is, without a slash at the end.
-        url: String,
-    },
+    Upgrade(Server),
     /// Run, and begin with what the process at the standard input hands over. For that process only.
     TakeOver(Box<Self>),
 }
@@ -93,6 +81,23 @@ pub struct Sign {
     /// Where the server is, to print a whole address [default: only the query is printed]
     #[arg(long, value_name = "URL")]
     pub url: Option<String>,
+}
+
+/// A running server, and as whom it is asked.
+#[derive(Clone, Debug, PartialEq, Eq, Args)]
+pub struct Server {
+    /// Where the server is
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8000")]
+    pub url: String,
+    /// The PEM file with the certificates that are believed over https [default: those that this machine believes]
+    #[arg(long, value_name = "FILE")]
+    pub ca: Option<PathBuf>,
+    /// The operator's name, with --password-file
+    #[arg(long, value_name = "NAME", default_value = "admin", requires = "password_file")]
+    pub user: String,
+    /// The file with the password of [admin], for a server that does not take us for an operator without [default: none is shown]
+    #[arg(long, value_name = "FILE")]
+    pub password_file: Option<PathBuf>,
 }
 
 /// What came instead of a command: a usage error, or the help somebody asked for. Prints as what to show.
@@ -131,11 +136,11 @@ pub fn parse(arguments: impl IntoIterator<Item = impl Into<OsString> + Clone>) -
         Some(Word::Manual) => Command::Manual,
         Some(Word::Launch(LaunchArgs { pipeline, mount, listen, set })) => Command::Launch(Launch { pipeline, mount, listen, set }),
         Some(Word::ImportIcecast { file }) => Command::ImportIcecast { file },
-        Some(Word::Status(server)) => Command::Status { url: server.url() },
-        Some(Word::Reload(server)) => Command::Reload { url: server.url() },
+        Some(Word::Status(server)) => Command::Status(server),
+        Some(Word::Reload(server)) => Command::Reload(server),
         Some(Word::Sign(sign)) => Command::Sign(sign),
-        Some(Word::Drain(server)) => Command::Drain { url: server.url() },
-        Some(Word::Upgrade(server)) => Command::Upgrade { url: server.url() },
+        Some(Word::Drain(server)) => Command::Drain(server),
+        Some(Word::Upgrade(server)) => Command::Upgrade(server),
         Some(Word::TakeOver { arguments }) => {
             let program = std::iter::once(OsString::from("flumen"));
             Command::TakeOver(Box::new(parse(program.chain(arguments))?))
@@ -231,19 +236,6 @@ enum Word {
 }
 
 #[derive(Debug, Args)]
-struct Server {
-    /// Where the server is
-    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8000")]
-    url: String,
-}
-
-impl Server {
-    fn url(&self) -> String {
-        self.url.trim_end_matches('/').to_owned()
-    }
-}
-
-#[derive(Debug, Args)]
 struct LaunchArgs {
     /// GStreamer launch syntax, without a sink
     #[arg(value_name = "PIPELINE")]
@@ -270,7 +262,8 @@ mod tests {
     #[test]
     fn every_command_of_the_interface_is_understood() {
         let file = || Some(PathBuf::from("a.toml"));
-        let status = |url: &str| Command::Status { url: url.to_owned() };
+        let at = |url: &str| Server { url: url.to_owned(), ca: None, user: "admin".to_owned(), password_file: None };
+        let here = || at("http://127.0.0.1:8000");
         let launch = |mount: &str, listen: &[&str], set: &[&str]| {
             let owned = |texts: &[&str]| texts.iter().map(ToString::to_string).collect();
             Command::Launch(Launch { pipeline: "fakesrc".to_owned(), mount: mount.to_owned(), listen: owned(listen), set: owned(set) })
@@ -286,10 +279,18 @@ mod tests {
             ("launch fakesrc --mount /a --listen [::]:80 --listen unix:/b", launch("/a", &["[::]:80", "unix:/b"], &[])),
             ("launch --set burst=2s fakesrc --set a.b=c=d", launch("/live", &[], &["burst=2s", "a.b=c=d"])),
             ("import-icecast a.xml", Command::ImportIcecast { file: "a.xml".into() }),
-            ("status", status("http://127.0.0.1:8000")),
-            ("status --url http://a:1/", status("http://a:1")),
-            ("reload", Command::Reload { url: "http://127.0.0.1:8000".to_owned() }),
-            ("reload --url http://a:1/", Command::Reload { url: "http://a:1".to_owned() }),
+            ("status", Command::Status(here())),
+            ("status --url http://a:1/", Command::Status(at("http://a:1/"))),
+            ("reload", Command::Reload(here())),
+            (
+                "reload --url https://a:1 --ca c.pem --user anna --password-file p",
+                Command::Reload(Server {
+                    ca: Some("c.pem".into()),
+                    user: "anna".to_owned(),
+                    password_file: Some("p".into()),
+                    ..at("https://a:1")
+                }),
+            ),
             ("doctor", Command::Doctor { config: None }),
             ("doctor -c a.toml", Command::Doctor { config: file() }),
             ("completions bash", Command::Completions { shell: Shell::Bash }),
@@ -305,8 +306,8 @@ mod tests {
                     url: Some("http://a:1".into()),
                 }),
             ),
-            ("drain --url http://a:1", Command::Drain { url: "http://a:1".to_owned() }),
-            ("upgrade --url http://a:1/", Command::Upgrade { url: "http://a:1".to_owned() }),
+            ("drain --url http://a:1", Command::Drain(at("http://a:1"))),
+            ("upgrade --password-file p", Command::Upgrade(Server { password_file: Some("p".into()), ..here() })),
             ("take-over serve -c a.toml", Command::TakeOver(Box::new(Command::Serve { config: file() }))),
             ("take-over launch fakesrc --set a.b=c", Command::TakeOver(Box::new(launch("/live", &[], &["a.b=c"])))),
         ] {
@@ -316,9 +317,18 @@ mod tests {
 
     #[test]
     fn bad_usage_is_64_and_help_is_0() {
-        for line in
-            ["play", "serve extra", "--loud", "check -c", "launch", "launch a b", "status --url", "launch a --set", "sign --mount /a"]
-        {
+        for line in [
+            "play",
+            "serve extra",
+            "--loud",
+            "check -c",
+            "launch",
+            "launch a b",
+            "status --url",
+            "launch a --set",
+            "sign --mount /a",
+            "drain --user a",
+        ] {
             assert_eq!(parsed(line).expect_err(line).exit_code(), 64, "{line}");
         }
         for line in ["--help", "-h", "help", "--version", "-V", "check --help", "help launch"] {

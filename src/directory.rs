@@ -8,15 +8,17 @@
 //!   minute, then after twice as long each time, up to an hour.
 //! - The [`Book`] decides and does nothing else; time comes in as an argument.
 //!
-//! Deliberately absent: TLS. A directory is told what it will tell everybody.
+//! Deliberately absent: TLS, but where a directory sends us on to it. It is told what it will tell everybody.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
+use ureq::Agent;
 
 use crate::mount::{Handle, Registry};
+use crate::webhook;
 
 /// How often the mounts are looked at.
 const LOOK: Duration = Duration::from_secs(2);
@@ -239,25 +241,26 @@ impl Kept {
 }
 
 async fn keep(settings: Settings, registry: Arc<Registry>, mut stopped: oneshot::Receiver<()>) {
+    let Ok(agent) = actix_rt::task::spawn_blocking(agent).await else { return }; // a panic there has been reported
     let mut book = Book::new(&settings.server);
     while tokio::time::timeout(LOOK, &mut stopped).await.is_err() {
         let seen: Vec<_> = registry.all().iter().filter_map(|entry| Seen::of(&entry.handle)).collect();
         for Telling { path, form } in book.tellings(&seen, Instant::now()) {
-            let answer = tell(&settings.url, form).await;
+            let answer = tell(&agent, &settings.url, form).await;
             if let Some(what) = book.answered(&path, &answer, Instant::now()) {
                 tracing::info!(mount = path, directory = settings.url, answer = answer.message, "{what}");
             }
         }
     }
     for Telling { form, .. } in book.removals() {
-        tell(&settings.url, form).await;
+        tell(&agent, &settings.url, form).await;
     }
 }
 
 /// Tells a directory something, on a thread that may wait.
-async fn tell(url: &str, form: Form) -> Answer {
-    let url = url.to_owned();
-    let told = actix_rt::task::spawn_blocking(move || post(&url, &form)).await;
+async fn tell(agent: &Agent, url: &str, form: Form) -> Answer {
+    let (agent, url) = (agent.clone(), url.to_owned());
+    let told = actix_rt::task::spawn_blocking(move || post(&agent, &url, &form)).await;
     let failed = |message: String| Answer { message, ..Answer::default() };
     match told {
         Ok(Ok(answer)) => answer,
@@ -266,9 +269,13 @@ async fn tell(url: &str, form: Form) -> Answer {
     }
 }
 
-fn post(url: &str, form: &[(&'static str, String)]) -> Result<Answer, Box<ureq::Error>> {
-    let config = ureq::Agent::config_builder().timeout_global(Some(PATIENCE)).user_agent(AGENT).max_redirects(3);
-    let agent: ureq::Agent = config.build().into();
+/// What a directory is told by. One that sends us on may do so to https, so whom to trust is known beforehand. Blocks: it reads files.
+fn agent() -> Agent {
+    let config = Agent::config_builder().timeout_global(Some(PATIENCE)).user_agent(AGENT).max_redirects(3);
+    config.tls_config(webhook::trust()).build().into()
+}
+
+fn post(agent: &Agent, url: &str, form: &[(&'static str, String)]) -> Result<Answer, Box<ureq::Error>> {
     let pairs = form.iter().map(|(key, value)| (*key, value.as_str()));
     let answer = agent.post(url).send_form(pairs).map_err(Box::new)?;
     let field = |name: &str| answer.headers().get(name).and_then(|value| value.to_str().ok()).map(str::trim);
@@ -345,6 +352,30 @@ mod tests {
         }
         assert_eq!(waits, [60, 120, 240, 480, 960, 1920, 3600, 3600, 3600]);
         assert!(book.removals().is_empty(), "what is not listed is not removed");
+    }
+
+    #[test]
+    fn a_directory_that_sends_us_on_to_tls_which_is_none_is_a_failure_like_others() {
+        use std::io::{Read, Write};
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let directory = std::thread::spawn(move || {
+            let (mut peer, _) = listener.accept().expect("somebody comes");
+            let (mut seen, mut byte) = (Vec::new(), [0]);
+            while !seen.ends_with(b"action=add") {
+                assert_eq!(peer.read(&mut byte).expect("a form"), 1);
+                seen.push(byte[0]);
+            }
+            let head = format!("HTTP/1.1 302 Found\r\nLocation: https://{address}/\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+            peer.write_all(head.as_bytes()).expect("answered");
+            let (mut peer, _) = listener.accept().expect("it comes again");
+            let mut greeting = [0; 3];
+            peer.read_exact(&mut greeting).expect("a greeting");
+            greeting[0]
+        });
+        let told = post(&agent(), &format!("http://{address}/"), &[("action", "add".to_owned())]);
+        assert!(told.is_err(), "{told:?}");
+        assert_eq!(directory.join().expect("no panic"), 22, "a handshake was begun");
     }
 
     #[test]

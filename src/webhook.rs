@@ -199,6 +199,14 @@ pub fn trust() -> TlsConfig {
     trusting(roots(None).unwrap_or_default()) // with none, every certificate is refused
 }
 
+/// TLS that trusts the certificates in this PEM file, and nobody else. Blocks: it reads files.
+///
+/// # Errors
+/// Says why there are none.
+pub fn trust_in(ca: &Path) -> Result<TlsConfig, String> {
+    roots(Some(ca)).map(trusting)
+}
+
 /// What a hook is told by. Its connection stays open between events that follow each other.
 fn agent(settings: &Settings) -> ureq::Agent {
     let mut config = ureq::Agent::config_builder()

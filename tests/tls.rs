@@ -389,6 +389,40 @@ fn rubbish_in_place_of_a_greeting_is_refused_at_once() {
     }
 }
 
+#[test]
+fn the_commands_ask_a_server_over_tls_that_is_believed_as_whom_they_say() {
+    let ground = Ground::with(&["localhost", "radio.example"]);
+    ground.put("password", "a long word, right\n");
+    ground.put("wrong", "a long word, wrong\n");
+    let file = |name: &str| ground.folder.join(name).to_string_lossy().into_owned();
+    let server = ground.serve("", "", &format!("[admin]\nuser = \"anna\"\npassword_file = \"{}\"\n{MP3}", file("password")));
+    let ask = |line: &str| {
+        let arguments = line.split(' ').map(|word| word.strip_prefix("FILE/").map_or_else(|| word.to_owned(), &file));
+        let url = format!("https://localhost:{}/", ground.port);
+        let out = Command::new(env!("CARGO_BIN_EXE_flumen")).args(arguments).args(["--url", &url]).output().expect("flumen runs");
+        (out.status.code(), String::from_utf8_lossy(&out.stdout).into_owned() + &String::from_utf8_lossy(&out.stderr))
+    };
+    for (line, code, said) in [
+        ("status --ca FILE/0.pem", 0, "/radio.mp3"),
+        ("status", 1, "certificate"),
+        ("status --ca FILE/1.pem", 1, "certificate"),
+        ("status --ca FILE/0.key", 1, "holds no certificate"),
+        ("reload --ca FILE/0.pem --user anna --password-file FILE/nowhere", 1, "No such file"),
+        ("reload --ca FILE/0.pem --user anna --password-file FILE/wrong", 1, "password"),
+        ("reload --ca FILE/0.pem --password-file FILE/password", 1, "password"), // of another name
+        ("reload --ca FILE/0.pem --user anna --password-file FILE/password", 0, "nothing has changed"),
+        ("drain --ca FILE/0.pem --user anna --password-file FILE/password", 0, "nobody is let in any more"),
+    ] {
+        let (exit, text) = ask(line);
+        assert_eq!(exit, Some(code), "{line}: {text}\nlog:\n{}", server.log());
+        assert!(text.contains(said) && !text.contains("panicked") && !text.contains("a long word"), "{line}: {text}");
+    }
+    let named =
+        Command::new(env!("CARGO_BIN_EXE_flumen")).args(["status", "--url", "http://anna:x@localhost:1"]).output().expect("it runs");
+    let said = String::from_utf8_lossy(&named.stderr).into_owned();
+    assert!(named.status.code() == Some(1) && said.contains("--password-file"), "{said}");
+}
+
 // ---- certificates that change ----
 
 #[test]

@@ -5,22 +5,18 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use super::remote::{Remote, RemoteError};
+use crate::cli::Server;
+
 /// How long a server may take: it builds every pipeline to check it.
 const PATIENCE: Duration = Duration::from_secs(130);
-/// The largest answer that is read.
-const ANSWER_MOST: u64 = 16 * 1024 * 1024;
 
 /// The server did not do it.
 #[derive(Debug, thiserror::Error)]
 pub enum AskError {
     /// It did not answer, or not as flumen does.
-    #[error("{url}: {cause}")]
-    Silent {
-        /// Where it was to be.
-        url: String,
-        /// What went wrong.
-        cause: Box<ureq::Error>,
-    },
+    #[error(transparent)]
+    Remote(#[from] RemoteError),
     /// It said why not.
     #[error("{0}")]
     Refused(String),
@@ -66,19 +62,19 @@ struct Draining {
 }
 
 /// Lets the server read its configuration anew; what changed, in lines.
-pub(super) fn reload(url: &str) -> Result<String, AskError> {
-    Ok(draw(&post(url, "/api/v1/reload")?))
+pub(super) fn reload(server: &Server) -> Result<String, AskError> {
+    Ok(draw(&post(server, "/api/v1/reload")?))
 }
 
 /// Lets the server let nobody in any more.
-pub(super) fn drain(url: &str) -> Result<String, AskError> {
-    let Draining { listeners } = post(url, "/api/v1/drain")?;
+pub(super) fn drain(server: &Server) -> Result<String, AskError> {
+    let Draining { listeners } = post(server, "/api/v1/drain")?;
     Ok(format!("nobody is let in any more; {listeners} listeners are sent what is queued for them, and leave\n"))
 }
 
 /// Lets another binary take over.
-pub(super) fn upgrade(url: &str) -> Result<String, AskError> {
-    let Upgraded { pid, version, listeners, left, stall_ms } = post(url, "/api/v1/upgrade")?;
+pub(super) fn upgrade(server: &Server) -> Result<String, AskError> {
+    let Upgraded { pid, version, listeners, left, stall_ms } = post(server, "/api/v1/upgrade")?;
     let stall =
         stall_ms.map_or_else(|| "it does not say for how long they stood still".to_owned(), |ms| format!("they stood still for {ms} ms"));
     let mut text = format!("flumen {version} has taken over as process {pid}\n{listeners} listeners go on; {stall}\n");
@@ -88,19 +84,17 @@ pub(super) fn upgrade(url: &str) -> Result<String, AskError> {
     Ok(text)
 }
 
-fn post<T: serde::de::DeserializeOwned>(url: &str, path: &str) -> Result<T, AskError> {
-    let failed = |cause| AskError::Silent { url: url.to_owned(), cause: Box::new(cause) };
-    let agent: ureq::Agent = ureq::Agent::config_builder().timeout_global(Some(PATIENCE)).http_status_as_error(false).build().into();
-    let mut answer = agent.post(format!("{url}{path}")).send_empty().map_err(failed)?;
-    let text = answer.body_mut().with_config().limit(ANSWER_MOST).read_to_string().map_err(failed)?;
-    if answer.status().is_success() {
-        return serde_json::from_str(&text).map_err(|error| failed(ureq::Error::Other(Box::new(error))));
+fn post<T: serde::de::DeserializeOwned>(server: &Server, path: &str) -> Result<T, AskError> {
+    let remote = Remote::new(server, PATIENCE)?;
+    let answer = remote.post(path)?;
+    if answer.is_success() {
+        return serde_json::from_str(&answer.text).map_err(|error| remote.silent(ureq::Error::Other(Box::new(error))).into());
     }
-    Err(match serde_json::from_str::<Refusal>(&text) {
+    Err(match serde_json::from_str::<Refusal>(&answer.text) {
         Ok(refusal) => AskError::Refused(refusal.error),
         // Who is not taken for an operator is told so in a line of text.
-        Err(_) if answer.status().is_client_error() => AskError::Refused(text.lines().next().unwrap_or_default().to_owned()),
-        Err(_) => failed(ureq::Error::StatusCode(answer.status().as_u16())),
+        Err(_) if (400..500).contains(&answer.status) => AskError::Refused(answer.text.lines().next().unwrap_or_default().to_owned()),
+        Err(_) => remote.silent(ureq::Error::StatusCode(answer.status)).into(),
     })
 }
 

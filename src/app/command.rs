@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use super::upgrade::heir::{Heir, HeirError};
-use super::{ask, cores, doctor, privileges, serve, sign, status};
+use super::{ask, cores, doctor, privileges, remote, serve, sign, status};
 use crate::cli;
 use crate::config::{self, Config, ConfigErrors, Environment};
 use crate::door::certificate::Flaw;
@@ -49,7 +49,7 @@ pub enum StartError {
     Config(#[from] ConfigErrors),
     /// A running server was asked and did not answer.
     #[error(transparent)]
-    Status(#[from] status::StatusError),
+    Status(#[from] remote::RemoteError),
     /// A running server was asked for something and did not do it.
     #[error(transparent)]
     Ask(#[from] ask::AskError),
@@ -120,11 +120,11 @@ fn obey(command: cli::Command, heir: Option<Heir>) -> Result<(), StartError> {
             left_out(&imported.left_out);
             print(&imported.toml)
         }
-        cli::Command::Status { url } => print(&status::table(&url)?),
-        cli::Command::Reload { url } => print(&ask::reload(&url)?),
+        cli::Command::Status(server) => print(&status::table(&server)?),
+        cli::Command::Reload(server) => print(&ask::reload(&server)?),
         cli::Command::Sign(asked) => print(&sign::sign(&asked)?),
-        cli::Command::Drain { url } => print(&ask::drain(&url)?),
-        cli::Command::Upgrade { url } => print(&ask::upgrade(&url)?),
+        cli::Command::Drain(server) => print(&ask::drain(&server)?),
+        cli::Command::Upgrade(server) => print(&ask::upgrade(&server)?),
     }
 }
 

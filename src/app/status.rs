@@ -5,18 +5,11 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use super::remote::{Remote, RemoteError};
+use crate::cli::Server;
+
 /// How long a server may take to answer.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// The largest answer that is read: some thousand mounts.
-const ANSWER_MOST: u64 = 16 * 1024 * 1024;
-
-/// The server did not answer, or not as flumen does.
-#[derive(Debug, thiserror::Error)]
-#[error("{url}: {cause}")]
-pub struct StatusError {
-    url: String,
-    cause: Box<ureq::Error>,
-}
 
 #[derive(Debug, Deserialize)]
 struct Mount {
@@ -57,24 +50,21 @@ struct Advice {
     remedy: String,
 }
 
-/// Asks the server at `url` and draws a table: mounts, listeners, history; and what needs attention, where operators ask.
+/// Asks a server and draws a table: mounts, listeners, history; and what needs attention, where operators ask.
 ///
 /// # Errors
 /// When it does not answer.
-pub(super) fn table(url: &str) -> Result<String, StatusError> {
-    let failed = |cause| StatusError { url: url.to_owned(), cause: Box::new(cause) };
-    let agent: ureq::Agent = ureq::Agent::config_builder().timeout_global(Some(PATIENCE)).http_status_as_error(false).build().into();
-    let mut answer = agent.get(format!("{url}/api/v1/mounts")).call().map_err(failed)?;
-    if !answer.status().is_success() {
-        return Err(failed(ureq::Error::StatusCode(answer.status().as_u16())));
+pub(super) fn table(server: &Server) -> Result<String, RemoteError> {
+    let remote = Remote::new(server, PATIENCE)?;
+    let mounts = remote.get("/api/v1/mounts")?;
+    if !mounts.is_success() {
+        return Err(remote.silent(ureq::Error::StatusCode(mounts.status)));
     }
-    let text = answer.body_mut().with_config().limit(ANSWER_MOST).read_to_string().map_err(failed)?;
-    let mounts: Vec<Mount> = serde_json::from_str(&text).map_err(|error| failed(ureq::Error::Other(Box::new(error))))?;
-    let ready = agent.get(format!("{url}/readyz")).call().map_err(failed)?.status().is_success();
+    let mounts: Vec<Mount> = serde_json::from_str(&mounts.text).map_err(|error| remote.silent(ureq::Error::Other(Box::new(error))))?;
+    let ready = remote.get("/readyz")?.is_success();
     // Who is no operator is not told; an older server has nothing to tell.
-    let mut answer = agent.get(format!("{url}/api/v1/health")).call().map_err(failed)?;
-    let text = answer.body_mut().with_config().limit(ANSWER_MOST).read_to_string().map_err(failed)?;
-    let health = if answer.status().is_success() { serde_json::from_str(&text).unwrap_or_default() } else { Health::default() };
+    let health = remote.get("/api/v1/health")?;
+    let health = if health.is_success() { serde_json::from_str(&health.text).unwrap_or_default() } else { Health::default() };
     Ok(draw(&mounts, ready, &health))
 }
 
