@@ -97,7 +97,13 @@ impl DoorCounters {
     pub fn pack(&self) -> handover::Door {
         let errors = AcceptError::ALL.iter().zip(&self.errors).map(|(why, count)| (why.label().to_owned(), read(count)));
         let handshakes = Handshake::ALL.iter().zip(&self.handshakes).map(|(how, count)| (how.label().to_owned(), read(count)));
-        handover::Door { accepted: read(&self.accepted), errors: errors.collect(), handshakes: handshakes.collect() }
+        let headers = Outcome::ALL.iter().zip(&self.headers).map(|(how, count)| (how.label().to_owned(), read(count)));
+        handover::Door {
+            accepted: read(&self.accepted),
+            errors: errors.collect(),
+            handshakes: handshakes.collect(),
+            headers: headers.collect(),
+        }
     }
 
     /// Goes on counting where another process stopped.
@@ -106,6 +112,7 @@ impl DoorCounters {
         add(&self.accepted, packed.accepted);
         AcceptError::ALL.iter().zip(&self.errors).for_each(|(why, count)| add(count, of(&packed.errors, why.label())));
         Handshake::ALL.iter().zip(&self.handshakes).for_each(|(how, count)| add(count, of(&packed.handshakes, how.label())));
+        Outcome::ALL.iter().zip(&self.headers).for_each(|(how, count)| add(count, of(&packed.headers, how.label())));
     }
 
     pub(super) fn fail(&self, why: AcceptError) {

@@ -1,8 +1,13 @@
 //! The server as a whole: what it counts, where it listens.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::{Mount, Rubbish, Words};
+
+/// Counters that are nobody's part of this in particular: by what is counted, then by what came of it.
+pub type Tallies = BTreeMap<String, Words>;
 
 /// Everything.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -20,6 +25,12 @@ pub struct House {
     pub sessions: Histogram,
     /// Upgrades so far, by what came of them.
     pub upgrades: Words,
+    /// When the first of these processes was started, in milliseconds since 1970; 0: it does not say.
+    pub started_unix_ms: u64,
+    /// What else is counted.
+    pub tallies: Tallies,
+    /// Bans, as the file has them in which they may be kept; `None`: it does not say.
+    pub bans: Option<String>,
     /// The door's counters.
     pub door: Door,
     /// Each shard's counters.
@@ -67,6 +78,8 @@ pub struct Door {
     pub errors: Words,
     /// Handshakes.
     pub handshakes: Words,
+    /// PROXY headers.
+    pub headers: Words,
 }
 
 /// What a shard counts.

@@ -83,6 +83,27 @@ impl std::fmt::Debug for Farewell {
     }
 }
 
+/// What a backend has not been told yet.
+#[derive(Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Letter {
+    /// Where.
+    pub url: String,
+    /// By which name and password.
+    pub login: Option<(String, String)>,
+    /// What is said.
+    pub body: String,
+    /// For how long it has been tried, in seconds.
+    pub age: u64,
+}
+
+impl std::fmt::Debug for Letter {
+    /// Without what is nobody's business.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Letter").field("age", &self.age).finish_non_exhaustive()
+    }
+}
+
 /// A newcomer, placed by nobody yet.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]

@@ -16,8 +16,8 @@ mod listener;
 mod mount;
 mod source;
 
-pub use house::{Door, Histogram, House, Shard, Socket};
-pub use listener::{Arrival, Cursor, Farewell, Flight, Icy, Listener, Pass, Wish};
+pub use house::{Door, Histogram, House, Shard, Socket, Tallies};
+pub use listener::{Arrival, Cursor, Farewell, Flight, Icy, Letter, Listener, Pass, Wish};
 pub use mount::{Block, Chunk, Counters, Headers, Mount, Playing, Ring, Said};
 pub use source::{Bookmark, Encoder, Likeness, Outlet, Stream, StreamTime, Way};
 

@@ -24,6 +24,8 @@ pub struct Mount {
     pub since: Option<u64>,
     /// Whether an operator had stopped its source.
     pub stopped: bool,
+    /// Where an operator has said that listeners go while the source is away; `None`: the configuration says it.
+    pub fallback: Option<String>,
     /// The most places that were ever taken.
     pub peak: u64,
     /// What was being played.
