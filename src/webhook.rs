@@ -9,15 +9,16 @@
 //! - Over https a hook is told only if its certificate is believed: by this machine's list, or by a file of its own.
 //! - A hook harms no other: each has a queue and a thread of its own.
 //!
-//! Deliberately absent: answers that change anything here (who may listen is asked elsewhere), and storage: what has not been
-//! delivered when the server ends is lost.
+//! - When the server ends, what waits is tried once more, within a bound; the rest is given up and counted.
+//!
+//! Deliberately absent: answers that change anything here (who may listen is asked elsewhere), and storage.
 
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Arc, PoisonError, RwLock, Weak};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, channel, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
@@ -59,15 +60,19 @@ pub struct Outcomes {
     pub delivered: AtomicU64,
     /// Given up after the last try, or refused for good.
     pub failed: AtomicU64,
-    /// Never tried: too many waited.
+    /// Never tried: too many waited, or the server has ended.
     pub dropped: AtomicU64,
 }
 
 impl Outcomes {
+    /// Every counter with its word.
+    pub fn counters(&self) -> [(&'static str, &AtomicU64); 3] {
+        [("delivered", &self.delivered), ("failed", &self.failed), ("dropped", &self.dropped)]
+    }
+
     /// Every outcome with its word.
     pub fn all(&self) -> [(&'static str, u64); 3] {
-        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        [("delivered", read(&self.delivered)), ("failed", read(&self.failed)), ("dropped", read(&self.dropped))]
+        self.counters().map(|(word, count)| (word, count.load(Ordering::Relaxed)))
     }
 }
 
@@ -75,8 +80,31 @@ impl Outcomes {
 struct Hook {
     settings: Settings,
     queue: SyncSender<Event>,
-    /// As long as this is there, its thread goes on.
-    _wanted: Arc<()>,
+    fate: Arc<Fate>,
+    /// Breaks when the thread has ended.
+    ended: Mutex<Receiver<()>>,
+}
+
+/// What a hook's thread is told.
+#[derive(Debug, Default)]
+struct Fate {
+    /// Events of which nobody has said yet what became of them.
+    open: AtomicU64,
+    /// The server ends: nobody waits for better times.
+    hurries: AtomicBool,
+    /// The hook is no more: nothing is tried.
+    over: AtomicBool,
+}
+
+impl Fate {
+    fn is_over(&self) -> bool {
+        self.over.load(Ordering::Relaxed)
+    }
+
+    /// Whether what became of an event is still to be said.
+    fn settle_one(&self) -> bool {
+        self.open.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |open| open.checked_sub(1)).is_ok()
+    }
 }
 
 /// All hooks.
@@ -93,16 +121,23 @@ impl Webhooks {
     /// When the system has no thread left; then those that have one are told.
     pub fn settle(&self, settings: &[Settings]) -> io::Result<()> {
         let mut hooks = self.hooks.write().unwrap_or_else(PoisonError::into_inner);
-        hooks.retain(|hook| settings.contains(&hook.settings)); // the others' threads end when they see it
+        hooks.retain(|hook| {
+            let stays = settings.contains(&hook.settings);
+            hook.fate.over.store(!stays, Ordering::Relaxed);
+            stays
+        });
         for settings in settings {
             if hooks.iter().any(|hook| hook.settings == *settings) {
                 continue;
             }
             let (queue, events) = sync_channel(EVENTS_MOST);
-            let (told, outcomes, wanted) = (settings.clone(), Arc::clone(&self.outcomes), Arc::new(()));
-            let still = Arc::downgrade(&wanted);
-            std::thread::Builder::new().name("webhook".into()).spawn(move || deliver(&told, &events, &outcomes, &still))?;
-            hooks.push(Hook { settings: settings.clone(), queue, _wanted: wanted });
+            let (told, outcomes, fate) = (settings.clone(), Arc::clone(&self.outcomes), Arc::<Fate>::default());
+            let (shared, (ends, ended)) = (Arc::clone(&fate), channel());
+            std::thread::Builder::new().name("webhook".into()).spawn(move || {
+                deliver(&told, &events, &outcomes, &shared);
+                drop(ends);
+            })?;
+            hooks.push(Hook { settings: settings.clone(), queue, fate, ended: Mutex::new(ended) });
         }
         Ok(())
     }
@@ -115,8 +150,32 @@ impl Webhooks {
     /// Tells whoever wants to know.
     pub fn tell(&self, event: &Event) {
         for hook in &*self.hooks.read().unwrap_or_else(PoisonError::into_inner) {
-            if event.kind.is_some_and(|kind| hook.settings.events.contains(&kind)) && hook.queue.try_send(event.clone()).is_err() {
+            if event.kind.is_none_or(|kind| !hook.settings.events.contains(&kind)) {
+                continue;
+            }
+            hook.fate.open.fetch_add(1, Ordering::Relaxed);
+            if hook.queue.try_send(event.clone()).is_err() && hook.fate.settle_one() {
                 self.outcomes.dropped.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// The server ends: what waits is tried once more, and nobody is told of anything any more. Returns when that is done, or time is up;
+    /// then the rest is given up and counted. Blocks.
+    pub fn finish(&self, within: Duration) {
+        let until = Instant::now() + within;
+        let hooks = std::mem::take(&mut *self.hooks.write().unwrap_or_else(PoisonError::into_inner));
+        hooks.iter().for_each(|hook| hook.fate.hurries.store(true, Ordering::Relaxed));
+        // Without its queue a thread ends when it has been through what waits.
+        let hooks: Vec<_> = hooks.into_iter().map(|Hook { settings, fate, ended, .. }| (settings, fate, ended)).collect();
+        for (settings, fate, ended) in hooks {
+            let ended = ended.into_inner().unwrap_or_else(PoisonError::into_inner);
+            let _ = ended.recv_timeout(until.saturating_duration_since(Instant::now())); // it has ended, or has had its time
+            fate.over.store(true, Ordering::Relaxed);
+            let left = fate.open.swap(0, Ordering::Relaxed);
+            if left > 0 {
+                self.outcomes.dropped.fetch_add(left, Ordering::Relaxed);
+                tracing::warn!(url = settings.url, left, "a webhook has not taken these events in time; they are given up and counted");
             }
         }
     }
@@ -153,10 +212,10 @@ pub fn answer_of(status: u16) -> Answer {
     }
 }
 
-/// Sleeps; answers whether the hook is still wanted then.
-fn rest(time: Duration, wanted: &Weak<()>) -> bool {
+/// Sleeps; answers whether the hook is still wanted then, and there is time.
+fn rest(time: Duration, fate: &Fate) -> bool {
     let end = Instant::now() + time;
-    while wanted.strong_count() > 0 {
+    while !fate.is_over() && !fate.hurries.load(Ordering::Relaxed) {
         let left = end.saturating_duration_since(Instant::now());
         if left.is_zero() {
             return true;
@@ -226,12 +285,12 @@ fn agent(settings: &Settings) -> ureq::Agent {
 }
 
 /// The thread of one hook; it ends when the hook is no more.
-fn deliver(settings: &Settings, events: &Receiver<Event>, outcomes: &Outcomes, wanted: &Weak<()>) {
+fn deliver(settings: &Settings, events: &Receiver<Event>, outcomes: &Outcomes, fate: &Fate) {
     let (url, agent) = (settings.url.as_str(), agent(settings));
     let mut down = false;
     while let Ok(event) = events.recv() {
-        if wanted.strong_count() == 0 {
-            outcomes.dropped.fetch_add(1, Ordering::Relaxed);
+        if fate.is_over() {
+            outcomes.dropped.fetch_add(u64::from(fate.settle_one()), Ordering::Relaxed);
             continue;
         }
         let body = serde_json::to_string(&event).unwrap_or_default(); // texts and numbers can always be written
@@ -242,7 +301,7 @@ fn deliver(settings: &Settings, events: &Receiver<Event>, outcomes: &Outcomes, w
                 Err(_) => Answer::Later,
             };
             failures += 1;
-            if answer != Answer::Later || failures >= TRIES || !rest(wait(failures, fastrand::f64()), wanted) {
+            if answer != Answer::Later || failures >= TRIES || !rest(wait(failures, fastrand::f64()), fate) {
                 break answer == Answer::Taken;
             }
         };
@@ -256,7 +315,7 @@ fn deliver(settings: &Settings, events: &Receiver<Event>, outcomes: &Outcomes, w
             }
         }
         let counter = if taken { &outcomes.delivered } else { &outcomes.failed };
-        counter.fetch_add(1, Ordering::Relaxed);
+        counter.fetch_add(u64::from(fate.settle_one()), Ordering::Relaxed);
     }
 }
 
@@ -356,6 +415,29 @@ mod tests {
         // Taken away, it is forgotten, whatever waits for it.
         hooks.settle(&[]).expect("settled");
         assert!(!hooks.want(Kind::ListenerLeft));
+    }
+
+    #[test]
+    fn at_the_end_what_waits_is_tried_once_more_and_what_is_left_is_counted() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let hooks = hooks(&format!("http://{}/", listener.local_addr().expect("an address")), &[Kind::ListenerLeft]);
+        (1..=3).for_each(|id| hooks.tell(&left(id)));
+        take(&listener, "503 Busy"); // it would wait now, and try this one again
+        let hook = std::thread::spawn(move || ["200 OK", "503 Busy"].map(|status| take(&listener, status)));
+        hooks.finish(Duration::from_secs(20));
+        let tried = hook.join().expect("two have come");
+        assert!(tried[0].contains("\"id\":2") && tried[1].contains("\"id\":3"), "{tried:?}");
+        assert_eq!(outcomes(&hooks), [1, 2, 0]);
+        hooks.tell(&left(4));
+        assert!(!hooks.want(Kind::ListenerLeft) && outcomes(&hooks) == [1, 2, 0], "nobody is told any more");
+        // One that hangs.
+        let silent = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let hooks = self::hooks(&format!("http://{}/", silent.local_addr().expect("an address")), &[Kind::ListenerLeft]);
+        (1..=3).for_each(|id| hooks.tell(&left(id)));
+        let (start, _peer) = (Instant::now(), silent.accept().expect("somebody comes"));
+        hooks.finish(Duration::from_millis(100));
+        assert!(start.elapsed() < Duration::from_secs(5), "nobody waits for it");
+        assert_eq!(outcomes(&hooks), [0, 0, 3]);
     }
 
     #[test]
