@@ -31,6 +31,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use crate::access::htpasswd::Users;
 use crate::access::rule::{Grant, Judgment, OnError, Rule, Shown, UrlAuth, Verdict};
 use crate::access::{Credentials, Secret, signed, token};
+use crate::handover;
 use files::{Content, Watched};
 use keys::{Denied, Keys};
 use messenger::{Letter, Messenger};
@@ -193,11 +194,31 @@ impl Bouncer {
         &self.told
     }
 
-    /// Tells backends what has not been told yet; returns when that is done, or time is up.
+    /// Tells backends what has not been told yet; returns when that is done, or time is up. Blocks.
     pub fn finish(&self, within: Duration) {
+        let left = self.hurry(within, false).len();
+        if left > 0 {
+            self.told.give_up(left as u64);
+            tracing::warn!(left, "backends do not hear in time who has left; it is given up");
+        }
+    }
+
+    /// The same, but for a backend that does not hear at once: what is left, at most [`LETTERS_BYTES_MOST`] for each host, is for the
+    /// process that takes over ([`Self::go_on_telling`]). Blocks.
+    pub fn hand_on(&self, within: Duration) -> Vec<handover::Letter> {
+        self.hurry(within, true).iter().map(Letter::pack).collect()
+    }
+
+    /// Tells a backend what another process could not.
+    pub fn go_on_telling(&self, packed: &handover::Letter) {
+        self.messenger(&packed.url).post(Letter::unpack(packed));
+    }
+
+    fn hurry(&self, within: Duration, hands_on: bool) -> Vec<Letter> {
         let until = Instant::now() + within;
         let messengers = lock(&self.messengers).clone();
-        messengers.iter().for_each(|messenger| messenger.finish(until));
+        messengers.iter().for_each(|messenger| messenger.hurry(hands_on));
+        messengers.iter().flat_map(|messenger| messenger.rest_of(until)).collect()
     }
 
     fn panel(&self, settings: &Arc<UrlAuth>) -> Arc<Panel> {

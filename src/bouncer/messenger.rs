@@ -5,7 +5,8 @@
 //! ```
 //! - Whoever posts never waits. What does not fit is dropped and counted.
 //! - In order: what comes first is said first, and again and again, after waits that grow, until it has been heard or is too old.
-//! - When the server ends, what is left is tried once more, within a bound.
+//! - When the server ends, what is left is tried once more, within a bound. When another process takes over, what is left is that one's
+//!   to say, in its old place in the queue.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use super::client;
 use crate::access::{Credentials, Secret};
+use crate::handover;
 use crate::webhook::{Answer, answer_of, wait};
 
 /// Bytes that may wait for one host: some ten thousand farewells.
@@ -39,6 +41,25 @@ impl Letter {
         Self { url, login, body: Secret::new(body), posted: Instant::now() }
     }
 
+    /// As plain data.
+    pub(super) fn pack(&self) -> handover::Letter {
+        let login = self.login.as_ref().map(|login| (login.user.clone(), login.password.reveal().to_owned()));
+        let (url, body) = (self.url.to_string(), self.body.reveal().to_owned());
+        handover::Letter { url, login, body, age: self.posted.elapsed().as_secs() }
+    }
+
+    /// What another process has not got rid of.
+    pub(super) fn unpack(packed: &handover::Letter) -> Self {
+        let login = packed.login.as_ref();
+        let login = login.map(|(user, password)| Credentials { user: user.clone(), password: Secret::new(password) });
+        let letter = Self::new(packed.url.as_str().into(), login, &packed.body);
+        Self { posted: letter.posted.checked_sub(Duration::from_secs(packed.age)).unwrap_or(letter.posted), ..letter }
+    }
+
+    fn is_too_old(&self) -> bool {
+        self.posted.elapsed() > OLDEST
+    }
+
     fn bytes(&self) -> usize {
         let login = self.login.as_ref().map_or(0, |login| login.user.len() + login.password.reveal().len());
         self.body.reveal().len() + login + LETTER_BYTES
@@ -54,21 +75,35 @@ pub struct Outcomes {
 }
 
 impl Outcomes {
+    /// Every counter with its word.
+    pub fn counters(&self) -> [(&'static str, &AtomicU64); 3] {
+        [("delivered", &self.delivered), ("failed", &self.failed), ("dropped", &self.dropped)]
+    }
+
+    /// So many will not be tried any more.
+    pub(super) fn give_up(&self, letters: u64) {
+        self.failed.fetch_add(letters, Ordering::Relaxed);
+    }
+
     /// Every outcome with its word: heard, given up after many tries, never tried because too many waited.
     pub fn all(&self) -> [(&'static str, u64); 3] {
-        [("delivered", &self.delivered), ("failed", &self.failed), ("dropped", &self.dropped)]
-            .map(|(word, count)| (word, count.load(Ordering::Relaxed)))
+        self.counters().map(|(word, count)| (word, count.load(Ordering::Relaxed)))
     }
 }
 
 #[derive(Debug, Default)]
 struct Queue {
+    /// The oldest first.
     letters: VecDeque<Letter>,
+    /// The one that is being said; `None`: there is none, or it is no longer ours.
+    saying: Option<Letter>,
     bytes: usize,
     /// A thread is there.
     at_work: bool,
     /// The server ends: nobody waits for better times.
     hurries: bool,
+    /// Another process says what is not heard now.
+    hands_on: bool,
     /// Some were dropped, and it was said.
     overflows: bool,
 }
@@ -102,7 +137,9 @@ impl Messenger {
             return;
         }
         queue.bytes += letter.bytes();
-        queue.letters.push_back(letter);
+        // One that another process has posted is older than ours.
+        let at = queue.letters.partition_point(|known| known.posted <= letter.posted);
+        queue.letters.insert(at, letter);
         if !queue.at_work {
             let itself = Arc::clone(self);
             // Without a thread it waits for the next letter, and that tries again.
@@ -129,11 +166,20 @@ impl Messenger {
                     self.changed.notify_all();
                     return;
                 };
+                queue.saying = Some(letter.clone());
                 letter
             };
             let agent = agent.get_or_insert_with(|| client::agent(&letter.url));
             let heard = self.say(agent, &letter, &mut down);
-            self.lock().bytes -= letter.bytes();
+            let mut queue = self.lock();
+            let is_ours = queue.saying.is_some();
+            if !is_ours || (queue.hands_on && !heard && !letter.is_too_old()) {
+                queue.at_work = false;
+                self.changed.notify_all();
+                return;
+            }
+            (queue.saying, queue.bytes) = (None, queue.bytes - letter.bytes());
+            drop(queue);
             let counter = if heard { &self.outcomes.delivered } else { &self.outcomes.failed };
             counter.fetch_add(1, Ordering::Relaxed);
         }
@@ -153,7 +199,7 @@ impl Messenger {
                     tracing::info!(host = &*self.host, "this host hears who has left again");
                 }
             }
-            if heard || letter.posted.elapsed() > OLDEST {
+            if heard || letter.is_too_old() {
                 return heard;
             }
             failures += 1;
@@ -170,12 +216,21 @@ impl Messenger {
         !waited.unwrap_or_else(PoisonError::into_inner).0.hurries
     }
 
-    /// The server ends: what is left is said now, or not at all. Returns when it is, or time is up.
-    pub(super) fn finish(&self, until: Instant) {
+    /// The server ends: what is left is said now, or not at all; or by another process, to which it `hands_on`.
+    pub(super) fn hurry(&self, hands_on: bool) {
         let mut queue = self.lock();
-        queue.hurries = true;
+        (queue.hurries, queue.hands_on) = (true, hands_on);
         self.changed.notify_all();
+    }
+
+    /// Waits until nothing is being said any more, or time is up; what is left, the oldest first. What is being said at that moment is
+    /// among it: it may be heard twice, and had better be than not at all.
+    pub(super) fn rest_of(&self, until: Instant) -> Vec<Letter> {
         let left = until.saturating_duration_since(Instant::now());
-        drop(self.changed.wait_timeout_while(queue, left, |queue| queue.at_work));
+        let waited = self.changed.wait_timeout_while(self.lock(), left, |queue| queue.at_work);
+        let mut queue = waited.unwrap_or_else(PoisonError::into_inner).0;
+        queue.bytes = 0;
+        let (saying, letters) = (queue.saying.take(), std::mem::take(&mut queue.letters));
+        saying.into_iter().chain(letters).collect()
     }
 }

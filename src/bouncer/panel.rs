@@ -40,10 +40,14 @@ pub struct Outcomes {
 }
 
 impl Outcomes {
+    /// Every counter with its word.
+    pub fn counters(&self) -> [(&'static str, &AtomicU64); 4] {
+        [("granted", &self.granted), ("refused", &self.refused), ("failed", &self.failed), ("spared", &self.spared)]
+    }
+
     /// Every outcome with its word: yes, no, no answer that means anything, and not asked because there was none before.
     pub fn all(&self) -> [(&'static str, u64); 4] {
-        [("granted", &self.granted), ("refused", &self.refused), ("failed", &self.failed), ("spared", &self.spared)]
-            .map(|(word, count)| (word, count.load(Ordering::Relaxed)))
+        self.counters().map(|(word, count)| (word, count.load(Ordering::Relaxed)))
     }
 }
 

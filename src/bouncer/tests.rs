@@ -299,6 +299,47 @@ async fn what_a_backend_cannot_hear_now_it_hears_later_and_in_order() {
 }
 
 #[actix_web::test]
+async fn what_a_backend_cannot_hear_before_an_upgrade_the_next_process_says_in_its_place() {
+    let well = Arc::new(AtomicUsize::new(0));
+    let state = Arc::clone(&well);
+    let busy = "HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n";
+    let backend = Backend::start(move |_| Some(if state.load(Ordering::SeqCst) == 0 { busy } else { YES }.to_owned()));
+    let (old, new) = (Arc::new(Bouncer::default()), Bouncer::default());
+    let url: Arc<str> = backend.url.as_str().into();
+    let mounts = ["/a", "/b", "/c"];
+    mounts.iter().for_each(|mount| old.announce(&url, true, mount));
+    until(|| !backend.heard().is_empty()).await;
+    let (start, itself) = (Instant::now(), Arc::clone(&old));
+    let letters = tokio::task::spawn_blocking(move || itself.hand_on(Duration::from_secs(60))).await.expect("no panic");
+    assert!(start.elapsed() < Duration::from_secs(20), "one that does not hear is not waited for");
+    assert_eq!((letters.len(), counts(old.told().all())), (3, [0; 3]), "none is given up");
+    let quiet = format!("{letters:?}");
+    assert!(!quiet.contains("mount_add") && quiet.contains("age"), "what it says is nobody's business: {quiet}");
+    // What is younger waits behind it, but for what is being said already.
+    new.announce(&url, false, "/first");
+    until(|| backend.heard().iter().any(|form| form.contains("first"))).await;
+    new.announce(&url, false, "/last");
+    let aged = letters.iter().map(|letter| handover::Letter { age: 60, ..letter.clone() });
+    aged.for_each(|letter| new.go_on_telling(&letter));
+    well.store(1, Ordering::SeqCst);
+    until(|| counts(new.told().all()) == [5, 0, 0]).await;
+    let heard = backend.heard();
+    let parts = ["first", "%2Fa&", "%2Fb&", "%2Fc&", "last"];
+    let said: Vec<_> = heard.iter().filter_map(|form| parts.into_iter().find(|part| form.contains(part))).collect();
+    assert_eq!(said[said.len() - 5..], parts, "{heard:?}");
+    // One that is too old is tried once, and given up.
+    let nobody = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address");
+    new.go_on_telling(&handover::Letter { age: 4000, url: format!("http://{nobody}/"), ..letters[0].clone() });
+    until(|| counts(new.told().all()) == [5, 1, 0]).await;
+    // One that is being said to somebody who says nothing goes along.
+    let silent = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let hangs = Arc::new(Bouncer::default());
+    hangs.announce(&format!("http://{}/", silent.local_addr().expect("an address")).as_str().into(), true, "/a");
+    let rest = tokio::task::spawn_blocking(move || hangs.hand_on(Duration::from_millis(50))).await.expect("no panic");
+    assert_eq!(rest.len(), 1);
+}
+
+#[actix_web::test]
 async fn many_at_once_are_asked_for_by_a_bounded_number_of_threads() {
     let at_once = Arc::new((AtomicUsize::new(0), AtomicUsize::new(0)));
     let counted = Arc::clone(&at_once);
