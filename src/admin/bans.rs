@@ -20,6 +20,7 @@ use super::removal::listened_to;
 use super::{House, shards};
 use crate::access::ban;
 use crate::access::network::{Network, Networks};
+use crate::door::patrol::Unchanged;
 use crate::engine::broadcast::{ListenerView, Peer};
 use crate::units::{UnitError, parse_duration};
 
@@ -119,6 +120,7 @@ pub(super) async fn list(request: HttpRequest, house: Data<House>) -> HttpRespon
         (status = 401, description = "The password of [admin] is needed, or the one given is wrong"),
         (status = 403, description = "Whoever asks may not do this", body = Problem),
         (status = 409, description = "There are as many bans as there may be", body = Problem),
+        (status = 503, description = "Another process takes over at this moment", body = Problem),
     )
 )]
 pub(super) async fn add(request: HttpRequest, house: Data<House>) -> HttpResponse {
@@ -142,7 +144,7 @@ pub(super) async fn add(request: HttpRequest, house: Data<House>) -> HttpRespons
     };
     let made = match house.patrol.ban(network, &query.text("reason").unwrap_or_default(), lasts) {
         Ok(made) => made,
-        Err(full) => return problem(StatusCode::CONFLICT, full.to_string()),
+        Err(why) => return unchanged(why),
     };
     let kicked = if kick { removed(&house, network).await } else { 0 };
     audit(&request, &format!("ban {network}"), "", &format!("done; {kicked} listeners removed"));
@@ -161,6 +163,7 @@ pub(super) async fn add(request: HttpRequest, house: Data<House>) -> HttpRespons
         (status = 401, description = "The password of [admin] is needed, or the one given is wrong"),
         (status = 403, description = "Whoever asks may not do this", body = Problem),
         (status = 404, description = "There is no such ban", body = Problem),
+        (status = 503, description = "Another process takes over at this moment", body = Problem),
     )
 )]
 pub(super) async fn remove(request: HttpRequest, house: Data<House>) -> HttpResponse {
@@ -171,7 +174,10 @@ pub(super) async fn remove(request: HttpRequest, house: Data<House>) -> HttpResp
         Ok(network) => network,
         Err(why) => return problem(StatusCode::BAD_REQUEST, why),
     };
-    let lifted = house.patrol.lift(network);
+    let lifted = match house.patrol.lift(network) {
+        Ok(lifted) => lifted,
+        Err(why) => return unchanged(why),
+    };
     audit(&request, &format!("lift ban {network}"), "", if lifted { "done" } else { "there is no such ban" });
     if lifted {
         return HttpResponse::NoContent().insert_header((header::CACHE_CONTROL, "no-cache, no-store")).finish();
@@ -179,6 +185,15 @@ pub(super) async fn remove(request: HttpRequest, house: Data<House>) -> HttpResp
     let configured = house.patrol.listed().contains(&network);
     let why = if configured { "is in the configuration's banned_file: take it out there, and reload" } else { "is not banned by itself" };
     problem(StatusCode::NOT_FOUND, format!("{network} {why}"))
+}
+
+/// What is answered where nothing has changed.
+fn unchanged(why: Unchanged) -> HttpResponse {
+    let status = match why {
+        Unchanged::TooMany(_) => StatusCode::CONFLICT,
+        Unchanged::HandedOver => StatusCode::SERVICE_UNAVAILABLE,
+    };
+    problem(status, why.to_string())
 }
 
 /// Whom it is about, or what is wrong with what is written.

@@ -9,8 +9,8 @@
 
 use std::net::IpAddr;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock, RwLockWriteGuard};
 use std::time::{Duration, SystemTime};
 
 use super::ListenAddress;
@@ -67,6 +67,17 @@ impl Barred {
     }
 }
 
+/// Why nothing has changed about who is banned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unchanged {
+    /// There are as many as there may be.
+    #[error(transparent)]
+    TooMany(#[from] TooMany),
+    /// They are another process's to change.
+    #[error("another process takes over at this moment: ask again in a second")]
+    HandedOver,
+}
+
 /// How short of something the server is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Pressure {
@@ -116,6 +127,8 @@ impl Rules {
 pub struct Patrol {
     rules: RwLock<Arc<Rules>>,
     bans: RwLock<Bans>,
+    /// Another process has them, or is about to: nothing is changed here any more.
+    handed_over: AtomicBool,
     ledger: Option<Ledger>,
     connections: Arc<Headcount<IpAddr>>,
     banned: AtomicU64,
@@ -129,6 +142,7 @@ impl Patrol {
         Arc::new(Self {
             rules: RwLock::new(Rules::of(settings)),
             bans: RwLock::new(bans.unwrap_or_default()),
+            handed_over: AtomicBool::new(false),
             ledger,
             connections: Arc::new(Headcount::new(settings.per_address)),
             banned: AtomicU64::new(0),
@@ -204,25 +218,65 @@ impl Patrol {
     /// Bans somebody from now on. Who is inside stays inside.
     ///
     /// # Errors
-    /// When there are as many bans as there may be.
-    pub fn ban(&self, network: Network, reason: &str, lasts: Option<Duration>) -> Result<Ban, TooMany> {
+    /// When there are as many bans as there may be, or they are another process's.
+    pub fn ban(&self, network: Network, reason: &str, lasts: Option<Duration>) -> Result<Ban, Unchanged> {
         let now = SystemTime::now();
         let ban = Ban::new(network, reason, now, lasts);
-        let mut bans = self.bans.write().unwrap_or_else(PoisonError::into_inner);
+        let mut bans = self.ours_to_change()?;
         bans.add(ban.clone(), now)?;
         self.keep(&bans, now);
         Ok(ban)
     }
 
     /// Lifts a ban. Whether there was one of just this network.
-    pub fn lift(&self, network: Network) -> bool {
+    ///
+    /// # Errors
+    /// When they are another process's.
+    pub fn lift(&self, network: Network) -> Result<bool, Unchanged> {
         let now = SystemTime::now();
-        let mut bans = self.bans.write().unwrap_or_else(PoisonError::into_inner);
+        let mut bans = self.ours_to_change()?;
         let lifted = bans.remove(network, now);
         if lifted {
             self.keep(&bans, now);
         }
-        lifted
+        Ok(lifted)
+    }
+
+    fn ours_to_change(&self) -> Result<RwLockWriteGuard<'_, Bans>, Unchanged> {
+        let bans = self.bans.write().unwrap_or_else(PoisonError::into_inner);
+        if self.handed_over.load(Ordering::Relaxed) { Err(Unchanged::HandedOver) } else { Ok(bans) }
+    }
+
+    /// All bans, as a file has them. From now on they hold here, and are another process's to change: what would be changed here would
+    /// be lost there.
+    pub fn hand_over(&self) -> String {
+        let bans = self.bans.write().unwrap_or_else(PoisonError::into_inner);
+        self.handed_over.store(true, Ordering::Relaxed);
+        bans.write(SystemTime::now())
+    }
+
+    /// The other process has not taken over: bans are ours again.
+    pub fn take_back(&self) {
+        self.handed_over.store(false, Ordering::Relaxed);
+    }
+
+    /// Goes on with the bans of another process, in place of those that were kept: that one may have made and lifted some since.
+    ///
+    /// # Errors
+    /// Says what is wrong with what was handed over.
+    pub fn take_over(&self, text: &str) -> Result<(), String> {
+        *self.bans.write().unwrap_or_else(PoisonError::into_inner) = Bans::read(text, SystemTime::now())?;
+        Ok(())
+    }
+
+    /// Keeps the bans as they are now. The process before has ended: nobody else writes that file any more.
+    pub fn keep_anew(&self) {
+        self.keep(&self.bans.read().unwrap_or_else(PoisonError::into_inner), SystemTime::now());
+    }
+
+    /// Goes on counting where another process stopped.
+    pub fn absorb(&self, turned_away: u64) {
+        add(&self.banned, turned_away);
     }
 
     fn keep(&self, bans: &Bans, now: SystemTime) {
@@ -298,12 +352,31 @@ mod tests {
         drop(held);
         patrol.ban("192.0.2.0/24".parse().expect("a network"), "", None).expect("room");
         assert_eq!(patrol.admit(inet("192.0.2.1:3")).expect_err("banned"), Barred::Banned);
-        assert!(patrol.lift("192.0.2.0/24".parse().expect("a network")));
+        assert_eq!(patrol.lift("192.0.2.0/24".parse().expect("a network")), Ok(true));
         assert!(patrol.admit(inet("192.0.2.1:3")).is_ok());
         assert_eq!((patrol.turned_away(), patrol.addresses(), patrol.keeps_bans()), (2, 0, false));
         patrol.settle(&Settings { per_address: Some(1), ..Settings::default() });
         let one = patrol.admit(inet("10.1.2.3:1")).expect("room");
         assert!(one.is_some() && patrol.admit(inet("10.1.2.3:2")).is_err(), "it is no proxy any more");
+    }
+
+    #[test]
+    fn bans_that_are_handed_over_hold_and_are_changed_by_the_other_process_only() {
+        let network = |text: &str| text.parse::<Network>().expect("a network");
+        let (old, new) = (Patrol::new(&Settings::default()), Patrol::new(&Settings::default()));
+        old.ban(network("192.0.2.1"), "why", Some(Duration::from_secs(60))).expect("room");
+        new.ban(network("192.0.2.2"), "of a file that is older", None).expect("room");
+        let text = old.hand_over();
+        assert_eq!(old.ban(network("192.0.2.3"), "", None), Err(Unchanged::HandedOver));
+        assert_eq!(old.lift(network("192.0.2.1")), Err(Unchanged::HandedOver));
+        assert!(old.admit(inet("192.0.2.1:1")).is_err(), "it holds here, too");
+        new.take_over(&text).expect("it was written here");
+        let of =
+            |patrol: &Patrol| patrol.bans().iter().map(|ban| (ban.network, ban.reason.clone(), ban.until.is_some())).collect::<Vec<_>>();
+        assert_eq!(of(&new), [(network("192.0.2.1"), "why".to_owned(), true)]);
+        assert!(new.take_over("{").is_err() && new.bans().len() == 1, "what makes no sense changes nothing");
+        old.take_back();
+        assert_eq!(old.lift(network("192.0.2.1")), Ok(true));
     }
 
     #[test]
