@@ -136,6 +136,7 @@ fn fallback(reader: &mut Reader<'_>) -> Fallback {
         to: reader.take("fallback", or_none(refuge)).flatten(),
         brings_back: reader.take("override", boolean).unwrap_or(false),
         when_full: reader.take("fallback_when_full", boolean).unwrap_or(false),
+        ordered: false,
     };
     if fallback.when_full && fallback.file().is_some() {
         let at = reader.whereabouts("fallback");

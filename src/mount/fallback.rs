@@ -31,6 +31,8 @@ pub struct Fallback {
     pub brings_back: bool,
     /// Whether who finds the mount full is sent on.
     pub when_full: bool,
+    /// An operator has said where to, and no configuration since.
+    pub ordered: bool,
 }
 
 impl Fallback {

@@ -125,13 +125,25 @@ fn xml(document: Document) -> HttpResponse {
 
 /// What became of an order.
 fn response(form: Form, message: &str, done: bool) -> HttpResponse {
-    if form == Form::Page {
-        return pages::response(message, done);
+    let mut answer = if form == Form::Page {
+        pages::response(message, done)
+    } else {
+        let mut document = Document::new("iceresponse");
+        document.leaf("message", message);
+        document.leaf("return", u8::from(done));
+        xml(document)
+    };
+    if !done {
+        answer.extensions_mut().insert(NotDone);
     }
-    let mut document = Document::new("iceresponse");
-    document.leaf("message", message);
-    document.leaf("return", u8::from(done));
-    xml(document)
+    answer
+}
+
+/// Beside an answer whose status does not say it, as Icecast's does not: nothing was done.
+struct NotDone;
+
+fn is_done(answer: &HttpResponse) -> bool {
+    answer.status().is_success() && !answer.extensions().contains::<NotDone>()
 }
 
 async fn other_methods() -> HttpResponse {
@@ -213,9 +225,8 @@ async fn command(request: HttpRequest, path: Path<String>, house: Data<House>) -
         if standing != Standing::Operator && goes_to.is_some_and(|to| asks_others(&house, &entry, &to)) {
             return error(StatusCode::FORBIDDEN, "who listens there is asked who they are: only an operator sends others there");
         }
-        tracing::info!(mount, by = admission::asker(&request), command = &**path, "an order");
     }
-    match command {
+    let answer = match command {
         Command::Fallbacks => set_fallback(&house, &entry, &parameters),
         Command::Index if form == Form::Page => pages::index(&house),
         Command::KillClient => kill_client(&house, &entry, &parameters, form).await,
@@ -236,7 +247,12 @@ async fn command(request: HttpRequest, path: Path<String>, house: Data<House>) -
             xml(document)
         }
         Command::Index | Command::ListMounts | Command::PublicStats | Command::StreamList => bad("Mount request unknown"),
+    };
+    if command.changes() {
+        let (by, status, done) = (admission::asker(&request), answer.status().as_u16(), is_done(&answer));
+        tracing::info!(mount, by, command = &**path, status, done, "an order");
     }
+    answer
 }
 
 /// Whether a mount asks who wants to listen, and not as this one does. Who is moved is not asked again; so whoever has the password of a
@@ -367,7 +383,7 @@ fn set_fallback(house: &House, entry: &Entry, parameters: &Parameters) -> HttpRe
         return bad("the fallback leads back to the mount");
     }
     let mut settings = entry.handle.settings.clone();
-    settings.fallback.to = Some(Refuge::Mount(to));
+    (settings.fallback.to, settings.fallback.ordered) = (Some(Refuge::Mount(to)), true);
     house.registry.settle(settings);
     success("Fallback configured")
 }

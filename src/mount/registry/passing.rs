@@ -16,6 +16,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::super::absence::RESUMED_GRACE;
 use super::super::actor::{Resume, Settled};
+use super::super::fallback::Refuge;
 use super::super::handle::{Handle, Said};
 use super::super::standstill::Luggage;
 use super::{Entry, Profile, Registry};
@@ -32,7 +33,7 @@ use crate::fanout::placement::Wish;
 use crate::fanout::stats::{add, read};
 use crate::fanout::streamheader::Headers;
 use crate::handover::{self, Outgoing, Payloads, Rubbish, Words};
-use crate::units::{Moment, Seq};
+use crate::units::{Moment, MountPath, Seq};
 
 /// What is on its way out.
 #[derive(Debug, Default)]
@@ -207,6 +208,7 @@ impl Registry {
                     mount.path
                 )));
             };
+            let entry = self.with_fallback(entry, mount);
             let listeners = self.unpack_mount(&entry, mount, payloads, (sockets, &mut arrived.encoders))?;
             arrived.mounts.push((Arc::clone(&entry.handle.broadcast), listeners));
         }
@@ -218,6 +220,19 @@ impl Registry {
     fn remade(self: &Arc<Self>, mount: &handover::Mount) -> Option<Entry> {
         let path = mount.path.parse().ok().filter(|_| mount.made)?;
         self.find_or_make(&path).ok()
+    }
+
+    /// The mount, with the fallback that an operator has given it, if it still leads anywhere but back.
+    fn with_fallback(&self, entry: Entry, mount: &handover::Mount) -> Entry {
+        let Some(to) = mount.fallback.as_deref().and_then(|path| path.parse::<MountPath>().ok()) else { return entry };
+        let mut settings = entry.handle.settings.clone();
+        if self.chain(&to).contains(&settings.path) {
+            tracing::warn!(mount = %settings.path, fallback = %to, "the fallback that was ordered leads back to the mount, and is left out");
+            return entry;
+        }
+        (settings.fallback.to, settings.fallback.ordered) = (Some(Refuge::Mount(to)), true);
+        self.settle(settings);
+        self.find(&mount.path).unwrap_or(entry)
     }
 
     fn unpack_mount(
@@ -408,6 +423,8 @@ impl Entry {
         mount.made = self.is_made();
         let relay = Some(&handle.settings.relay).filter(|relay| relay.mirrored); // others may have a password in their address
         mount.mirrored_from = relay.and_then(|relay| relay.upstreams.first()).map(|from| from.to_string());
+        let ordered = handle.settings.fallback.mount().filter(|_| handle.settings.fallback.ordered);
+        mount.fallback = ordered.map(ToString::to_string);
         mount.instance = Some(broadcast.instance());
         mount.content_type = status.content_type.as_deref().map(str::to_owned);
         mount.stopped = handle.stopped.load(Ordering::Relaxed);
