@@ -9,8 +9,7 @@ use std::collections::HashMap;
 use std::ffi::OsString;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use actix_rt::Arbiter;
 use actix_web::web::{Data, ServiceConfig};
@@ -41,7 +40,6 @@ use crate::fanout::departure::Departure;
 use crate::ingest;
 use crate::journal::{self, Journal};
 use crate::metrics;
-use crate::mount::actor::Departed;
 use crate::mount::{Registry, Witnesses};
 use crate::supervisor::mirror::Reopening;
 use crate::supervisor::{Stop, stand_in};
@@ -51,6 +49,7 @@ mod ask;
 mod command;
 mod doctor;
 mod house;
+mod leaving;
 mod memory;
 mod privileges;
 mod reloads;
@@ -71,7 +70,7 @@ use reloads::{Load, Reloads};
 use signals::{Signals, Told};
 use store::Store;
 use upgrade::heir::{Estate, Heir};
-use upgrade::{HandedOver, NotUpgraded, Program};
+use upgrade::{NotUpgraded, Program};
 
 /// The longest that listeners are given to take what is queued for them when the server stops.
 const DRAIN_MOST: Duration = Duration::from_secs(10);
@@ -79,7 +78,7 @@ const DRAIN_MOST: Duration = Duration::from_secs(10);
 const STOP_MOST: Duration = Duration::from_secs(5);
 /// The longest that the last lines of the access log may take.
 const LOG_MOST: Duration = Duration::from_secs(1);
-/// The longest that backends are told who has left.
+/// The longest that backends are told who has left, and webhooks what has happened.
 const TELL_MOST: Duration = Duration::from_secs(3);
 /// How often it is looked whether everybody has left.
 const DRAIN_LOOK: Duration = Duration::from_millis(20);
@@ -188,7 +187,7 @@ async fn open_house(
     let mut estate = match heir {
         Some(heir) => {
             let mirrored = Reopening::new(config.mirrors.clone(), Arc::clone(&registry), arbiter.handle(), config::may_be_a_mount);
-            Some(Estate::receive(heir, &registry, mirrored, &doormen).await?)
+            Some(Estate::receive(heir, &registry, mirrored, (&doormen, &patrol)).await?)
         }
         None => None,
     };
@@ -205,6 +204,7 @@ async fn open_house(
     activated.left().for_each(|said| tracing::warn!("a socket from the service manager: {said}"));
     bound.iter().for_each(|bound| tracing::info!(address = %bound.address(), purpose = ?bound.purpose(), "listening"));
     let peers = Arc::new(Peers::default());
+    peers.settle(&config.peers);
     let desk = Desk {
         registry: Arc::clone(&registry),
         patience: config.door.header_timeout,
@@ -212,10 +212,9 @@ async fn open_house(
         peers: Arc::clone(&peers),
     };
     let (orders, mut told) = operate::orders();
-    let looked_at =
-        Data::new(admin::House::new(config.admin.clone(), Arc::clone(&registry), (Arc::clone(&doormen), Arc::clone(&patrol)), orders));
-    let started_at = looked_at.started_at;
-    let upgrades = Arc::new(metrics::UpgradeState::default());
+    let started_at = estate.as_ref().and_then(Estate::started_at).unwrap_or_else(SystemTime::now);
+    let looked_at = admin::House::new(config.admin.clone(), Arc::clone(&registry), (Arc::clone(&doormen), Arc::clone(&patrol)), orders);
+    let looked_at = Data::new(looked_at.running_since(started_at));
     let measured = Data::new(metrics::Measured {
         registry: Arc::clone(&registry),
         door: Arc::clone(&doormen),
@@ -223,9 +222,10 @@ async fn open_house(
         peers: Arc::clone(&peers),
         keyring: Arc::clone(&keyring),
         started_at,
-        reload: Arc::new(metrics::ReloadState::loaded_at(started_at)),
-        upgrades: Arc::clone(&upgrades),
+        reload: Arc::new(metrics::ReloadState::loaded_at(SystemTime::now())),
+        upgrades: Arc::default(),
         events: Some(events.clone()),
+        events_before: 0.into(),
         icecast_exporter: config.metrics.icecast_exporter.into(),
     });
     let measures = measured.clone().into_inner();
@@ -247,7 +247,7 @@ async fn open_house(
         last(config);
     };
     if let Some(estate) = &mut estate {
-        let encoders = estate.take(&registry, &mut bound, &upgrades).await?;
+        let encoders = estate.take(&registry, &mut bound, &measures).await?;
         ingest::push::go_on(&push, encoders, &doormen, &patrol);
     }
     let door = Door::open(&config.door, bound, (Arc::clone(&doormen), &patrol), clock, Box::new(move || seats.taken()), routes, greeter)?;
@@ -266,7 +266,7 @@ async fn open_house(
         mirrors: HashMap::new(),
         peers,
         askers: HashMap::new(),
-        measured: measures,
+        measured: Arc::clone(&measures),
         looked_at: viewed,
         keyring: Arc::clone(&keyring),
         patrol: Arc::clone(&patrol),
@@ -279,7 +279,7 @@ async fn open_house(
     let reopened = estate.as_mut().map(|estate| std::mem::take(&mut estate.reopened)).unwrap_or_default();
     if let Some(estate) = estate {
         tokio::select! {
-            freed = estate.free(Arc::clone(&registry)) => freed?,
+            freed = estate.free(Arc::clone(&measures)) => freed?,
             () = signals.stop() => stopped = true,
         }
     }
@@ -332,8 +332,7 @@ async fn open_house(
                 registry: Arc::clone(&registry),
                 crew: Arc::clone(&crew),
                 lender: house.door.lender(),
-                door: Arc::clone(&doormen),
-                upgrades: Arc::clone(&upgrades),
+                measured: Arc::clone(&measures),
             };
             match upgrade::attempt(&program, old, &mut signals).await {
                 Ok(done) => {
@@ -343,7 +342,7 @@ async fn open_house(
                 }
                 Err(NotUpgraded::Stopping) => stopped = true,
                 Err(error) => {
-                    upgrades.note_failure();
+                    measures.upgrades.note_failure();
                     tracing::error!(%error, "not upgraded; this process goes on as it was");
                     let _ = reply.send(Err(error.to_string()));
                 }
@@ -352,8 +351,7 @@ async fn open_house(
     }
     if let Some(mut done) = handed_over {
         done.pass_on_latecomers()?;
-        leave(house, &doormen, &done, &journal).await;
-        let _ = actix_rt::task::spawn_blocking(move || bouncer.finish(TELL_MOST)).await; // a panic there: we are leaving anyway
+        leaving::leave(house, done).await;
         drop(directories); // the new process keeps them up to date: nothing is taken off them
         return Ok(());
     }
@@ -389,14 +387,7 @@ async fn open_house(
         () = signals.stop() => tracing::warn!("told twice: stopping at once"),
     }
     crew.stop();
-    // Whoever left last is in the mounts' hands: what they have to say is said before the end.
-    let said = async {
-        for entry in registry.all() {
-            let _ = entry.actor.send(Departed(Vec::new())).await; // an actor that is gone has nothing to say
-        }
-    };
-    let _ = tokio::time::timeout(LOG_MOST, said).await; // an actor that hangs: we are leaving anyway
-    let _ = actix_rt::task::spawn_blocking(move || bouncer.finish(TELL_MOST)).await; // the same for a panic there
+    leaving::say_the_last(&registry, move || bouncer.finish(TELL_MOST)).await;
     journal.finish(LOG_MOST);
     patrol.finish(LOG_MOST);
     tracing::info!("stopped");
@@ -411,37 +402,6 @@ async fn measure(registry: Arc<Registry>) {
         every.tick().await;
         registry.measure();
     }
-}
-
-/// Another process serves. What could not be passed on ends here, in good order.
-async fn leave(mut house: House, doormen: &DoorCounters, done: &HandedOver, journal: &Journal) {
-    tracing::info!(pid = done.pid, version = done.version, listeners = done.listeners, left = done.left, "another process has taken over");
-    house.door.close();
-    house.crew.tell_all(|| Command::Drain { slot: None, why: Departure::ShuttingDown }); // who could not be passed on
-    for entry in house.registry.all() {
-        entry.handle.publishers.kill(); // they connect again, there
-    }
-    house.pullers.values().for_each(|puller| puller.do_send(Stop));
-    let stopping: Vec<_> = house.keepers.drain().map(|(_, keeper)| actix_rt::spawn(keeper.send(Stop))).collect();
-    let stopped = tokio::time::timeout(STOP_MOST, async {
-        for one in stopping {
-            let _ = one.await; // as below
-        }
-    });
-    if stopped.await.is_err() {
-        tracing::warn!("a pipeline does not stop; it ends with this process");
-    }
-    done.free();
-    let gone = tokio::time::timeout(DRAIN_MOST, async {
-        while house.registry.places().taken() > 0 || doormen.guests.load(Ordering::Relaxed) > 0 {
-            tokio::time::sleep(DRAIN_LOOK).await;
-        }
-    });
-    let _ = gone.await; // who is still here has had its time
-    house.crew.tell_all(|| Command::Clear { why: Departure::ShuttingDown });
-    house.crew.stop();
-    journal.finish(LOG_MOST);
-    tracing::info!("ended: another process serves");
 }
 
 /// What HUP asks for beside a new configuration: files that somebody has replaced are opened again.

@@ -126,6 +126,11 @@ impl Journal {
         self.shared.dropped.load(Ordering::Relaxed)
     }
 
+    /// Goes on counting where another process stopped.
+    pub fn absorb(&self, dropped: u64) {
+        self.shared.dropped.fetch_add(dropped, Ordering::Relaxed);
+    }
+
     /// Opens the file again: it was moved away.
     pub fn reopen(&self) {
         self.shared.again.store(true, Ordering::Release);

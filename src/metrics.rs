@@ -34,9 +34,11 @@ use crate::mount::registry::Entry;
 
 mod catalogue;
 mod icecast;
+mod passing;
 
 pub use catalogue::{CATALOGUE, PROCESS_METRICS};
 pub use icecast::{ICECAST_CATALOGUE, Settings};
+pub use passing::since;
 
 /// How the configuration fared when it was last read. Whoever reads it says so here.
 #[derive(Debug)]
@@ -109,7 +111,7 @@ pub struct Measured {
     pub peers: Arc<Peers>,
     /// The certificates.
     pub keyring: Arc<Keyring>,
-    /// When the server was started.
+    /// When the server was started: the first of its processes, if others have taken over since.
     pub started_at: SystemTime,
     /// How the configuration fared.
     pub reload: Arc<ReloadState>,
@@ -117,11 +119,23 @@ pub struct Measured {
     pub upgrades: Arc<UpgradeState>,
     /// Lines of the event log that were dropped; `None`: there is no such log.
     pub events: Option<tracing_appender::non_blocking::ErrorCounter>,
+    /// The same in the processes before.
+    pub events_before: AtomicU64,
     /// Whether exporters' names for Icecast's numbers are told as well.
     pub icecast_exporter: AtomicBool,
 }
 
 impl Measured {
+    /// Lines of the event log that were dropped, in this process and those before.
+    fn events_dropped(&self) -> u64 {
+        read(&self.events_before) + self.events.as_ref().map_or(0, |events| events.dropped_lines() as u64)
+    }
+
+    /// When the server was started, in milliseconds since 1970.
+    pub fn started_unix_ms(&self) -> u64 {
+        unix_millis(self.started_at)
+    }
+
     /// From now on this is told.
     pub fn settle(&self, settings: Settings) {
         self.icecast_exporter.store(settings.icecast_exporter, Ordering::Relaxed);

@@ -97,6 +97,7 @@ pub(crate) fn scrape() -> Run {
         reload,
         upgrades: Arc::default(),
         events: None,
+        events_before: 0.into(),
         icecast_exporter: false.into(),
     };
     let crew = CrewAtWork(crew, arbiter, system);

@@ -130,6 +130,11 @@ impl House {
         house
     }
 
+    /// The server was started then, by a process before this one.
+    pub fn running_since(self, started_at: SystemTime) -> Self {
+        Self { started_at, ..self }
+    }
+
     /// From now on these settings hold: for the next request, and not for those being answered.
     pub fn settle(&self, settings: Settings) {
         let operator = Role { user: settings.user.clone(), password: settings.password.clone() };

@@ -101,6 +101,13 @@ impl Peers {
         }
     }
 
+    /// Another process has sent so many to one of these.
+    pub fn absorb(&self, address: &str, sent: u64) {
+        if let Some(peer) = self.book().peers.iter_mut().find(|peer| *peer.address == *address) {
+            peer.sent += sent;
+        }
+    }
+
     /// All of them.
     pub fn all(&self) -> Vec<View> {
         let view =

@@ -344,6 +344,12 @@ impl Keyring {
         (read(&self.renewed), read(&self.failed))
     }
 
+    /// Goes on counting where another process stopped.
+    pub fn absorb(&self, renewed: u64, failed: u64) {
+        add(&self.renewed, renewed);
+        add(&self.failed, failed);
+    }
+
     /// When each certificate ends, in seconds since 1970, by the path of its file as configured; each path once.
     pub fn expiries(&self) -> Vec<(String, u64)> {
         let mut found: Vec<(String, u64)> = Vec::new();

@@ -79,7 +79,7 @@ pub static CATALOGUE: &[Metric] = {
         // The server.
         metric(Gauge, "flumen_build_info", &["version"], "Always 1; the label tells what runs.",
             |_, out| out.count(&[env!("CARGO_PKG_VERSION")], 1)),
-        metric(Gauge, "flumen_start_time_seconds", &[], "When the server was started, in seconds since 1970.",
+        metric(Gauge, "flumen_start_time_seconds", &[], "When the server was started, in seconds since 1970; an upgrade is no start.",
             |scene, out| out.number(&[], unix_millis(scene.measured.started_at) as f64 / 1e3)),
         metric(Gauge, "flumen_config_last_reload_successful", &[], "Whether the configuration was good when it was last read.",
             |scene, out| out.count(&[], scene.measured.reload.successful.load(Ordering::Relaxed).into())),
@@ -96,7 +96,7 @@ pub static CATALOGUE: &[Metric] = {
         // What is told to others.
         metric(Counter, "flumen_log_dropped_total", &["log"], "Log lines that were dropped because whoever takes them was too slow, or full.",
             |scene, out| {
-                out.count(&["event"], scene.measured.events.as_ref().map_or(0, |events| events.dropped_lines() as u64));
+                out.count(&["event"], scene.measured.events_dropped());
                 out.count(&["access"], scene.measured.registry.witnesses().journal.dropped());
             }),
         metric(Counter, "flumen_webhook_events_total", &["result"], "Events for webhooks, by what became of them.",

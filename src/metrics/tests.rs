@@ -60,6 +60,7 @@ fn measure(act: impl FnOnce(&Measured)) -> String {
             reload: Arc::new(ReloadState::loaded_at(started_at)),
             upgrades: Arc::default(),
             events: None,
+            events_before: 0.into(),
             icecast_exporter: false.into(),
         };
         act(&measured);

@@ -10,6 +10,8 @@
 //!   old ◀─Serving─ new                     … to here
 //!   old ──Free──▶ new       ports and devices of the old one's sources are free
 //!   old ──Late──▶ new       somebody whose request was with the old one at the moment
+//!   old ──Letter──▶ new     what a backend could not be told
+//!   old ──Tallies──▶ new    what the old one has counted since State
 //!   either ──Refused──▶     and why; before Taken
 //! ```
 //! - One message is one packet of JSON. Descriptors go beside it, a bounded number at a time.
@@ -69,6 +71,8 @@ pub(super) enum Message {
     Free,
     /// With its socket: somebody who came to the old process after all.
     Late(Box<handover::Arrival>),
+    Letter(Box<handover::Letter>),
+    Tallies(handover::Tallies),
 }
 
 /// The other one does not answer, or not as it should.

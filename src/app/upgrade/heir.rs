@@ -8,7 +8,7 @@ use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::oneshot;
 
@@ -16,9 +16,10 @@ use super::channel::{Channel, ChannelError, Message, monotonic};
 
 use crate::door::acceptor::DoorCounters;
 use crate::door::bound::Bound;
+use crate::door::patrol::Patrol;
 use crate::engine::crew::Clock;
 use crate::handover::{self, FORMAT, House, Payloads, Rubbish, Span};
-use crate::metrics::UpgradeState;
+use crate::metrics::Measured;
 use crate::mount::Registry;
 use crate::mount::registry::{Arrived, Pushing};
 use crate::supervisor::mirror::{Reopened, Reopening};
@@ -156,8 +157,10 @@ impl Heir {
         let _ = self.channel.say(&Message::Serving { listeners, stall }, &[], Instant::now() + MOST); // it is only told
     }
 
-    /// Hears the old process to its end: takes in who comes late, and says when ports and devices of its sources are free. Blocks.
-    fn hear_out(&self, registry: &Registry, free: oneshot::Sender<()>) {
+    /// Hears the old process to its end: takes in who comes late and what it could not get rid of, and says when ports and devices of
+    /// its sources are free. Blocks.
+    fn hear_out(&self, measured: &Measured, free: oneshot::Sender<()>) {
+        let registry = &measured.registry;
         let mut free = Some(free);
         loop {
             match self.channel.hear(Instant::now() + MOST) {
@@ -172,10 +175,14 @@ impl Heir {
                         tracing::warn!(%error, "somebody who came late is not let in");
                     }
                 }
-                Ok(_) => {}
-                Err(_) => return, // it has ended: nobody comes any more
+                Ok((Message::Letter(letter), _)) => registry.witnesses().bouncer.go_on_telling(&letter),
+                Ok((Message::Tallies(counted), _)) => measured.absorb(&counted),
+                // One that says what is news to us may have more to say.
+                Ok(_) | Err(ChannelError::Strange(_)) => {}
+                Err(_) => break, // it has ended: nobody comes any more
             }
         }
+        measured.patrol.keep_anew();
     }
 }
 
@@ -196,7 +203,7 @@ impl Estate {
         heir: Heir,
         registry: &Arc<Registry>,
         mut mirrored: Reopening,
-        door: &DoorCounters,
+        (door, patrol): (&DoorCounters, &Patrol),
     ) -> Result<Self, HeirError> {
         let (waiting, mounts) = (heir.clone(), Arc::clone(registry));
         let received = actix_rt::task::spawn_blocking(move || {
@@ -206,7 +213,13 @@ impl Estate {
         });
         let (house, sockets, arrived, reopened) = received.await.map_err(std::io::Error::other)??;
         door.absorb(&house.door);
+        house.bans.as_deref().map(|bans| patrol.take_over(bans)).transpose().map_err(|why| Rubbish::new(format!("bans: {why}")))?;
         Ok(Self { heir, house, sockets, arrived: Some(arrived), reopened })
+    }
+
+    /// When the first of the processes was started, if the one before has said so.
+    pub(in crate::app) fn started_at(&self) -> Option<SystemTime> {
+        UNIX_EPOCH.checked_add(Duration::from_millis(self.house.started_unix_ms)).filter(|at| *at > UNIX_EPOCH)
     }
 
     /// The listening sockets, by their addresses, and whether a service manager keeps them.
@@ -222,7 +235,7 @@ impl Estate {
         &mut self,
         registry: &Arc<Registry>,
         bound: &mut [Bound],
-        upgrades: &UpgradeState,
+        measured: &Measured,
     ) -> Result<Vec<Pushing>, HeirError> {
         let (heir, mounts, mut arrived) = (self.heir.clone(), Arc::clone(registry), self.arrived.take().unwrap_or_default());
         let encoders = std::mem::take(&mut arrived.encoders);
@@ -234,7 +247,8 @@ impl Estate {
         let owned = |bound: &Bound| self.house.sockets.iter().any(|socket| socket.owned && socket.address == bound.address().to_string());
         bound.iter_mut().filter(|bound| owned(bound)).for_each(Bound::inherit);
         let stall = self.heir.clock.now().since(Moment::from_nanos(self.house.frozen_at));
-        upgrades.note_taken_over(&self.house.upgrades, stall);
+        measured.upgrades.note_taken_over(&self.house.upgrades, stall);
+        measured.absorb(&self.house.tallies);
         self.heir.serving(listeners as u64, stall);
         tracing::info!(listeners, stall_seconds = stall.as_secs_f64(), "taken over: listeners go on");
         Ok(encoders)
@@ -245,9 +259,9 @@ impl Estate {
     ///
     /// # Errors
     /// When the system has no thread left.
-    pub(in crate::app) async fn free(self, registry: Arc<Registry>) -> std::io::Result<()> {
+    pub(in crate::app) async fn free(self, measured: Arc<Measured>) -> std::io::Result<()> {
         let (free, freed) = oneshot::channel();
-        std::thread::Builder::new().name("heir".into()).spawn(move || self.heir.hear_out(&registry, free))?;
+        std::thread::Builder::new().name("heir".into()).spawn(move || self.heir.hear_out(&measured, free))?;
         let _ = tokio::time::timeout(FREE_MOST, freed).await; // gone: then they are free, too
         Ok(())
     }

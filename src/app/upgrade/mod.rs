@@ -13,6 +13,8 @@
 //!   bookmarks of framed relays, which connect again and go on. Not passed on: TLS listeners and encoders (rustls makes no connection of
 //!   a session's state), connections that are being asked what they want (they are answered here; who then wants a stream is passed
 //!   on as a newcomer), and other sources: pipelines begin anew there, relays of bytes connect again. Rings bridge that.
+//! - What the old process is left with when everybody has gone (what backends and hooks have not heard, what it has counted since) it
+//!   passes on at its end.
 //! - What is started is the file that this process was started from, as it is now. No request can name another.
 
 pub(super) mod channel;
@@ -37,13 +39,12 @@ use super::Signals;
 use crate::admin::operate::Upgraded;
 use crate::cli::TAKE_OVER;
 use crate::door::Lender;
-use crate::door::acceptor::DoorCounters;
 use crate::engine::crew::{Clock, Crew};
 use crate::engine::frost::NotFrozen;
 use crate::engine::listener::Arrival;
 use crate::engine::socket::Socket;
-use crate::handover::{self, FORMAT, Outgoing};
-use crate::metrics::UpgradeState;
+use crate::handover::{self, FORMAT, Outgoing, Tallies};
+use crate::metrics::{self, Measured};
 use crate::mount::Registry;
 use crate::mount::registry::Packed;
 
@@ -65,7 +66,7 @@ const SERVING_MOST: Duration = Duration::from_secs(10);
 
 /// Those who may wait to be passed on when everybody has gone; one more is served here with what there is.
 const LATECOMERS: usize = 1024;
-/// The longest that passing on one of them may take.
+/// The longest that passing on one of them may take, or all that the old process is left with.
 const LATE_MOST: Duration = Duration::from_secs(5);
 
 /// Why another binary did not take over. This one goes on.
@@ -141,6 +142,8 @@ pub(super) struct HandedOver {
     channel: Arc<Channel>,
     /// Those who came here after that.
     latecomers: Option<Late>,
+    /// What was counted until then.
+    counted: Tallies,
 }
 
 impl HandedOver {
@@ -163,6 +166,17 @@ impl HandedOver {
             }
         };
         std::thread::Builder::new().name("latecomers".into()).spawn(pass_on).map(drop)
+    }
+
+    /// Passes on what backends could not be told, and what was counted since the others have gone. Blocks.
+    pub(super) fn pass_on_rest(&self, letters: Vec<handover::Letter>, counted: &Tallies) {
+        let until = Instant::now() + LATE_MOST;
+        let waiting = letters.len();
+        let passed = letters.into_iter().map_while(|letter| self.channel.say(&Message::Letter(Box::new(letter)), &[], until).ok()).count();
+        if passed < waiting {
+            tracing::warn!(left = waiting - passed, "what backends could not be told could not be passed on, and is given up");
+        }
+        let _ = self.channel.say(&Message::Tallies(metrics::since(&self.counted, counted)), &[], until); // else it counts a little less
     }
 
     /// As operators are told.
@@ -244,8 +258,15 @@ pub(super) struct Old {
     pub(super) registry: Arc<Registry>,
     pub(super) crew: Arc<Crew>,
     pub(super) lender: Lender,
-    pub(super) door: Arc<DoorCounters>,
-    pub(super) upgrades: Arc<UpgradeState>,
+    pub(super) measured: Arc<Measured>,
+}
+
+/// What was handed over, and who could not be.
+struct Gone {
+    listeners: u64,
+    left: u64,
+    latecomers: Late,
+    counted: Tallies,
 }
 
 impl Old {
@@ -254,9 +275,10 @@ impl Old {
     pub(super) fn hand_over(&self, mut heir: Prepared) -> Result<HandedOver, NotUpgraded> {
         let outcome = self.try_to_hand_over(&mut heir);
         if outcome.is_err() {
+            self.measured.patrol.take_back();
             self.lender.resume();
         }
-        let (listeners, left, latecomers) = outcome?;
+        let Gone { listeners, left, latecomers, counted } = outcome?;
         self.lender.bequeath();
         let serving = heir.channel.expect(Instant::now() + SERVING_MOST, |message| match message {
             Message::Serving { listeners, stall } => Ok((listeners, Duration::from_micros(stall))),
@@ -277,10 +299,11 @@ impl Old {
             stall,
             channel: Arc::new(heir.channel),
             latecomers: Some(latecomers),
+            counted,
         })
     }
 
-    fn try_to_hand_over(&self, heir: &mut Prepared) -> Result<(u64, u64, Late), NotUpgraded> {
+    fn try_to_hand_over(&self, heir: &mut Prepared) -> Result<Gone, NotUpgraded> {
         let until = Instant::now() + STILL_MOST;
         let lent = self.lender.lend(FREEZE_MOST)?;
         std::thread::sleep(BOARDING);
@@ -298,8 +321,11 @@ impl Old {
                 });
                 packed.sockets.push(lent.socket.as_fd());
             }
-            packed.house.door = self.door.pack();
-            packed.house.upgrades = self.upgrades.pack();
+            packed.house.started_unix_ms = self.measured.started_unix_ms();
+            packed.house.door = self.measured.door.pack();
+            packed.house.upgrades = self.measured.upgrades.pack();
+            packed.house.tallies = self.measured.pack();
+            packed.house.bans = Some(self.measured.patrol.hand_over());
             let mut payloads = Outgoing::new(BufWriter::with_capacity(1 << 20, memory_file("flumen-payloads")?));
             self.registry.pack((&frost, &still), &mut payloads, &mut packed)?;
             let payloads = payloads.finish()?.into_inner().map_err(io::IntoInnerError::into_error)?;
@@ -308,10 +334,11 @@ impl Old {
             text.flush()?;
             let text = text.into_inner().map_err(io::IntoInnerError::into_error)?;
             send(&heir.channel, &packed, [text.as_fd(), payloads.as_fd()], until)?;
-            Ok::<_, NotUpgraded>((packed.house.listeners() as u64, packed.left as u64, packed.slots))
+            let (listeners, left) = (packed.house.listeners() as u64, packed.left as u64);
+            Ok::<_, NotUpgraded>((listeners, left, packed.slots, packed.house.tallies))
         })();
         // Whoever may not go on must be gone before shards do.
-        let (listeners, left, slots) = packed.map_err(|error| heir.end(error))?;
+        let (listeners, left, slots, counted) = packed.map_err(|error| heir.end(error))?;
         if let Err(error) = commit(&heir.channel, until) {
             let error = heir.end(error.into());
             if !has_taken(&heir.channel) {
@@ -324,7 +351,7 @@ impl Old {
         still.gone();
         let (late, latecomers) = mpsc::sync_channel(LATECOMERS);
         frost.release(slots.into_iter().collect::<HashSet<_>>(), &late);
-        Ok((listeners, left, latecomers))
+        Ok(Gone { listeners, left, latecomers, counted })
     }
 }
 
