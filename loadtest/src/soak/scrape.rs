@@ -28,7 +28,7 @@ impl MountFigures {
 /// One scrape.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Scrape {
-    /// When the server was started: another value is another server.
+    /// When the server's process was started: another value is another server, or the same in another process, with memory of its own.
     pub(crate) start: f64,
     pub(crate) mounts: BTreeMap<String, MountFigures>,
     pub(crate) listener_connections: Option<u64>,
@@ -59,7 +59,7 @@ impl Scrape {
     fn note(&mut self, series: &Series<'_>) {
         let count = series.value as u64;
         match series.name {
-            "flumen_start_time_seconds" => self.start = series.value,
+            "process_start_time_seconds" => self.start = series.value,
             "flumen_refusals_total" => self.refusals += count,
             "flumen_connections" if series.label("kind").as_deref() == Some("listener") => self.listener_connections = Some(count),
             _ => {}
@@ -161,8 +161,8 @@ flumen_connections{kind="guest"} 1
 # TYPE flumen_first_byte_seconds histogram
 flumen_first_byte_seconds_bucket{mount="/a",le="+Inf"} 9
 flumen_first_byte_seconds_sum{mount="/a"} 0.5
-# TYPE flumen_start_time_seconds gauge
-flumen_start_time_seconds 1700000000.25
+# TYPE process_start_time_seconds gauge
+process_start_time_seconds 1700000000.25
 "#;
 
     #[test]
