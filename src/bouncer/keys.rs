@@ -4,12 +4,12 @@
 //! - Wrong ones are counted by address (`throttle`).
 
 use std::net::IpAddr;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::passwords::{Busy, Passwords};
 use super::throttle::{Throttle, suspect};
-use crate::access::{Credentials, Password};
+use crate::access::{Credentials, Password, Secret};
 
 /// Why credentials are not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,13 +32,13 @@ impl From<Busy> for Denied {
 #[derive(Debug, Default)]
 pub struct Keys {
     passwords: Passwords,
-    throttle: Mutex<Throttle>,
+    throttle: Arc<Mutex<Throttle>>,
 }
 
 impl Keys {
     /// Nothing has been asked for yet; so many right passwords will be remembered.
     pub fn remembering(known_most: usize) -> Self {
-        Self { passwords: Passwords::remembering(known_most), throttle: Mutex::default() }
+        Self { passwords: Passwords::remembering(known_most), throttle: Arc::default() }
     }
 
     /// Whether what somebody at this address gives is one of the pairs that are accepted.
@@ -46,35 +46,55 @@ impl Keys {
     /// # Errors
     /// Says why not.
     pub async fn check(&self, from: Option<IpAddr>, given: &Credentials, accepted: &[(&str, &Password)]) -> Result<(), Denied> {
-        let who = suspect(from);
-        self.may_try(who)?;
-        let fitting = accepted.iter().filter(|(user, _)| *user == given.user).map(|(_, password)| *password);
-        let (hashed, plain): (Vec<_>, Vec<_>) = fitting.partition(|password| password.is_hashed());
-        let right = plain.iter().any(|password| password.verify(given.password.reveal())) || self.passwords.knows(&hashed, &given.password);
-        if right || hashed.is_empty() {
-            return self.judged(who, &given.user, right);
-        }
-        let turn = self.passwords.turn().await?; // held until a strike is noted
-        self.may_try(who)?; // whoever asks for many at once has been told of the first by now
-        let right = turn.compare(&hashed, &given.password).await?;
-        self.judged(who, &given.user, right)
+        let fitting: Vec<_> = accepted.iter().filter(|(user, _)| *user == given.user).map(|(_, password)| *password).collect();
+        self.look(from, Some(&given.user), &given.password, &fitting).await
     }
 
-    /// Takes note of what came of it.
-    fn judged(&self, who: IpAddr, user: &str, right: bool) -> Result<(), Denied> {
-        let mut throttle = self.throttle.lock().unwrap_or_else(PoisonError::into_inner);
-        if right {
-            throttle.forgive(who, user);
-            return Ok(());
+    /// The same where no name is given. Nobody is forgiven then: nothing says that who knows one of the passwords now is who tried
+    /// another before.
+    ///
+    /// # Errors
+    /// Says why not.
+    pub async fn check_nameless(&self, from: Option<IpAddr>, given: &Secret, accepted: &[&Password]) -> Result<(), Denied> {
+        self.look(from, None, given, accepted).await
+    }
+
+    async fn look(&self, from: Option<IpAddr>, user: Option<&str>, given: &Secret, accepted: &[&Password]) -> Result<(), Denied> {
+        let who = suspect(from);
+        self.may_try(who)?;
+        let (hashed, plain): (Vec<_>, Vec<_>) = accepted.iter().copied().partition(|password| password.is_hashed());
+        let right = plain.iter().any(|password| password.verify(given.reveal())) || self.passwords.knows(&hashed, given);
+        let (throttle, user) = (Arc::clone(&self.throttle), user.map(str::to_owned));
+        let judged = move |right| judged(&throttle, who, user.as_deref(), right);
+        if right || hashed.is_empty() {
+            return judged(right);
         }
-        throttle.strike(who, user, Instant::now());
-        Err(Denied::Wrong)
+        let turn = self.passwords.turn().await?;
+        self.may_try(who)?; // whoever asks for many at once has been told of the first by now
+        turn.compare(&hashed, given, judged).await?
     }
 
     fn may_try(&self, who: IpAddr) -> Result<(), Denied> {
-        let throttle = self.throttle.lock().unwrap_or_else(PoisonError::into_inner);
-        throttle.wait(who, Instant::now()).map_or(Ok(()), |wait| Err(Denied::Wait(wait)))
+        lock(&self.throttle).wait(who, Instant::now()).map_or(Ok(()), |wait| Err(Denied::Wait(wait)))
     }
+}
+
+/// Takes note of what came of a password.
+fn judged(throttle: &Mutex<Throttle>, who: IpAddr, user: Option<&str>, right: bool) -> Result<(), Denied> {
+    let mut throttle = lock(throttle);
+    match (right, user) {
+        (true, Some(user)) => throttle.forgive(who, user),
+        (true, None) => {}
+        (false, user) => {
+            throttle.strike(who, user.unwrap_or_default(), Instant::now());
+            return Err(Denied::Wrong);
+        }
+    }
+    Ok(())
+}
+
+fn lock(throttle: &Mutex<Throttle>) -> MutexGuard<'_, Throttle> {
+    throttle.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
@@ -138,6 +158,33 @@ mod tests {
             let _ = keys.check(peer(1), &credentials("source", "known"), &accepted).await; // it waits, too
         }
         assert_eq!(looked_at, 5);
+    }
+
+    #[actix_web::test]
+    async fn without_a_name_one_right_password_forgives_no_guess_at_another() {
+        let (keys, admin, source) = (Keys::default(), Password::plain("right").expect("one"), Password::plain("known").expect("one"));
+        let mut looked_at = 0;
+        for guess in 0..50 {
+            let found = keys.check_nameless(peer(1), &Secret::new(&format!("guess {guess}")), &[&source, &admin]).await;
+            looked_at += usize::from(found == Err(Denied::Wrong));
+            let _ = keys.check_nameless(peer(1), &Secret::new("known"), &[&source, &admin]).await; // it waits, too
+        }
+        assert_eq!(looked_at, 5);
+        assert_eq!(keys.check_nameless(peer(2), &Secret::new("known"), &[&source, &admin]).await, Ok(()));
+    }
+
+    #[actix_web::test]
+    async fn who_hangs_up_while_a_hash_is_computed_has_guessed_all_the_same() {
+        let (keys, hashed) = (Keys::default(), Password::hashed(RIGHT).expect("a hash"));
+        for guess in 0..20 {
+            let given = credentials("admin", &format!("guess {guess}"));
+            let accepted = [("admin", &hashed)];
+            let asked = keys.check(peer(1), &given, &accepted);
+            let _ = tokio::time::timeout(Duration::ZERO, asked).await;
+        }
+        drop(keys.passwords.turn().await.expect("the last has ended"));
+        let found = keys.check(peer(1), &credentials("admin", "right"), &[("admin", &hashed)]).await;
+        assert!(matches!(found, Err(Denied::Wait(_))), "{found:?}");
     }
 
     #[actix_web::test]

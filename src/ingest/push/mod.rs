@@ -77,36 +77,62 @@ const WRONG_PASSWORD_WAIT: Duration = Duration::from_secs(1);
 /// How many of one address may wait so. While they do no other password from there is looked at: who guesses in parallel is as slow.
 const WAITING_MOST: u64 = 8;
 
+/// Of one whose password was wrong: it counts among those of its address until it is told.
+#[derive(Debug)]
+struct Wrong(#[allow(dead_code, reason = "it is held")] Option<Hold>);
+
 /// Whether these are the credentials of the mount's encoder; where the mount has a backend for that, it decides. A wrong password
 /// costs a moment. (What an address got wrong before is forgotten: encoders share one, and one of them that is set up wrong must not
 /// lock out the others.)
 ///
+/// It is found out, and the moment waited, also where whoever asks has gone meanwhile: hanging up is no way to guess faster.
+///
 /// # Errors
 /// When too many passwords are being compared, or were wrong from there just now; or the backend does not say.
 async fn may_publish(desk: &Desk, mount: &Settings, peer: Peer, query: &str, credentials: Option<Credentials>) -> Result<bool, Busy> {
-    let Some(push) = &mount.push else { return Ok(false) };
-    let from = customer(peer.ip().unwrap_or(Ipv4Addr::UNSPECIFIED.into()));
-    if desk.wrong.of(&from) >= WAITING_MOST {
-        return Err(Busy);
-    }
-    let right = match (&push.stream_auth, &push.password, credentials) {
-        (_, _, None) | (None, None, _) => return Ok(false),
-        (Some(backend), _, credentials) => {
-            let (mount, address) = (mount.path.as_str(), peer.ip());
-            let shown = Shown { credentials, token: None };
-            let visitor = Visitor { number: 0, mount, query, address, agent: "", shown: &shown };
-            desk.registry.witnesses().bouncer.may_publish(backend, &visitor, false).await.ok_or(Busy)?
-        }
-        (None, Some(password), Some(credentials)) => {
-            let named = credentials.user == PushSettings::USER || credentials.user.is_empty();
-            named && desk.passwords.fits(password, &credentials.password).await?
-        }
-    };
-    if !right {
-        let _waits = Hold::take(&desk.wrong, from);
+    let Some(push) = mount.push.clone().filter(|push| push.stream_auth.is_some() || credentials.is_some()) else { return Ok(false) };
+    let (desk, path, query) = (desk.clone(), mount.path.clone(), query.to_owned());
+    let judged = actix_rt::spawn(async move {
+        let Err(wrong) = judge(&desk, &push, &path, peer, &query, credentials).await? else { return Ok(true) };
         tokio::time::sleep(WRONG_PASSWORD_WAIT).await;
+        drop(wrong);
+        Ok(false)
+    });
+    judged.await.unwrap_or(Err(Busy)) // a panic there has been reported
+}
+
+async fn judge(
+    desk: &Desk,
+    push: &PushSettings,
+    path: &MountPath,
+    peer: Peer,
+    query: &str,
+    credentials: Option<Credentials>,
+) -> Result<Result<(), Wrong>, Busy> {
+    let from = customer(peer.ip().unwrap_or(Ipv4Addr::UNSPECIFIED.into()));
+    let waiting = Arc::clone(&desk.wrong);
+    let may_try = || if desk.wrong.of(&from) < WAITING_MOST { Ok(()) } else { Err(Busy) };
+    let judged = move |right| if right { Ok(()) } else { Err(Wrong(Hold::take(&waiting, from))) };
+    may_try()?;
+    match (&push.stream_auth, &push.password, credentials) {
+        (Some(backend), _, credentials) => {
+            let shown = Shown { credentials, token: None };
+            let visitor = Visitor { number: 0, mount: path.as_str(), query, address: peer.ip(), agent: "", shown: &shown };
+            Ok(judged(desk.registry.witnesses().bouncer.may_publish(backend, &visitor, false).await.ok_or(Busy)?))
+        }
+        (None, Some(password), Some(Credentials { user, password: given })) if user == PushSettings::USER || user.is_empty() => {
+            if !password.is_hashed() {
+                return Ok(judged(password.verify(given.reveal())));
+            }
+            if desk.passwords.knows(&[password], &given) {
+                return Ok(Ok(()));
+            }
+            let turn = desk.passwords.turn().await?;
+            may_try()?; // whoever asks for many at once has been found wrong by now
+            turn.compare(&[password], &given, judged).await
+        }
+        (None, ..) => Ok(judged(false)),
     }
-    Ok(right)
 }
 
 /// Why there is no place for an encoder.
