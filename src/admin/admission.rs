@@ -20,7 +20,7 @@ use super::House;
 use super::answers::text;
 use super::api::problem;
 use crate::access::rule::{Shown, UrlAuth};
-use crate::access::{Credentials, Password, basic};
+use crate::access::{Credentials, Password, Secret, basic};
 use crate::bouncer::Visitor;
 use crate::bouncer::keys::Denied;
 use crate::door::claim::Claim;
@@ -123,12 +123,12 @@ pub(super) async fn standing_by(request: &HttpRequest, house: &House, mount: &st
     }
 }
 
-/// Whether a pair that came in another way than by a header is one of those that are accepted.
+/// Whether a password that came without a name, and in another way than by a header, is one of those that are accepted.
 ///
 /// # Errors
 /// Says why not.
-pub(super) async fn check(request: &HttpRequest, house: &House, given: &Credentials, accepted: &[(&str, &Password)]) -> Result<(), Denied> {
-    house.keys().check(address(request), given, accepted).await
+pub(super) async fn check_nameless(request: &HttpRequest, house: &House, given: &Secret, accepted: &[&Password]) -> Result<(), Denied> {
+    house.keys().check_nameless(address(request), given, accepted).await
 }
 
 /// What is told to those whose credentials are not taken, or who have none.

@@ -18,16 +18,13 @@ use super::metadata;
 use super::pages::escaped;
 use super::query::Parameters;
 use super::status::Object;
-use crate::access::{Credentials, Secret};
+use crate::access::Secret;
 use crate::fanout::stats::read;
-use crate::mount::PushSettings;
 use crate::mount::registry::Entry;
 use crate::units::MountPath;
 
 /// Where Icecast expects a SHOUTcast encoder that names no mount.
 const USUAL_MOUNT: &str = "/stream";
-/// What an encoder of this kind is called, for it gives no name.
-const USER: &str = PushSettings::USER;
 
 pub(super) fn routes(config: &mut ServiceConfig) {
     config
@@ -58,10 +55,9 @@ async fn update(request: HttpRequest, house: Data<House>) -> HttpResponse {
         }
     };
     let entry = house.registry.find(&mount);
-    let source = entry.as_ref().and_then(metadata::source_of).map(|(_, password)| (USER, password));
-    let accepted: Vec<_> = source.into_iter().chain(settings.password.as_ref().map(|password| (USER, password))).collect();
-    let given = Credentials { user: USER.to_owned(), password: Secret::new(password) };
-    if let Err(denied) = admission::check(&request, &house, &given, &accepted).await {
+    let source = entry.as_ref().and_then(metadata::source_of).map(|(_, password)| password);
+    let accepted: Vec<_> = source.into_iter().chain(settings.password.as_ref()).collect();
+    if let Err(denied) = admission::check_nameless(&request, &house, &Secret::new(password), &accepted).await {
         return admission::refusal(denied);
     }
     let Some(entry) = entry else { return bad("Source does not exist") };
