@@ -37,7 +37,7 @@ use keys::{Denied, Keys};
 use messenger::{Letter, Messenger};
 use panel::Panel;
 use pass::Farewell;
-use staff::Staff;
+use staff::{Staff, Standing};
 use words::{Said, Who};
 
 pub use messenger::{BYTES_MOST as LETTERS_BYTES_MOST, Outcomes as Told};
@@ -267,11 +267,22 @@ impl Bouncer {
     /// # Errors
     /// Says why not.
     pub async fn admit(&self, rule: &Rule, visitor: &Visitor<'_>) -> Result<Pass, Turned> {
-        if let Some(given) = &visitor.shown.credentials
-            && let Some(judged) = self.staff.admit(visitor.address, given).await
-        {
-            return judged;
+        let standing = match &visitor.shown.credentials {
+            Some(given) => self.staff.admit(visitor.address, given).await,
+            None => Standing::Guest,
+        };
+        let admitted = match standing {
+            Standing::Staff(pass) => return Ok(pass),
+            Standing::Turned(turned) => return Err(turned),
+            Standing::Namesake | Standing::Guest => self.admit_guest(rule, visitor).await,
+        };
+        if let (Ok(_), Standing::Namesake, Some(given)) = (&admitted, standing, &visitor.shown.credentials) {
+            self.staff.remember_namesake(given);
         }
+        admitted
+    }
+
+    async fn admit_guest(&self, rule: &Rule, visitor: &Visitor<'_>) -> Result<Pass, Turned> {
         let mut visit = Visit { bouncer: self, visitor, farewells: Vec::new(), message: None, throttled: None };
         let mut answers: Vec<_> = rule.leaves().into_iter().map(|leaf| visit.at_once(leaf)).collect();
         let deadline = tokio::time::Instant::now() + PATIENCE;

@@ -3,12 +3,16 @@
 //!
 //! - Wrong passwords of theirs are counted in one place, wherever they are given.
 //! - The relay's name is the relay's: who gives it with a wrong password is turned away. An operator's name may be a listener's, too:
-//!   who gives it with another password is asked for by the mount's rule, as everybody else.
+//!   who gives it with another password is asked for by the mount's rule, as everybody else. With the password that has let them in
+//!   once they are taken for no guesser again: a player that comes back often locks no operator out.
+//! - A password that was not looked at may be the operator's: no rule, and no backend elsewhere, is shown it.
 //!
 //! Deliberately absent: what they may do beside listening, and to which requests (`admin` knows).
 
+use std::collections::HashSet;
+use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use super::keys::{Denied, Keys};
 use super::{Pass, Turned};
@@ -23,33 +27,75 @@ pub struct Names {
     pub relay: Role,
 }
 
+/// What somebody is, as far as the staff knows.
+#[derive(Debug)]
+pub(super) enum Standing {
+    /// One of the staff.
+    Staff(Pass),
+    /// Somebody with the operator's name, and another password.
+    Namesake,
+    /// Nobody of the staff.
+    Guest,
+    /// Who gets no further.
+    Turned(Turned),
+}
+
+/// Namesakes of the operator who are remembered.
+const NAMESAKES_MOST: usize = 1024;
+
 /// The staff.
 #[derive(Debug, Default)]
 pub struct Staff {
     names: RwLock<Option<Arc<Names>>>,
     /// What is remembered of their passwords.
     pub keys: Keys,
+    /// Digests of what namesakes of the operator were let in with.
+    namesakes: Mutex<HashSet<[u64; 2]>>,
+    digests: [RandomState; 2],
 }
 
 impl Staff {
     /// From now on it is these.
     pub fn settle(&self, names: Names) {
+        self.namesakes().clear(); // what was a listener's password may be the operator's now
         *self.names.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(names));
     }
 
-    /// Whether somebody who wants to listen is of the staff. `None`: that is for the mount's rule to say.
-    pub(super) async fn admit(&self, from: Option<IpAddr>, given: &Credentials) -> Option<Result<Pass, Turned>> {
-        let names = self.names.read().unwrap_or_else(PoisonError::into_inner).clone()?;
-        if let Some(relay) = names.relay.of(given) {
-            let checked = self.keys.check(from, given, &[relay]).await;
-            return Some(checked.map(|()| pass(given)).map_err(|denied| match denied {
-                Denied::Wrong => Turned::Away { could_help: true, message: Some("the password of the relay is wrong".to_owned()) },
-                Denied::Wait(wait) => Turned::Throttled(wait),
-                Denied::Busy => Turned::Unknown("too many passwords are being checked: try again"),
-            }));
+    fn namesakes(&self) -> MutexGuard<'_, HashSet<[u64; 2]>> {
+        self.namesakes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn digest(&self, given: &Credentials) -> [u64; 2] {
+        [0, 1].map(|i| self.digests[i].hash_one((&given.user, given.password.reveal())))
+    }
+
+    /// A namesake of the operator has been let in by somebody else's rule.
+    pub(super) fn remember_namesake(&self, given: &Credentials) {
+        let mut namesakes = self.namesakes();
+        if namesakes.len() >= NAMESAKES_MOST {
+            namesakes.clear(); // each is one wrong password away
         }
-        let operator = names.operator.of(given)?;
-        self.keys.check(from, given, &[operator]).await.is_ok().then(|| Ok(pass(given)))
+        namesakes.insert(self.digest(given));
+    }
+
+    /// What somebody is who wants to listen.
+    pub(super) async fn admit(&self, from: Option<IpAddr>, given: &Credentials) -> Standing {
+        let Some(names) = self.names.read().unwrap_or_else(PoisonError::into_inner).clone() else { return Standing::Guest };
+        let (accepted, a_relay) = match (names.relay.of(given), names.operator.of(given)) {
+            (Some(relay), _) => (relay, true),
+            (None, Some(_)) if self.namesakes().contains(&self.digest(given)) => return Standing::Guest,
+            (None, Some(operator)) => (operator, false),
+            (None, None) => return Standing::Guest,
+        };
+        match self.keys.check(from, given, &[accepted]).await {
+            Ok(()) => Standing::Staff(pass(given)),
+            Err(Denied::Wrong) if a_relay => {
+                Standing::Turned(Turned::Away { could_help: true, message: Some("the password of the relay is wrong".to_owned()) })
+            }
+            Err(Denied::Wrong) => Standing::Namesake,
+            Err(Denied::Wait(wait)) => Standing::Turned(Turned::Throttled(wait)),
+            Err(Denied::Busy) => Standing::Turned(Turned::Unknown("too many passwords are being checked: try again")),
+        }
     }
 }
 

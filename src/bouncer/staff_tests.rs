@@ -1,6 +1,7 @@
 //! The staff at a mount whose rule is decided by nobody, so that whoever is let in is so for what it is.
 
 use super::*;
+use crate::access::network::Networks;
 use crate::access::rule::{OnError, Rule, Shown, UrlAuth};
 use crate::access::{Password, Secret};
 use crate::bouncer::{Bouncer, Visitor};
@@ -25,11 +26,18 @@ fn names(relay: Option<&str>) -> Names {
     Names { operator: role("admin", Some("s3cret")), relay: role("relay", relay) }
 }
 
+/// What a visitor came as: the name, and the name that is counted.
+type Came = (Option<Arc<str>>, Option<Arc<str>>);
+
 /// What becomes of somebody at this address.
-async fn asks(bouncer: &Bouncer, last: u8, user: &str, password: &str) -> Result<(Option<Arc<str>>, Option<Arc<str>>), Turned> {
+async fn asks(bouncer: &Bouncer, last: u8, user: &str, password: &str) -> Result<Came, Turned> {
+    asks_at(bouncer, &rule(), last, user, password).await
+}
+
+async fn asks_at(bouncer: &Bouncer, rule: &Rule, last: u8, user: &str, password: &str) -> Result<Came, Turned> {
     let shown = Shown { credentials: Some(Credentials { user: user.into(), password: Secret::new(password) }), token: None };
     let visitor = Visitor { number: 7, mount: "/a", query: "", address: Some([192, 0, 2, last].into()), agent: "flumen", shown: &shown };
-    bouncer.admit(&rule(), &visitor).await.map(|pass| (pass.user.clone(), pass.counted()))
+    bouncer.admit(rule, &visitor).await.map(|pass| (pass.user.clone(), pass.counted()))
 }
 
 #[actix_web::test]
@@ -70,6 +78,39 @@ async fn who_guesses_a_password_of_the_staff_waits_wherever_it_is_tried_next() {
     let found = bouncer.staff.keys.check(Some([192, 0, 2, 1].into()), &given, &accepted).await;
     assert!(matches!(found, Err(Denied::Wait(_))), "the console asks in the same place: {found:?}");
     assert!(asks(&bouncer, 2, "relay", "r3lay").await.is_ok(), "nobody else waits");
+}
+
+#[actix_web::test]
+async fn a_listener_with_the_operators_name_locks_nobody_of_the_staff_out_and_gains_no_guess() {
+    let bouncer = Bouncer::default();
+    bouncer.staff.settle(names(Some("r3lay")));
+    let open = Rule::Deny(Networks::new(Vec::new())); // whoever comes, whatever the password
+    for round in 0..20 {
+        assert!(asks_at(&bouncer, &open, 1, "admin", "of her own").await.is_ok(), "{round}");
+    }
+    assert!(asks(&bouncer, 1, "admin", "s3cret").await.is_ok(), "the operator behind the same address");
+    assert!(asks(&bouncer, 1, "relay", "r3lay").await.is_ok());
+    let mut guessed = 0;
+    for guess in 0..20 {
+        guessed += usize::from(asks_at(&bouncer, &open, 2, "admin", &format!("guess {guess}")).await.is_ok());
+    }
+    assert_eq!(guessed, 5, "another password each time is a guess, whoever lets it in");
+    bouncer.staff.settle(Names { operator: Role { password: Password::plain("of her own").ok(), ..names(None).operator }, ..names(None) });
+    assert_eq!(asks(&bouncer, 1, "admin", "of her own").await, Ok((Some("admin".into()), None)), "now it is the operator's");
+}
+
+#[actix_web::test]
+async fn no_backend_is_shown_a_password_of_the_operators_name_that_was_not_looked_at() {
+    let bouncer = Bouncer::default();
+    bouncer.staff.settle(names(None));
+    for guess in 0..5 {
+        let _ = asks(&bouncer, 1, "admin", &format!("guess {guess}")).await;
+    }
+    let asked = || bouncer.asked().all().iter().map(|(_, count)| *count).sum::<u64>();
+    let before = asked();
+    assert!(before > 0, "the backend was asked about the wrong ones");
+    assert!(matches!(asks(&bouncer, 1, "admin", "s3cret").await, Err(Turned::Throttled(_))));
+    assert_eq!(asked(), before);
 }
 
 #[actix_web::test]
