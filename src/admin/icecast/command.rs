@@ -201,7 +201,7 @@ async fn command(request: HttpRequest, path: Path<String>, house: Data<House>) -
         return match (command, form) {
             (Command::Stats, Form::Xml) => stats(&request, &house, None),
             (Command::StreamList, Form::Text) => stream_list(&house),
-            (Command::ListMounts | Command::StreamList, Form::Xml) => xml(mounts(&house, None)),
+            (Command::ListMounts | Command::StreamList, Form::Xml) => xml(mounts(&house, None, standing == Standing::Operator)),
             (Command::Index | Command::Stats | Command::ListMounts | Command::StreamList | Command::MoveClients, Form::Page) => {
                 pages::index(&house)
             }
@@ -307,8 +307,8 @@ fn stream_list(house: &House) -> HttpResponse {
     answer(StatusCode::OK, "text/plain; charset=utf-8", lines)
 }
 
-/// The mounts that are on air, but for one.
-fn mounts(house: &House, but: Option<&Entry>) -> Document {
+/// The mounts that are on air, but for one; hidden ones for those who may know of them.
+fn mounts(house: &House, but: Option<&Entry>, hidden_too: bool) -> Document {
     let mut document = Document::new("icestats");
     let but = but.map(|entry| entry.handle.settings.path.as_str());
     if let Some(path) = but {
@@ -316,7 +316,7 @@ fn mounts(house: &House, but: Option<&Entry>) -> Document {
     }
     for entry in house.registry.all() {
         let (path, status) = (entry.handle.settings.path.as_str(), entry.handle.status());
-        if !status.up || but == Some(path) {
+        if !status.up || but == Some(path) || (entry.handle.settings.profile.hidden && !hidden_too) {
             continue;
         }
         document.begin("source", &[("mount", path)]);
@@ -402,7 +402,7 @@ fn set_metadata(entry: &Entry, parameters: &Parameters, form: Form) -> HttpRespo
 }
 
 async fn move_clients(house: &House, entry: &Entry, parameters: &Parameters, form: Form) -> HttpResponse {
-    let Some(destination) = parameters.text("destination") else { return xml(mounts(house, Some(entry))) };
+    let Some(destination) = parameters.text("destination") else { return xml(mounts(house, Some(entry), true)) };
     let Some(to) = house.registry.find(&destination) else { return bad("No such destination") };
     let from = &entry.handle.settings.path;
     if *from == to.handle.settings.path {
