@@ -105,24 +105,30 @@ fn a_framed_relay_goes_on_over_upgrades_without_a_gap_or_a_repeat() {
 
 #[test]
 fn mounts_of_a_mirrored_server_go_on_over_upgrades_with_their_listeners() {
-    let [port, silent] = [(); 2].map(|()| free_port());
-    let mounts = [filled("/live", port, "keep = \"30s\""), filled("/silent", silent, "")].concat();
+    let [port, more, silent] = [(); 3].map(|()| free_port());
+    let mounts = [filled("/live", port, "keep = \"30s\""), filled("/more", more, "keep = \"30s\""), filled("/silent", silent, "")].concat();
     let origin = Server::spawn("", &mounts, &[]);
-    let (feeding, source) = (AtomicBool::new(true), connect_source(port));
+    let (feeding, sources) = (AtomicBool::new(true), [port, more].map(connect_source));
     std::thread::scope(|scope| {
         let _until = Until(&feeding);
-        scope.spawn(|| number(source, &feeding));
+        for source in sources {
+            scope.spawn(|| number(source, &feeding));
+        }
         let here = format!("[[mirror]]\nfrom = \"http://127.0.0.1:{}\"\ninterval = \"1s\"\n", origin.port);
         let mut line = Line::start("", &here);
-        let up = |line: &Line| line.server.try_get("/metrics").is_ok() && line.server.metric("flumen_source_up", &["/live"]) == 1.0;
+        let is_up = |line: &Line, path: &str| line.server.metric("flumen_source_up", &[path]) == 1.0;
+        let up = |line: &Line| line.server.try_get("/metrics").is_ok() && is_up(line, "/live") && is_up(line, "/more");
         assert!(until(SECOND * 20, || up(&line)), "{}", line.server.log());
-        let ears: Vec<_> = (0..4).map(|_| Ear::at(&line.server, "/live")).collect();
+        let ears: Vec<_> = (0..4).map(|i| Ear::at(&line.server, ["/live", "/more"][i % 2])).collect();
+        // It may open fewer from now on than there are: these have listeners, and stay.
+        line.server.rewrite("", &format!("{here}max_mounts = 1\n"));
+        assert_eq!(line.server.tell("reload").0, Some(0), "{}", line.server.log());
         upgrade(&mut line, 4);
         assert!(until(SECOND * 20, || up(&line)), "{}", line.server.log());
         let lines: Vec<_> = ears.into_iter().map(Ear::lines).collect();
         assert!(lines.iter().all(|&lines| lines > 20_000), "{lines:?}");
         let log = line.server.log();
-        assert_eq!(log.matches("goes on where it stopped").count(), 4, "once for each that was done: {log}");
+        assert_eq!(log.matches("goes on where it stopped").count(), 8, "once for each mount and each that was done: {log}");
         // It is the mirror's as before: gone there, it is closed here.
         let rest = filled("/silent", silent, "");
         origin.rewrite("", &rest);

@@ -3,7 +3,7 @@
 //!
 //! - Each mount it opens is a relay of its own, kept by a [`Puller`]. What is declared here, or came from elsewhere, is left alone.
 //! - A server that does not answer costs nothing: what was there stays, and its relays try by themselves. It is said once.
-//! - There are never more than [`Settings::most`] mounts of one mirror, whatever the other server says.
+//! - It opens none beyond [`Settings::most`], whatever the other server says. Where that was more before, those that are open stay.
 //! - When another process takes over, what the old one had opened is there before anybody is asked ([`Reopening`]): it has listeners.
 
 use std::collections::{HashMap, HashSet};
@@ -267,18 +267,15 @@ impl Reopening {
         Self { mirrors, registry, arbiter, may_open, reopened: Reopened::new() }
     }
 
-    /// Opens the mount if it came from where one of the servers has it, and that one may have another.
+    /// Opens the mount if it came from where one of the servers has it. Also one that may have fewer by now: what a mirror has opened
+    /// stays, with its listeners.
     pub fn open(&mut self, mount: &handover::Mount) -> Option<Entry> {
         let path: MountPath = mount.path.parse().ok().filter(self.may_open)?;
         let from = mount.mirrored_from.as_deref()?;
         let mirror = self.mirrors.iter().find(|mirror| mirror.upstream_of(&path).is_some_and(|upstream| upstream.to_string() == from))?;
-        let opened = self.reopened.entry(mirror.address()).or_default();
-        if opened.len() >= mirror.most {
-            return None;
-        }
         let (_, settings) = mirror.mount(&path)?;
         let entry = self.registry.open(settings, &self.arbiter).ok()?;
-        opened.push(path);
+        self.reopened.entry(mirror.address()).or_default().push(path);
         Some(entry)
     }
 
