@@ -194,6 +194,9 @@ fn authentication(authentication: &Element<'_>, to: &mut Sections) {
 fn credential(element: &Element<'_>, among: &Element<'_>, to: &mut Sections) {
     match element.name() {
         "admin-user" | "relay-user" if element.text().contains(':') => to.leave(element, "a user name cannot have a colon in it"),
+        "admin-user" if element.text().trim() == PushSettings::USER => {
+            to.leave(element, "it is the name of encoders: whoever has both would be what they are not");
+        }
         "admin-user" => to.admin.line(element, "user", 64, &mut to.left_out),
         "admin-password" => to.admin.password(element, "password", &mut to.left_out),
         "source-password" => to.push.password(element, "password", &mut to.left_out),

@@ -106,7 +106,7 @@ const PASSWORD: Keys = Keys { plain: "password", file: "password_file", hash: "p
 pub(super) fn read_admin(reader: &mut Reader<'_>) -> admin::Settings {
     let usual = admin::Settings::default();
     admin::Settings {
-        user: reader.take("user", user).unwrap_or(usual.user),
+        user: reader.take("user", operator).unwrap_or(usual.user),
         password: secret::password(reader, PASSWORD),
         relay: usual.relay, // that is a section of its own
         contact: reader.take("contact", line(255)).unwrap_or(usual.contact),
@@ -140,6 +140,15 @@ fn user(node: &Node) -> Parsed<String> {
     let name = line(64)(node)?;
     if name.contains(':') {
         return Err(vec![Wrong::new("has a colon in it, which ends a user name", "choose a name without one")]);
+    }
+    Ok(name)
+}
+
+/// The operator's name. The one of encoders says what somebody is, too: whoever has both would be what they are not.
+fn operator(node: &Node) -> Parsed<String> {
+    let name = user(node)?;
+    if name == PushSettings::USER {
+        return Err(vec![Wrong::new("is the name of encoders", "give the operator a name of their own, such as user = \"admin\"")]);
     }
     Ok(name)
 }

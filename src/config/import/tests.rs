@@ -177,6 +177,7 @@ fn whatever_it_says_the_result_loads() {
         "<mount><mount-name>/a</mount-name><burst-size>0</burst-size><max-listener-duration>-1</max-listener-duration></mount>",
         "<relay/><relay><server>::1</server><mount>/a</mount></relay><relay><upstream><uri>http://a/b</uri></upstream><local-mount>/c</local-mount></relay>",
         "<authentication><admin-user>a:b</admin-user><admin-password></admin-password><source-password>changeme</source-password></authentication>",
+        "<authentication><admin-user>source</admin-user><admin-password>s3cretively</admin-password></authentication>",
         "<directory><yp-url>http://dir.example/yp</yp-url><yp-url-timeout>15</yp-url-timeout></directory><directory/><hostname>a</hostname>",
         "<paths><alias/><x-forwarded-for>1, 2</x-forwarded-for></paths><logging><accesslog><name>x</name></accesslog></logging>",
     ] {

@@ -80,6 +80,7 @@ fn relays_have_a_name_of_their_own_and_no_password_unless_one_is_written() {
             "[relay]\nuser = \"source\"\npassword = \"s3cret\"",
             &[":2: relay.user = \"source\": is the name of encoders", "such as user = \"relay\""],
         ),
+        ("[admin]\nuser = \"source\"", &["admin.user = \"source\": is the name of encoders", "such as user = \"admin\""]),
         ("[relay]\nuser = \"admin\"\npassword = \"s3cret\"", &["relay.user = \"admin\": is the operator's name (admin.user)"]),
         ("[relay]\npassword = \"s3cret\"\n[admin]\nuser = \"relay\"", &["relay.user: is the operator's name", "such as user = \"edge\""]),
     ] {
