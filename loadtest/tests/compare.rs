@@ -105,6 +105,37 @@ fn the_quick_preset_measures_whoever_is_here_and_says_who_is_not() {
 }
 
 #[test]
+fn every_preset_runs_to_its_end_with_a_few_listeners() {
+    let presets = [("audio", 2), ("video", 4), ("scale", 4), ("latency", 2), ("join", 2), ("stalled", 2)];
+    let ports = (24_900..).step_by(200);
+    let tools: Vec<_> = presets
+        .into_iter()
+        .zip(ports)
+        .map(|((preset, rows), ports)| {
+            let home = home(preset);
+            let short = "--peers floor --rounds 1 --shrink 500 --settle 300ms --duration 1s --format json";
+            let line = format!("compare --preset {preset} {short} --ports {ports}");
+            (Tool::start(&line, &home), home, preset, rows)
+        })
+        .collect();
+    for (tool, home, preset, rows) in tools {
+        let (code, text) = tool.finish(Duration::from_secs(300));
+        assert_eq!(code, Some(0), "{preset}: {text}");
+        let result: Value = serde_json::from_str(text.lines().last().unwrap_or_default()).expect("the last line is the result");
+        let measured = result["rows"].as_array().expect("rows");
+        assert_eq!(measured.len(), rows, "{preset}");
+        for row in measured {
+            for peer in row["peers"].as_array().expect("a row") {
+                let verified = peer["rounds"][0]["units_verified"].as_f64();
+                assert!(verified.is_some_and(|count| count > 0.0), "somebody's content was checked: {row}");
+            }
+        }
+        assert_eq!(left_behind(&home), [""; 0]);
+        fs::remove_dir(&home).expect("the tool cleans up after itself");
+    }
+}
+
+#[test]
 fn an_interrupted_comparison_ends_all_it_has_started() {
     let home = home("interrupted");
     let line = "compare --work 20x128kbit/s --peers floor --flumen /nowhere --duration 60s --ports 24800 --format json";

@@ -71,6 +71,9 @@ pub(crate) struct CompareArgs {
     /// The steady window of each measurement
     #[arg(long, value_parser = duration)]
     duration: Option<Duration>,
+    /// Between the last join and the steady window [default: 3s, quick: 300ms]
+    #[arg(long, value_parser = duration)]
+    settle: Option<Duration>,
     /// Divide all numbers of listeners, to try a preset
     #[arg(long, default_value_t = 1)]
     shrink: usize,
@@ -119,6 +122,7 @@ impl CompareArgs {
         rows = rows.into_iter().map(|row| row.shrunk(self.shrink)).collect();
         for row in &mut rows {
             row.duration = self.duration.unwrap_or(row.duration);
+            row.settle = self.settle.unwrap_or(row.settle);
             ensure!(row.duration >= Duration::from_millis(200), "--duration: at least 200ms");
             ensure!(
                 row.work.listeners as u64 + 1024 <= open_files,
