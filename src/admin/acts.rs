@@ -76,6 +76,7 @@ struct Playing {
     responses(
         (status = 204, description = "It is told to those who listen"),
         (status = 400, description = "The query makes no sense", body = Problem),
+        (status = 401, description = "The password of [admin] is needed, or the one given is wrong"),
         (status = 403, description = "Whoever asks may not do this", body = Problem),
         (status = 404, description = "There is no such mount", body = Problem),
     )
@@ -103,6 +104,7 @@ pub(super) async fn metadata(request: HttpRequest, path: Path<String>, house: Da
     params(("path" = String, Path, description = "The mount's path without its first slash; slashes in it as %2F", example = "radio.mp3")),
     responses(
         (status = 204, description = "It is gone"),
+        (status = 401, description = "The password of [admin] is needed, or the one given is wrong"),
         (status = 403, description = "Whoever asks may not do this", body = Problem),
         (status = 404, description = "There is no such mount", body = Problem),
         (status = 409, description = "It has no source", body = Problem),
@@ -181,6 +183,7 @@ async fn relocated(request: &HttpRequest, path: &str, only: Option<ListenerId>, 
     responses(
         (status = 200, description = "What became of them", body = Relocated),
         (status = 400, description = "The query makes no sense", body = Problem),
+        (status = 401, description = "The password of [admin] is needed, or the one given is wrong"),
         (status = 403, description = "Whoever asks may not do this", body = Problem),
         (status = 404, description = "There is no such mount", body = Problem),
         (status = 409, description = "They cannot go on there", body = Problem),
@@ -203,6 +206,7 @@ pub(super) async fn relocate(request: HttpRequest, path: Path<String>, house: Da
     responses(
         (status = 200, description = "What became of it", body = Relocated),
         (status = 400, description = "The query makes no sense", body = Problem),
+        (status = 401, description = "The password of [admin] is needed, or the one given is wrong"),
         (status = 403, description = "Whoever asks may not do this", body = Problem),
         (status = 404, description = "There is no such mount or listener", body = Problem),
         (status = 409, description = "It cannot go on there", body = Problem),

@@ -480,6 +480,12 @@ mod tests {
         let description = get(&town, "/api/v1/openapi.json");
         let described: std::collections::BTreeSet<_> = description["paths"].as_object().expect("paths").keys().cloned().collect();
         assert_eq!(described, routed(), "what is served, and what is described");
+        for (path, methods) in description["paths"].as_object().expect("paths") {
+            for (method, call) in methods.as_object().expect("methods") {
+                let answers = call["responses"].as_object().expect("answers");
+                assert_eq!(answers.contains_key("401"), answers.contains_key("403"), "{method} {path}: a password helps, or is not enough");
+            }
+        }
         let listener = &description["components"]["schemas"]["Listener"];
         assert_eq!(listener["required"].as_array().expect("fields").len(), 9);
         if let Some(path) = std::env::var_os("FLUMEN_OPENAPI_TO") {

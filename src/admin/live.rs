@@ -50,6 +50,7 @@ impl Wish {
     responses(
         (status = 200, description = "Events, until somebody hangs up", content_type = "text/event-stream", body = String),
         (status = 400, description = "The query makes no sense", body = Problem),
+        (status = 401, description = "The password of [admin] is needed, or the one given is wrong"),
         (status = 403, description = "Whoever asks may not see this", body = Problem),
         (status = 503, description = "Too many watch already", body = Problem),
     )
@@ -122,6 +123,7 @@ impl From<Advice> for Hint {
     path = "/api/v1/health",
     responses(
         (status = 200, description = "What needs attention; nothing: all is well", body = Health),
+        (status = 401, description = "The password of [admin] is needed, or the one given is wrong"),
         (status = 403, description = "Whoever asks may not see this", body = Problem),
     )
 )]

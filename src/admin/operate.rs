@@ -226,6 +226,7 @@ async fn carry_out<T>(
     path = "/api/v1/reload",
     responses(
         (status = 200, description = "It was read; this is what changed", body = Reloaded),
+        (status = 401, description = "The password of [admin] is needed, or the one given is wrong"),
         (status = 403, description = "Whoever asks may not do this", body = Problem),
         (status = 422, description = "It is wrong, and nothing has changed", body = NotReloaded),
         (status = 503, description = "It could not be done now", body = Problem),
@@ -251,6 +252,7 @@ pub(super) async fn reload(request: HttpRequest, house: Data<House>) -> HttpResp
     path = "/api/v1/drain",
     responses(
         (status = 200, description = "Nobody is let in any more", body = Draining),
+        (status = 401, description = "The password of [admin] is needed, or the one given is wrong"),
         (status = 403, description = "Whoever asks may not do this", body = Problem),
         (status = 503, description = "It could not be done now", body = Problem),
     )
@@ -272,6 +274,7 @@ pub(super) async fn drain(request: HttpRequest, house: Data<House>) -> HttpRespo
     path = "/api/v1/upgrade",
     responses(
         (status = 200, description = "The new process serves", body = Upgraded),
+        (status = 401, description = "The password of [admin] is needed, or the one given is wrong"),
         (status = 403, description = "Whoever asks may not do this", body = Problem),
         (status = 409, description = "It did not take over, and nothing has changed", body = Problem),
         (status = 503, description = "It could not be done now", body = Problem),
@@ -302,6 +305,7 @@ pub(super) async fn upgrade(request: HttpRequest, house: Data<House>) -> HttpRes
     ),
     responses(
         (status = 204, description = "It was done; a stopped source has stopped"),
+        (status = 401, description = "The password of [admin] is needed, or the one given is wrong"),
         (status = 403, description = "Whoever asks may not do this", body = Problem),
         (status = 404, description = "There is no such mount", body = Problem),
         (status = 409, description = "The mount has neither pipeline nor relay", body = Problem),
