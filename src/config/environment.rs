@@ -1,4 +1,5 @@
 //! What comes from outside the file: `FLUMEN_SERVER__MAX_LISTENERS=500`, `ICECAST_ADMIN_PASSWORD=…` and `--set server.max_listeners=5`.
+//! Of sections that there may be several of, the one with a number is meant: `FLUMEN_MOUNT__0__BURST=2s`.
 //!
 //! - All put a leaf into the tree, in place of what the file says there; its reader knows the type.
 //! - A variable with a section in its name that does not fit is an error, like a key that does not. Other `FLUMEN_` names are
@@ -17,7 +18,12 @@ use super::reader::nearest;
 use super::tree::{Node, Table, Value};
 
 const PREFIX: &str = "FLUMEN_";
-const SECTIONS: [&str; 8] = ["server", "log", "metrics", "admin", "relay", "push", "mount", "mount_defaults"];
+const SECTIONS: [&str; 12] =
+    ["server", "log", "metrics", "admin", "relay", "push", "mount_defaults", "mount", "webhook", "directory", "mirror", "address_group"];
+/// Those that there may be several of: the number follows.
+const LISTS: [&str; 5] = ["mount", "webhook", "directory", "mirror", "address_group"];
+/// The same within a section.
+const INNER_LISTS: [(&str, &str); 1] = [("server", "tls")];
 
 /// What Icecast's container images call things, and what they are here.
 const ICECAST: [(&str, &str, &str); 9] = [
@@ -101,13 +107,18 @@ type Refusal = (String, String);
 fn overlay_variable(name: &str, path: &str, value: &OsStr, tree: &mut Table) -> Result<(), Refusal> {
     let Some((section, key)) = path.split_once("__") else { return single_underscore(path) };
     let Some(text) = value.to_str() else { return Err(("is not UTF-8".to_owned(), "write UTF-8".to_owned())) };
-    displace(tree, section, key);
     set(tree, section, key, "__", Node::loose(text, Place::Variable(name.into()))).map_err(|(problem, near)| {
         let remedy = match near {
             Some(near) => format!("did you mean {PREFIX}{}__{}?", near.to_ascii_uppercase(), key.to_ascii_uppercase()),
-            None => "write FLUMEN_SERVER__KEY, FLUMEN_LOG__KEY, FLUMEN_ADMIN__KEY, FLUMEN_RELAY__KEY, FLUMEN_PUSH__KEY, FLUMEN_MOUNT_DEFAULTS__KEY or \
-                     FLUMEN_MOUNT__0__KEY"
-                .to_owned(),
+            None => {
+                let form = |section: &&str| {
+                    let number = if LISTS.contains(section) { "0__" } else { "" };
+                    format!("{PREFIX}{}__{number}KEY", section.to_ascii_uppercase())
+                };
+                let inner = INNER_LISTS.map(|(section, list)| format!("{section}__{list}__0__key").to_ascii_uppercase());
+                let inner = inner.map(|form| format!("{PREFIX}{form}"));
+                format!("write {} or {}", SECTIONS.iter().map(form).collect::<Vec<_>>().join(", "), inner.join(", "))
+            }
         };
         (problem, remedy)
     })
@@ -122,7 +133,6 @@ fn overlay_icecast(name: &str, value: &OsStr, tree: &mut Table) -> Result<(), Re
         (true, key) => (key, read(text)?),
         (false, key) => (key, text.to_owned()),
     };
-    displace(tree, section, key);
     set(tree, section, key, "__", Node::loose(&text, Place::Variable(name.into()))).map_err(|(problem, _)| (problem, "unset it".to_owned()))
 }
 
@@ -135,20 +145,23 @@ fn read(path: &str) -> Result<String, Refusal> {
 }
 
 /// Takes out of a section what else says the password that is about to be put there.
-fn displace(tree: &mut Table, section: &str, key: &str) {
+fn displace(table: &mut Table, key: &str) {
     const ENDINGS: [&str; 3] = ["", "_file", "_hash"];
     let Some(stem) =
         ENDINGS[1..].iter().find_map(|ending| key.strip_suffix(ending)).or(Some(key)).filter(|stem| stem.ends_with("password"))
     else {
         return;
     };
-    if let Some(Value::Table(table)) = tree.get_mut(section).map(|node| &mut node.value) {
-        for ending in ENDINGS {
-            let other = format!("{stem}{ending}");
-            // Two from outside contradict each other; that is for their reader to say.
-            if table.get(&other).is_some_and(|node| !matches!(&node.place, Place::Variable(name) if name.starts_with(PREFIX))) {
-                table.remove(&other);
-            }
+    for ending in ENDINGS {
+        let other = format!("{stem}{ending}");
+        // Two from outside contradict each other; that is for their reader to say.
+        let gives_way = |place: &Place| match place {
+            Place::File { .. } => true,
+            Place::Variable(name) => !name.starts_with(PREFIX),
+            Place::Argument(_) => false,
+        };
+        if table.get(&other).is_some_and(|node| gives_way(&node.place)) {
+            table.remove(&other);
         }
     }
 }
@@ -171,35 +184,52 @@ fn single_underscore(path: &str) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// Puts a leaf into the tree. The error may name a section that was meant.
-fn set(tree: &mut Table, section: &str, key: &str, between: &str, leaf: Node) -> Result<(), (String, Option<&'static str>)> {
-    if !SECTIONS.contains(&section) {
+/// What is wrong with where a leaf is put, and perhaps the section that was meant.
+type Misplaced = (String, Option<&'static str>);
+/// The section that a leaf is put into, and its key there; `None` where the file has something odd, which its reader reports.
+type Found<'t, 'k> = Option<(&'t mut Table, &'k str)>;
+
+/// Puts a leaf into the tree.
+fn set(tree: &mut Table, section: &str, key: &str, between: &str, leaf: Node) -> Result<(), Misplaced> {
+    let Some(&name) = SECTIONS.iter().find(|known| **known == section) else {
         return Err((format!("there is no section {section:?}"), nearest(section, &SECTIONS)));
-    }
-    let place = leaf.place.clone();
-    if section != "mount" {
-        let node = tree.entry(section.to_owned()).or_insert_with(|| Node { value: Value::Table(Table::new()), place });
-        if let Value::Table(table) = &mut node.value {
-            table.insert(key.to_owned(), leaf);
-        } // else the file has something odd there, which its reader reports
-        return Ok(());
-    }
-    let Some((index, key)) = key.split_once(between).and_then(|(index, key)| Some((index.parse::<usize>().ok()?, key))) else {
-        return Err(("names no mount by its number".to_owned(), None));
     };
-    let mut none = Vec::new();
-    let mounts = match tree.get_mut("mount").map(|node| &mut node.value) {
-        Some(Value::List(mounts)) => mounts,
-        _ => &mut none,
-    };
-    let count = mounts.len();
-    match mounts.get_mut(index).map(|node| &mut node.value) {
-        Some(Value::Table(table)) => {
-            table.insert(key.to_owned(), leaf);
-            Ok(())
+    let found = if LISTS.contains(&name) {
+        numbered(tree, name, name, key, between)?
+    } else {
+        let empty = || Node { value: Value::Table(Table::new()), place: leaf.place.clone() };
+        let Value::Table(table) = &mut tree.entry(name.to_owned()).or_insert_with(empty).value else {
+            return Ok(()); // the file has something odd there, which its reader reports
+        };
+        let inner = INNER_LISTS.iter().filter(|(outer, _)| *outer == name);
+        let inner = inner.filter_map(|(_, list)| Some((*list, key.strip_prefix(list)?.strip_prefix(between)?))).next();
+        match inner {
+            Some((list, key)) => numbered(table, list, &format!("{name}.{list}"), key, between)?,
+            None => Some((table, key)),
         }
-        Some(_) => Ok(()),
-        None => Err((format!("there is no mount {index}: the configuration has {count}, counted from 0"), None)),
+    };
+    if let Some((table, key)) = found {
+        displace(table, key);
+        table.insert(key.to_owned(), leaf);
+    }
+    Ok(())
+}
+
+/// One of several sections by the number that the key begins with. None is made here: a number that is too high is a mistake more often
+/// than a wish.
+fn numbered<'t, 'k>(tree: &'t mut Table, list: &str, name: &str, key: &'k str, between: &str) -> Result<Found<'t, 'k>, Misplaced> {
+    let Some((index, key)) = key.split_once(between).and_then(|(index, key)| Some((index.parse::<usize>().ok()?, key))) else {
+        return Err((format!("names no {name} by its number"), None));
+    };
+    let sections = match tree.get_mut(list).map(|node| &mut node.value) {
+        Some(Value::List(sections)) => sections.as_mut_slice(),
+        _ => &mut [],
+    };
+    let count = sections.len();
+    match sections.get_mut(index).map(|node| &mut node.value) {
+        Some(Value::Table(table)) => Ok(Some((table, key))),
+        Some(_) => Ok(None),
+        None => Err((format!("there is no {name} {index}: the configuration has {count}, counted from 0"), None)),
     }
 }
 

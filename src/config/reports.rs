@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::reader::{Parsed, Reader, Wrong, all};
+use super::reader::{Parsed, Reader, Wrong};
 use super::tree::{Node, Table, Value};
-use super::value::{boolean, line, one_of, web_address};
+use super::value::{boolean, line, one_of, texts, web_address};
 use super::{ConfigError, LogFormat, Place};
 use crate::journal::Form;
 use crate::metrics;
@@ -115,14 +115,11 @@ fn ca(node: &Node) -> Parsed<Arc<Path>> {
 }
 
 fn kinds(node: &Node) -> Parsed<Vec<Kind>> {
-    match &node.value {
-        Value::List(items) if !items.is_empty() => {
-            let one = one_of(&Kind::WORDS);
-            all(items
-                .iter()
-                .enumerate()
-                .map(|(i, item)| one(item).map_err(|wrongs| wrongs.into_iter().map(|wrong| wrong.at(i, item)).collect())))
-        }
-        _ => Err(vec![Wrong::new("is no list of events", "write one such as [\"source_up\", \"source_down\"], or leave it out for all")]),
-    }
+    const REMEDY: &str = "write one such as [\"source_up\", \"source_down\"], or leave it out for all";
+    let one = one_of(&Kind::WORDS);
+    let kinds = match &node.value {
+        Value::List(_) | Value::Loose(_) => texts(node, "[\"source_up\"]", |text, item| one(&Node::loose(text, item.place.clone())))?,
+        _ => Vec::new(),
+    };
+    if kinds.is_empty() { Err(vec![Wrong::new("is no list of events", REMEDY)]) } else { Ok(kinds) }
 }

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use super::*;
 
 mod admin;
+mod outside;
 mod patterns;
 
 /// A file of a test's own; the name is what errors begin with.
@@ -192,53 +193,6 @@ fn every_error_is_reported_at_once_and_in_order() {
     assert_eq!(places[..6], want, "{errors}");
     assert_eq!(places[6..], ["10 mount[1].path", "11 mount[1].coalesce", "FLUMEN_MOUNT__1__KEEP mount[1].keep"], "{errors}");
     assert_eq!(errors.to_string().lines().count(), places.len(), "one line each");
-}
-
-#[test]
-fn variables_override_keys() {
-    let text = "[[mount]]\npath = \"/a\"\nburst = \"1s\"\n[[mount]]\npath = \"/b\"\n";
-    let config = load_with(
-        text,
-        &[
-            ("FLUMEN_SERVER__MAX_LISTENERS", "500"),
-            ("FLUMEN_SERVER__LISTEN", "127.0.0.1:1, unix:/a"),
-            ("FLUMEN_LOG__FORMAT", "json"),
-            ("FLUMEN_MOUNT_DEFAULTS__KEEP", "20s"),
-            ("FLUMEN_MOUNT__0__BURST", "2s,64KiB"),
-            ("FLUMEN_MOUNT__1__PUBLIC", "true"),
-            ("FLUMEN_MOUNT__1__MAX_LISTENERS", "none"),
-            ("FLUMEN_CONFIG", "elsewhere"),
-            ("FLUMEN_LOG", "debug"),
-            ("FLUMEN_PORT_8000_TCP", "tcp://10.0.0.1:8000"),
-            ("FLUMEN_SERVER_PORT", "tcp://10.0.0.1:8000"),
-            ("PATH", "/bin"),
-        ],
-    )
-    .expect("good");
-    assert_eq!((config.max_listeners, config.log.format, config.door.listen.len()), (500, LogFormat::Json, 2));
-    let [a, b] = config.mounts.as_slice() else { panic!("two mounts") };
-    assert_eq!(a.rules.wish.burst.to_string(), "[\"2s\", \"64KiB\"]");
-    assert_eq!((a.keep.to_string(), b.keep.to_string()), ("\"20s\"".to_owned(), "\"20s\"".to_owned()));
-    assert!(b.profile.public && !a.profile.public);
-}
-
-#[test]
-fn a_bad_variable_is_answered_with_its_name() {
-    for (name, value, parts) in [
-        ("FLUMEN_SERVER__MAX_LISTENERS", "many", &["FLUMEN_SERVER__MAX_LISTENERS: server.max_listeners = \"many\"", "1 to"] as &[_]),
-        ("FLUMEN_SERVER__MAX_LISTENERZ", "5", &["FLUMEN_SERVER__MAX_LISTENERZ: server.max_listenerz", "max_listeners"]),
-        ("FLUMEN_SEVER__MAX_LISTENERS", "5", &["FLUMEN_SEVER__MAX_LISTENERS", "did you mean FLUMEN_SERVER__MAX_LISTENERS?"]),
-        ("FLUMEN_SERVER_MAX_LISTENERS", "5", &["one underscore", "write FLUMEN_SERVER__MAX_LISTENERS"]),
-        ("FLUMEN_MOUNT__7__KEEP", "5s", &["there is no mount 7: the configuration has 1"]),
-        ("FLUMEN_MOUNT__KEEP", "5s", &["names no mount", "FLUMEN_MOUNT__0__KEY"]),
-        ("FLUMEN_MOUNT__0__KEEP", "5", &["FLUMEN_MOUNT__0__KEEP: mount[0].keep = \"5\": is not an extent"]),
-        ("FLUMEN_MOUNT__0__BURST", "", &["is empty", "write an extent"]),
-        ("FLUMEN_MOUNT__0__PUBLIC", "yes", &["mount[0].public = \"yes\"", "true or false"]),
-        ("FLUMEN_MOUNT_DEFAULTS__PATH", "/b", &["FLUMEN_MOUNT_DEFAULTS__PATH"]),
-        ("FLUMEN_NOSUCH__PASSWORD", "x", &["no section \"nosuch\"", "…"]),
-    ] {
-        assert_refused(load_with("[[mount]]\npath = \"/a\"\n", &[(name, value)]), parts, name);
-    }
 }
 
 #[test]
@@ -436,36 +390,6 @@ fn the_worst_case_of_memory_is_said() {
         assert!(line.contains(&crate::units::ByteCount(bytes).to_string()), "{bytes}: {line}");
     }
     assert!(described.lines().skip_while(|line| !line.starts_with("# Memory")).all(|line| line.starts_with('#')), "comments only");
-}
-
-fn launched(set: &[&str], variables: &[(&str, &str)]) -> Result<Config, ConfigErrors> {
-    let launch_arguments = Launch {
-        pipeline: "fakesrc".to_owned(),
-        mount: "/live".to_owned(),
-        listen: vec!["127.0.0.1:1".to_owned(), "[::1]:1".to_owned()],
-        set: set.iter().map(ToString::to_string).collect(),
-    };
-    launch(&launch_arguments, &variables.iter().copied().collect(), &check_pipeline)
-}
-
-#[test]
-fn a_launch_goes_by_the_same_rules() {
-    let set = ["burst=2s, 64KiB", "server.max_listeners=5", "log.format=json", "mount.keep=\"7s\"", "public=true", "dscp=none"];
-    let config = launched(&set, &[("FLUMEN_SERVER__LISTEN", "127.0.0.1:2"), ("FLUMEN_MOUNT__0__GENRE", "Test")]).expect("good");
-    let [mount] = config.mounts.as_slice() else { panic!("one mount") };
-    assert_eq!((config.max_listeners, config.log.format, config.door.listen.len()), (5, LogFormat::Json, 2));
-    assert_eq!((mount.path.as_str(), mount.pipeline.as_deref(), mount.profile.genre.as_deref()), ("/live", Some("fakesrc"), Some("Test")));
-    assert_eq!((mount.rules.wish.burst.to_string().as_str(), mount.keep.to_string().as_str()), ("[\"2s\", \"64KiB\"]", "\"7s\""));
-    for (set, parts) in [
-        ("burst=2 parsecs", &["--set burst=2 parsecs: mount[0].burst = \"2 parsecs\"", "extent"] as &[_]),
-        ("brust=2s", &["--set brust=2s", "mount[0].burst"]),
-        ("burst", &["--set burst: is not of the form key=value"]),
-        ("sever.shards=2", &["--set sever.shards=2", "did you mean server.shards?"]),
-        ("pipeline=nosuch", &["--set pipeline=nosuch", "no element"]),
-        ("path=/metrics", &["--set path=/metrics", "flumen's own"]),
-    ] {
-        assert_refused(launched(&[set], &[]), parts, set);
-    }
 }
 
 #[test]
