@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use super::describe::quoted;
 use super::reader::{Parsed, Reader, Wrong, all, nearest};
+use super::secret;
 use super::tree::{Node, Table, Value, parse_value};
 use super::value::{duration, line, one_of, path, texts, web_address, word_of};
 use crate::access::network::{Network, Networks};
@@ -33,9 +34,9 @@ const KINDS: [(&str, &[&str]); 10] = [
     ("deny", &[]),
     ("agent", &[]),
 ];
-const URL_OPTIONS: &[&str] = &["remove_url", "timeout", "on_error", "auth_header", "user", "password"];
+const URL_OPTIONS: &[&str] = &["remove_url", "timeout", "on_error", "auth_header", "user", "password", "password_file"];
 /// Of an encoder's backend: it is not told of anybody's end.
-const STREAM_OPTIONS: &[&str] = &["timeout", "on_error", "auth_header", "user", "password"];
+const STREAM_OPTIONS: &[&str] = &["timeout", "on_error", "auth_header", "user", "password", "password_file"];
 const ON_ERROR: [(&str, OnError); 2] = [("deny", OnError::Deny), ("allow", OnError::Allow)];
 const RULE_REMEDY: &str = "write one such as { htpasswd = \"users\" } or { url = \"http://127.0.0.1:8080/auth\" }";
 const STREAM_REMEDY: &str = "write stream_auth = { url = \"http://127.0.0.1:8080/auth\" }";
@@ -210,9 +211,14 @@ fn backend(table: &Table, tells: bool) -> Parsed<Arc<UrlAuth>> {
     let on_error = given("on_error").map(|node| within("on_error", one_of(&ON_ERROR)(node))).transpose()?;
     let auth_header = given("auth_header").map(|node| within("auth_header", line(255)(node))).transpose()?;
     let user = given("user").map(|node| within("user", line(255)(node))).transpose()?;
-    let password = given("password").map(|node| within("password", line(255)(node))).transpose()?;
-    let login = match (user, password) {
-        (Some(user), password) => Some(Credentials { user, password: Secret::new(&password.unwrap_or_default()) }),
+    let written = given("password").map(|node| within("password", secret::shown(node))).transpose()?;
+    let filed =
+        given("password_file").map(|node| within("password_file", path(node).and_then(|path| secret::in_file(&path)))).transpose()?;
+    if written.is_some() && filed.is_some() {
+        return Err(vec![Wrong::new("has password_file beside password", "write one of the two")]);
+    }
+    let login = match (user, written.or(filed)) {
+        (Some(user), password) => Some(Credentials { user, password: password.unwrap_or_else(|| Secret::new("")) }),
         (None, Some(_)) => return Err(vec![Wrong::new("has a password without a user", "write user = \"…\" beside it")]),
         (None, None) => login,
     };

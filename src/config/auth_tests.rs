@@ -101,6 +101,18 @@ fn a_backend_is_read_with_all_it_can_be_told_and_its_password_is_not_shown() {
     assert_eq!((mount.announce.add.as_deref(), mount.announce.remove.as_deref()), (Some("http://c/"), Some("http://d/")));
     let config = folder.load("listen_auth = { url = \"http://user:s3cret@a/\" }").expect("a configuration");
     assert!(!describe(&config, COSTS).contains("s3cret") && !format!("{config:?}").contains("s3cret"));
+    // From a file beside the configuration, for listeners and for encoders.
+    let lines = "listen_auth = { url = \"http://a/\", user = \"u\", password_file = \"secret\" }\n\
+                 stream_auth = { url = \"http://b/\", user = \"v\", password_file = \"secret\" }";
+    let config = folder.load(lines).unwrap_or_else(|errors| panic!("{errors}"));
+    let Some(Rule::Url(backend)) = config.mounts[0].listen_auth.as_deref() else { panic!("{config:?}") };
+    let stream = config.mounts[0].push.as_ref().and_then(|push| push.stream_auth.as_ref()).expect("a backend");
+    for (login, user) in [(&backend.login, "u"), (&stream.login, "v")] {
+        let login = login.as_ref().expect("a login");
+        assert_eq!((login.user.as_str(), login.password.reveal()), (user, "0123456789abcdef0123456789abcdef"));
+    }
+    let shown = describe(&config, COSTS) + &format!("{config:?}");
+    assert!(shown.contains("user = \"u\"") && !shown.contains("0123456789abcdef"), "{shown}");
     // In the environment it is the same text.
     let environment = Environment::from([("FLUMEN_MOUNT_DEFAULTS__LISTEN_AUTH", "{ allow = [\"10.0.0.0/8\"] }")]);
     let config = folder.load_with("", &environment).unwrap_or_else(|errors| panic!("{errors}"));
@@ -129,6 +141,17 @@ fn a_bad_rule_is_answered_with_what_would_be_right() {
         ("listen_auth = { url = \"http://a/\", timeout = \"1h\" }", &["in timeout", "out of range"]),
         ("listen_auth = { url = \"http://a/\", on_error = \"shrug\" }", &["in on_error", "\"deny\", \"allow\""]),
         ("listen_auth = { url = \"http://a/\", password = \"s3cret\" }", &["password without a user"]),
+        (
+            "listen_auth = { url = \"http://a/\", user = \"u\", password_file = \"no-such\" }",
+            &["in password_file", "cannot be read", "no-such"],
+        ),
+        ("listen_auth = { url = \"http://a/\", password_file = \"secret\" }", &["password without a user"]),
+        (
+            "listen_auth = { url = \"http://a/\", user = \"u\", password = \"x\", password_file = \"secret\" }",
+            &["beside password", "one of the two"],
+        ),
+        ("stream_auth = { url = \"http://a/\", user = \"u\", password_fil = \"secret\" }", &["did you mean \"password_file\"?"]),
+        ("listen_auth = { htpasswd = \"users\", password_file = \"secret\" }", &["has \"password_file\" beside \"htpasswd\""]),
         (&deep, &["more than 8 deep"]),
         (&many, &["has 40 rules"]),
         ("listen_auth = { agent = \"x\" }\ntcp = [\"127.0.0.1:9000\"]", &["is written beside tcp", "cannot be asked"]),

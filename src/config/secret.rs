@@ -37,20 +37,31 @@ pub(super) fn password(reader: &mut Reader<'_>, keys: Keys) -> Option<Password> 
 
 /// Reads a password that is shown to another server, whose business it is whether it is a good one.
 pub(super) fn shown_elsewhere(reader: &mut Reader<'_>, [plain_key, file_key]: [&'static str; 2]) -> Option<Secret> {
-    let fit = |text: &str| {
-        if text.is_empty() || text.len() > SHOWN_MOST || text.chars().any(char::is_control) {
-            let problem = format!("is no password: empty, longer than {SHOWN_MOST} bytes, or with control characters");
-            return Err(vec![Wrong::new(problem, "write the password that the other server asks for")]);
-        }
-        Ok(Secret::new(text))
-    };
-    let plain = reader.take_secret(plain_key, |node| text(node).and_then(fit));
-    let file = reader.take_secret(file_key, |node| fit(read(Path::new(text(node)?))?.trim_end_matches(['\r', '\n'])));
+    let plain = reader.take_secret(plain_key, shown);
+    let file = reader.take_secret(file_key, |node| in_file(Path::new(text(node)?)));
     if reader.given(plain_key) && reader.given(file_key) {
         let at = reader.whereabouts(plain_key);
         reader.wrong(file_key, format!("is written beside {plain_key}{at}"), "write one of the two");
     }
     plain.or(file)
+}
+
+/// Such a password.
+pub(super) fn shown(node: &Node) -> Parsed<Secret> {
+    fit(text(node)?)
+}
+
+/// The same from a file.
+pub(super) fn in_file(path: &Path) -> Parsed<Secret> {
+    fit(read(path)?.trim_end_matches(['\r', '\n']))
+}
+
+fn fit(text: &str) -> Parsed<Secret> {
+    if text.is_empty() || text.len() > SHOWN_MOST || text.chars().any(char::is_control) {
+        let problem = format!("is no password: empty, longer than {SHOWN_MOST} bytes, or with control characters");
+        return Err(vec![Wrong::new(problem, "write the password that the other server asks for")]);
+    }
+    Ok(Secret::new(text))
 }
 
 fn text(node: &Node) -> Parsed<&str> {
