@@ -70,9 +70,9 @@ fn inet(text: &str, remedy: &str) -> Parsed<Vec<SocketAddr>> {
         return wrong("has no host or no port".to_owned());
     };
     if port.parse::<u16>().is_err() {
-        return wrong(format!("has {port:?} for a port"));
+        return wrong("has no number for a port".to_owned());
     }
-    if host.contains([':', '[', ']', '/', ' ']) {
+    if host.contains([':', '[', ']', '/', ' ', '@']) {
         return wrong("is not an address".to_owned());
     }
     match text.to_socket_addrs().map(Iterator::collect::<Vec<_>>) {

@@ -13,6 +13,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
 use super::Launch;
+use super::discretion::{HIDDEN, is_secret};
 use super::error::{ConfigError, Place};
 use super::reader::nearest;
 use super::tree::{Node, Table, Value};
@@ -73,11 +74,16 @@ impl Environment {
             };
             if let Err((problem, remedy)) = overlaid {
                 let place = Place::Variable(name.as_str().into());
-                let value = if name.contains("PASSWORD") { "…".to_owned() } else { format!("{:?}", value.to_string_lossy()) };
+                let value = shown(name, &Node::loose(&value.to_string_lossy(), place.clone()));
                 errors.push(ConfigError { place, key: String::new(), value, problem, remedy });
             }
         }
     }
+}
+
+/// A value from outside as an error repeats it.
+fn shown(name: &str, node: &Node) -> String {
+    if is_secret(name) { HIDDEN.to_owned() } else { node.shown() }
 }
 
 /// What one of Icecast's names stands for: section, key, and whether it names a file.
@@ -247,7 +253,8 @@ pub(super) fn overlay_arguments(launch: &Launch, tree: &mut Table, errors: &mut 
                 || "write key=value of the mount, or section.key=value".to_owned(),
                 |near| format!("did you mean {near}.{key}?"),
             );
-            errors.push(ConfigError { place, key: path.to_owned(), value: format!("{text:?}"), problem, remedy });
+            let value = shown(path, &Node::loose(text, place.clone()));
+            errors.push(ConfigError { place, key: path.to_owned(), value, problem, remedy });
         }
     };
     put("path", "--mount", &launch.mount);
@@ -258,17 +265,24 @@ pub(super) fn overlay_arguments(launch: &Launch, tree: &mut Table, errors: &mut 
     let mut malformed = Vec::new();
     for setting in &launch.set {
         match setting.split_once('=') {
-            Some((path, text)) if !path.trim().is_empty() => put(path.trim(), &format!("--set {setting}"), unquoted(text)),
+            Some((path, text)) if !path.trim().is_empty() => put(path.trim(), &flag(path.trim()), unquoted(text)),
             _ => malformed.push(setting),
         }
     }
     errors.extend(malformed.into_iter().map(|setting| ConfigError {
-        place: Place::Argument(format!("--set {setting}").into()),
+        place: Place::Argument(flag(setting).into()),
         key: String::new(),
         value: String::new(),
-        problem: "is not of the form key=value".to_owned(),
+        problem: "has no key, or no value behind it".to_owned(),
         remedy: "write for example --set burst=2s or --set server.max_listeners=5".to_owned(),
     }));
+}
+
+/// Where a setting was written. What stands behind the key may be a secret, so it is no part of the place.
+fn flag(setting: &str) -> String {
+    let is_key = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
+    let end = setting.find(|c| !is_key(c)).unwrap_or(setting.len());
+    format!("--set {}{}", &setting[..end], if end < setting.len() { HIDDEN } else { "" })
 }
 
 /// `"5s"` as in the file is taken like `5s`.

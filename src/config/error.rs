@@ -2,9 +2,12 @@
 //!
 //! - Errors are collected, never thrown at the first: an operator sees all of them at once.
 //! - Every error has a remedy.
+//! - No error tells a secret: what a value says is hidden where it is read, and what a problem repeats of it, here.
 
 use std::fmt;
 use std::sync::Arc;
+
+use super::discretion::discreet;
 
 /// Where a setting was written.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -68,6 +71,9 @@ impl ConfigErrors {
     /// The errors in the order of their places.
     pub(super) fn new(mut errors: Vec<ConfigError>) -> Self {
         errors.sort_by(|a, b| a.place.cmp(&b.place));
+        for error in &mut errors {
+            error.problem = discreet(&error.problem);
+        }
         Self(errors)
     }
 
@@ -79,7 +85,7 @@ impl ConfigErrors {
 
 impl From<ConfigError> for ConfigErrors {
     fn from(error: ConfigError) -> Self {
-        Self(vec![error])
+        Self::new(vec![error])
     }
 }
 

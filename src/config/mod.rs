@@ -18,6 +18,7 @@ mod auth;
 mod auth_tests;
 mod describe;
 mod difference;
+mod discretion;
 mod environment;
 mod error;
 mod fallback;

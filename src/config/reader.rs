@@ -5,11 +5,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::discretion::{HIDDEN, is_secret, name_only};
 use super::error::{ConfigError, Place};
 use super::tree::{Node, Table, Value};
-
-/// What an error shows in place of a secret.
-const HIDDEN: &str = "…";
 
 /// Something wrong with a value, or with one item of a list.
 #[derive(Debug)]
@@ -59,6 +57,11 @@ impl<'a> Reader<'a> {
     /// The value of a key; `None` when it is not there or wrong.
     pub(super) fn take<T>(&mut self, key: &'static str, parse: impl FnOnce(&Node) -> Parsed<T>) -> Option<T> {
         self.take_shown(key, Node::shown, parse)
+    }
+
+    /// The same for a user's name, beside which a password may stand by mistake.
+    pub(super) fn take_name<T>(&mut self, key: &'static str, parse: impl FnOnce(&Node) -> Parsed<T>) -> Option<T> {
+        self.take_shown(key, |node| name_only(&node.shown()), parse)
     }
 
     /// The same for a value that must not appear in an error.
@@ -168,8 +171,7 @@ impl<'a> Reader<'a> {
             };
             let problem = "is not a key flumen knows".to_owned();
             // A mistyped password is one all the same, by its own letters or by those that were meant.
-            let hides = |key: &str| ["pass", "secret", "hash", "token"].iter().any(|word| key.contains(word));
-            let secret = hides(&key) || near.is_some_and(hides);
+            let secret = is_secret(&key) || near.is_some_and(is_secret);
             let value = if secret { HIDDEN.to_owned() } else { node.shown() };
             let name = self.full(&key);
             self.errors.push(ConfigError { place: node.place.clone(), key: name, value, problem, remedy });

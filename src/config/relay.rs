@@ -24,7 +24,7 @@ pub(super) fn read(reader: &mut Reader<'_>) -> RelaySettings {
 
 /// By what name and password another server is asked; not at all without a password.
 pub(super) fn login(reader: &mut Reader<'_>, user: &'static str, password: [&'static str; 2]) -> Option<Login> {
-    let name = reader.take(user, name);
+    let name = reader.take_name(user, name);
     let secret: Option<Secret> = secret::shown_elsewhere(reader, password);
     if name.is_some() && secret.is_none() && !password.iter().any(|key| reader.failed(key)) {
         reader.wrong(user, "is of no use without a password", format!("write {}, or {}", password[0], password[1]));

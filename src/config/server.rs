@@ -106,7 +106,7 @@ const PASSWORD: Keys = Keys { plain: "password", file: "password_file", hash: "p
 pub(super) fn read_admin(reader: &mut Reader<'_>) -> admin::Settings {
     let usual = admin::Settings::default();
     admin::Settings {
-        user: reader.take("user", operator).unwrap_or(usual.user),
+        user: reader.take_name("user", operator).unwrap_or(usual.user),
         password: secret::password(reader, PASSWORD),
         relay: usual.relay, // that is a section of its own
         contact: reader.take("contact", line(255)).unwrap_or(usual.contact),
@@ -119,7 +119,7 @@ pub(super) fn read_admin(reader: &mut Reader<'_>) -> admin::Settings {
 /// Reads `[relay]`: a name that is nobody else's, for it says what somebody is.
 pub(super) fn read_relay(reader: &mut Reader<'_>, admin: &admin::Settings) -> Role {
     let relay = Role {
-        user: reader.take("user", user).unwrap_or(admin::Settings::default().relay.user),
+        user: reader.take_name("user", user).unwrap_or(admin::Settings::default().relay.user),
         password: secret::password(reader, PASSWORD),
     };
     let owner = match relay.user.as_str() {

@@ -8,6 +8,7 @@ use super::*;
 mod admin;
 mod outside;
 mod patterns;
+mod secrets;
 
 /// A file of a test's own; the name is what errors begin with.
 struct Written(PathBuf);
@@ -174,7 +175,7 @@ fn a_bad_file_is_answered_with_line_key_value_and_remedy() {
         ("[[mount]]\npath = \"/metrics\"", &["mount[0].path = \"/metrics\"", "flumen's own", "another path"]),
         ("[[mount]]\npath = \"/a.m3u\"", &["mount[0].path = \"/a.m3u\"", "playlists"]),
         ("[[mount]]\npath = \"/a\"\n[[mount]]\npath = \"/a\"", &[":4: mount[1].path = \"/a\"", "mount[0] already (", ":1)"]),
-        ("[[mount]]\npath = \"/a\"\nburst = 5s\n", &[":3: `burst = 5s`", "in quotes"]),
+        ("[[mount]]\npath = \"/a\"\nburst = 5s\n", &[":3: `burst = …`", "in quotes"]),
         ("[[mount]]\npath = \"/a\"\npath = \"/b\"\n", &[":3: ", "duplicate key", "each key once"]),
         ("[[mount]\npath = \"/a\"\n", &[":1: "]),
     ] {
@@ -287,8 +288,11 @@ fn limits_below_the_burst_are_warned_of() {
 
 #[test]
 fn a_long_line_of_nonsense_is_not_repeated_in_full() {
-    let errors = load_with(&format!("[[mount]]\npath = \"/a\"\nburst = {}\n", "x".repeat(100_000)), &[]).expect_err("no TOML");
-    assert!(errors.to_string().chars().count() < 600 && errors.to_string().contains("xx…"), "{} characters", errors.to_string().len());
+    let long = "x".repeat(100_000);
+    for text in [format!("[[mount]]\npath = \"/a\"\nburst = \"{long}\"\n"), format!("[{long}\n")] {
+        let errors = load_with(&text, &[]).expect_err("no extent, no TOML").to_string();
+        assert!(errors.chars().count() < 600 && errors.contains("xx…"), "{} characters", errors.len());
+    }
 }
 
 pub(super) const COSTS: Costs = Costs { listener_bytes: 2048, connection_bytes: 8192, socket_buffer_max: 1 << 20, cores: 2 };

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use toml::de::{DeTable, DeValue};
 
+use super::discretion::{HIDDEN, beginning, discreet};
 use super::error::{ConfigError, Place};
 
 /// A table's entries.
@@ -43,14 +44,14 @@ impl Node {
         Self { value: Value::Loose(text.to_owned()), place }
     }
 
-    /// The value as an error repeats it.
+    /// The value as an error repeats it: without secrets, and not all of a long one.
     pub(super) fn shown(&self) -> String {
         cut(self.written())
     }
 
     fn written(&self) -> String {
         match &self.value {
-            Value::Loose(text) | Value::Text(text) => format!("{text:?}"),
+            Value::Loose(text) | Value::Text(text) => format!("{:?}", discreet(text)),
             Value::Integer(number) => number.to_string(),
             Value::Boolean(yes) => yes.to_string(),
             Value::Other(text) => text.clone(),
@@ -141,11 +142,17 @@ impl Node {
 fn syntax_error(error: &toml::de::Error, text: &str, lines: &Lines<'_>) -> ConfigError {
     let at = error.span().map_or(0, |span| span.start);
     let line = lines.line(at);
-    let written = text.lines().nth(line - 1).unwrap_or("").trim();
+    let before = &text[..lines.starts[line - 1]];
+    let within_text = ["\"\"\"", "'''"].iter().any(|quotes| before.matches(quotes).count() % 2 == 1);
+    let written = match text.lines().nth(line - 1).unwrap_or("").trim() {
+        "" => String::new(),
+        _ if within_text => HIDDEN.to_owned(),
+        line => format!("`{}`", cut(beginning(line))),
+    };
     ConfigError {
         place: lines.place(at),
         key: String::new(),
-        value: if written.is_empty() { String::new() } else { format!("`{}`", cut(written.to_owned())) },
+        value: written,
         problem: cut(error.message().replace('\n', ", ")),
         remedy: "write TOML: `key = value` under `[section]`, texts and extents in quotes (burst = \"5s\"), each key once".to_owned(),
     }

@@ -1,6 +1,7 @@
 //! Mounts and relays of an Icecast configuration.
 
 use super::super::describe::{exact, quoted};
+use super::super::discretion::discreet;
 use super::super::mount::{collision, load_intro};
 use super::super::value::is_media_type;
 use super::elements::Element;
@@ -76,7 +77,7 @@ pub(super) fn relay(element: &Element<'_>, to: &mut Sections) {
     urls.retain(|url| seen.insert(url.clone()));
     let (urls, unfit): (Vec<_>, Vec<_>) = urls.into_iter().partition(|url| Upstream::parse(url).is_ok());
     for url in unfit {
-        to.leave(element, &format!("{url}: a relay pulls from http:// and https:// addresses"));
+        to.leave(element, &format!("{}: a relay pulls from http:// and https:// addresses", discreet(&url)));
     }
     let Some(path) = element.text_of(&["local-mount", "mount"]) else { return to.leave(element, "it has no mount") };
     if urls.is_empty() {

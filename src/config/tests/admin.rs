@@ -42,7 +42,7 @@ fn a_bad_operator_is_answered_without_showing_the_password() {
             "password = \"one-one\"\npassword_hash = \"$2b$04$abcdefghijklmnopqrstuuFmEfrkTQnczNzw475xE2VhDrK1uwJiC\"",
             &["beside password (", ":2)"],
         ),
-        ("user = \"a:b\"", &["admin.user = \"a:b\"", "colon"]),
+        ("user = \"a:b\"", &["admin.user = \"a:…\"", "colon"]),
         ("hostname = \"http://a/\"", &["admin.hostname", "radio.example.org"]),
         ("location = \"\"", &["admin.location", "is empty"]),
         ("passwort = \"x\"", &["did you mean \"admin.password\"?"]),

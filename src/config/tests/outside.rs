@@ -109,12 +109,12 @@ fn a_launch_goes_by_the_same_rules() {
     assert_eq!((mount.path.as_str(), mount.pipeline.as_deref(), mount.profile.genre.as_deref()), ("/live", Some("fakesrc"), Some("Test")));
     assert_eq!((mount.rules.wish.burst.to_string().as_str(), mount.keep.to_string().as_str()), ("[\"2s\", \"64KiB\"]", "\"7s\""));
     for (set, parts) in [
-        ("burst=2 parsecs", &["--set burst=2 parsecs: mount[0].burst = \"2 parsecs\"", "extent"] as &[_]),
-        ("brust=2s", &["--set brust=2s", "mount[0].burst"]),
-        ("burst", &["--set burst: is not of the form key=value"]),
-        ("sever.shards=2", &["--set sever.shards=2", "did you mean server.shards?"]),
-        ("pipeline=nosuch", &["--set pipeline=nosuch", "no element"]),
-        ("path=/metrics", &["--set path=/metrics", "flumen's own"]),
+        ("burst=2 parsecs", &["--set burst: mount[0].burst = \"2 parsecs\"", "extent"] as &[_]),
+        ("brust=2s", &["--set brust: ", "mount[0].burst"]),
+        ("burst", &["--set burst: has no key, or no value behind it"]),
+        ("sever.shards=2", &["--set sever.shards: ", "did you mean server.shards?"]),
+        ("pipeline=nosuch", &["--set pipeline: ", "no element"]),
+        ("path=/metrics", &["--set path: ", "flumen's own"]),
     ] {
         assert_refused(launched(&[set], &[]), parts, set);
     }
