@@ -10,7 +10,7 @@ const FLOORS: &[&[&str]] = &[
     &["fanout", "bouncer"],
     &["engine"],
     &["mount", "door"],
-    &["ingest", "delivery", "recorder", "chronicle"],
+    &["ingest", "delivery", "chronicle"],
     &["acme", "admin", "directory", "metrics", "supervisor"],
     &["config"],
     &["cli"],
