@@ -158,7 +158,7 @@ impl Mirror {
             }
         }
         if left_out > 0 {
-            self.say(format!("it has {left_out} mounts more than this mirror may open (most = {})", self.settings.most).into());
+            self.say(format!("it has {left_out} mounts more than this mirror may open (max_mounts = {})", self.settings.most).into());
         }
     }
 
