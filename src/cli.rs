@@ -95,7 +95,7 @@ pub struct Server {
     /// The operator's name, with --password-file
     #[arg(long, value_name = "NAME", default_value = "admin", requires = "password_file")]
     pub user: String,
-    /// The file with the password of [admin], for a server that does not take us for an operator without [default: none is shown]
+    /// The file with the operator's password, for a server that does not take us for an operator without [default: none is shown]
     #[arg(long, value_name = "FILE")]
     pub password_file: Option<PathBuf>,
 }
