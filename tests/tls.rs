@@ -392,8 +392,8 @@ fn rubbish_in_place_of_a_greeting_is_refused_at_once() {
 #[test]
 fn the_commands_ask_a_server_over_tls_that_is_believed_as_whom_they_say() {
     let ground = Ground::with(&["localhost", "radio.example"]);
-    ground.put("password", "a long word, right\n");
-    ground.put("wrong", "a long word, wrong\n");
+    ground.put("password", "a-long-word-right\n");
+    ground.put("wrong", "a-long-word-wrong\n");
     let file = |name: &str| ground.folder.join(name).to_string_lossy().into_owned();
     let server = ground.serve("", "", &format!("[admin]\nuser = \"anna\"\npassword_file = \"{}\"\n{MP3}", file("password")));
     let ask = |line: &str| {
@@ -415,12 +415,21 @@ fn the_commands_ask_a_server_over_tls_that_is_believed_as_whom_they_say() {
     ] {
         let (exit, text) = ask(line);
         assert_eq!(exit, Some(code), "{line}: {text}\nlog:\n{}", server.log());
-        assert!(text.contains(said) && !text.contains("panicked") && !text.contains("a long word"), "{line}: {text}");
+        assert!(text.contains(said) && !text.contains("panicked") && !text.contains("a-long-word"), "{line}: {text}");
     }
-    let named =
-        Command::new(env!("CARGO_BIN_EXE_flumen")).args(["status", "--url", "http://anna:x@localhost:1"]).output().expect("it runs");
-    let said = String::from_utf8_lossy(&named.stderr).into_owned();
-    assert!(named.status.code() == Some(1) && said.contains("--password-file"), "{said}");
+    // One that the address has in it is for this server as well, is shown by no error, and is one too many beside another.
+    let at = |login: &str, port: u16, more: &[&str]| {
+        let (url, ca) = (format!("https://{login}@localhost:{port}"), file("0.pem"));
+        let out = Command::new(env!("CARGO_BIN_EXE_flumen")).args(["reload", "--url", &url, "--ca", &ca]).args(more).output();
+        let out = out.expect("flumen runs");
+        (out.status.code(), String::from_utf8_lossy(&out.stdout).into_owned() + &String::from_utf8_lossy(&out.stderr))
+    };
+    let (right, beside) = ("anna:a-long-word-right", ["--password-file", &file("password")]);
+    assert_eq!(at(right, ground.port, &[]).0, Some(0), "{}", server.log());
+    let (code, said) = at(right, free_port(), &[]);
+    assert!(code == Some(1) && said.contains("https://localhost:") && !said.contains("right"), "{said}");
+    let (code, said) = at(right, ground.port, &beside);
+    assert!(code == Some(1) && said.contains("--user") && !said.contains("right"), "{said}");
 }
 
 // ---- certificates that change ----

@@ -1,7 +1,8 @@
 //! A running server, as the commands that ask one reach it: by http or https, as an operator or as anybody.
 //!
 //! - Over https it is believed if its certificate is: by this machine's list, or by a file that is named.
-//! - A password comes from a file, never from the command line, where everybody on the machine could read it.
+//! - A password had better come from a file: a command line, with an address that has one in it, everybody on the machine can read. No
+//!   error shows it.
 //! - Nobody is followed elsewhere: a password is for the server that was named.
 
 use std::fs::File;
@@ -41,8 +42,8 @@ pub enum RemoteError {
         /// Where it says that it is.
         elsewhere: String,
     },
-    /// The address has a name or a password in it.
-    #[error("--url has a name in it, which would be left out: give it as --user NAME, and the password as --password-file FILE")]
+    /// The address has a name in it, beside a password of its own.
+    #[error("--url has a name in it, and there is --password-file: give the name as --user NAME")]
     NameInAddress,
     /// The file with the password is none.
     #[error("--password-file {}: {problem}", .file.display())]
@@ -71,9 +72,10 @@ impl Answer {
 }
 
 /// A running server.
-#[derive(Debug)]
 pub(super) struct Remote {
     url: String,
+    /// The same without a password.
+    shown: String,
     agent: Agent,
     login: Option<Secret>,
 }
@@ -82,8 +84,8 @@ impl Remote {
     /// The server that was named, which may take so long for each answer.
     pub(super) fn new(server: &cli::Server, patience: Duration) -> Result<Self, RemoteError> {
         let url = server.url.trim_end_matches('/').to_owned();
-        let rest = url.split_once("://").map_or(url.as_str(), |(_, rest)| rest);
-        if rest.split(['/', '?', '#']).next().is_some_and(|authority| authority.contains('@')) {
+        let shown = without_login(&url);
+        if shown != url && server.password_file.is_some() {
             return Err(RemoteError::NameInAddress);
         }
         let mut config = Agent::config_builder()
@@ -102,7 +104,7 @@ impl Remote {
             let pair = BASE64_STANDARD.encode(format!("{}:{}", server.user, password.reveal()));
             Secret::new(&format!("Basic {pair}"))
         });
-        Ok(Self { url, agent: config.build().into(), login })
+        Ok(Self { url, shown, agent: config.build().into(), login })
     }
 
     /// Asks for a document.
@@ -128,7 +130,7 @@ impl Remote {
         let status = answer.status().as_u16();
         if answer.status().is_redirection() {
             let elsewhere = answer.headers().get("location").and_then(|value| value.to_str().ok()).unwrap_or("an address it does not say");
-            return Err(RemoteError::Elsewhere { url: self.url.clone(), elsewhere: elsewhere.to_owned() });
+            return Err(RemoteError::Elsewhere { url: self.shown.clone(), elsewhere: elsewhere.to_owned() });
         }
         let text = answer.body_mut().with_config().limit(ANSWER_MOST).read_to_string().map_err(|cause| self.silent(cause))?;
         Ok(Answer { status, text })
@@ -136,8 +138,15 @@ impl Remote {
 
     /// What is said of an answer that is none.
     pub(super) fn silent(&self, cause: ureq::Error) -> RemoteError {
-        RemoteError::Silent { url: self.url.clone(), cause: Box::new(cause) }
+        RemoteError::Silent { url: self.shown.clone(), cause: Box::new(cause) }
     }
+}
+
+/// The address without the name and password that it may have in it.
+fn without_login(url: &str) -> String {
+    let begin = url.find("://").map_or(0, |at| at + 3);
+    let end = url[begin..].find(['/', '?', '#']).map_or(url.len(), |at| begin + at);
+    url[begin..end].rfind('@').map_or_else(|| url.to_owned(), |at| format!("{}{}", &url[..begin], &url[begin + at + 1..]))
 }
 
 fn password(file: &Path) -> Result<Secret, RemoteError> {
@@ -150,4 +159,22 @@ fn password(file: &Path) -> Result<Secret, RemoteError> {
         return Err(wrong("is to hold the password, in one line, and nothing else".to_owned()));
     }
     Ok(Secret::new(text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_shown_without_its_login() {
+        for (url, shown) in [
+            ("http://a:1", "http://a:1"),
+            ("https://anna:x@a:1/b?c@d", "https://a:1/b?c@d"),
+            ("https://an@na:x@a", "https://a"),
+            ("http://a/b@c", "http://a/b@c"),
+            ("anna@a", "a"),
+        ] {
+            assert_eq!(without_login(url), shown);
+        }
+    }
 }
