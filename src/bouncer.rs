@@ -398,7 +398,9 @@ impl Visit<'_> {
             let login = settings.login.clone().or_else(|| credentials.filter(kept).cloned());
             Farewell::new(self.bouncer.messenger(url), Arc::clone(url), login, words::listener_remove(&who, &at))
         });
-        let form = words::listener_add(&who, &at);
+        let wanted = |name: &str| visitor.shown.fields.iter().find(|(known, _)| &**known == name);
+        let fields: Vec<_> = settings.headers.iter().filter_map(|name| wanted(name)).map(|(name, value)| (&**name, &**value)).collect();
+        let form = words::listener_add(&who, &at, (&settings.header_prefix, &fields));
         let (said, farewell) = self.bouncer.panel(settings).ask(&form, credentials.cloned(), farewell).await;
         let user = credentials.map(|given| Arc::from(&*given.user)).filter(|user: &Arc<str>| !user.is_empty());
         match (said, settings.on_error) {
@@ -427,8 +429,8 @@ pub fn understood(status: u16, fields: &[(&str, &str)], asked: &str, name: &str)
     let field = |wanted: &str| fields.iter().find(|(known, _)| known.eq_ignore_ascii_case(wanted)).map(|(_, value)| *value);
     let credentials = Credentials { user: name.to_owned(), password: Secret::new(name) };
     let who = Who { number: 1, asked, credentials: Some(&credentials), address: None, agent: name };
-    let form = words::listener_add(&who, &Whereabouts::default());
-    match words::understand(status, UrlAuth::AUTH_HEADER, field) {
+    let form = words::listener_add(&who, &Whereabouts::default(), (name, &[("x-forwarded", asked)]));
+    match words::understand(status, (UrlAuth::AUTH_HEADER, UrlAuth::TIMELIMIT_HEADER), field) {
         Said::Yes(lasts) => (Some(Verdict::Granted(Grant { user: None, lasts })), None, form),
         Said::No(message) => (Some(Verdict::Refused), message, form),
         Said::Nonsense => (None, None, form),

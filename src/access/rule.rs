@@ -79,6 +79,12 @@ pub struct UrlAuth {
     pub on_error: OnError,
     /// The header field that says yes, as `name: value`.
     pub auth_header: Arc<str>,
+    /// The header field that says for how many seconds.
+    pub timelimit_header: Arc<str>,
+    /// Header fields of a listener's request that it is told as well.
+    pub headers: Vec<Box<str>>,
+    /// What is put before the names of those.
+    pub header_prefix: Box<str>,
     /// What the server logs in with there; `None`: with what the listener gave.
     pub login: Option<Credentials>,
 }
@@ -86,6 +92,8 @@ pub struct UrlAuth {
 impl UrlAuth {
     /// The header field that says yes, in Icecast's words.
     pub const AUTH_HEADER: &str = "icecast-auth-user: 1";
+    /// The header field that says for how long, in Icecast's words.
+    pub const TIMELIMIT_HEADER: &str = "icecast-auth-timelimit";
 }
 
 /// A rule.
@@ -211,6 +219,8 @@ pub struct Shown {
     pub credentials: Option<Credentials>,
     /// A token.
     pub token: Option<Secret>,
+    /// Header fields that a backend wants to know of, by the names it has for them.
+    pub fields: Vec<(Box<str>, String)>,
 }
 
 impl Shown {
@@ -221,7 +231,21 @@ impl Shown {
             scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
         });
         let token = bearer.map(Secret::new).or_else(|| super::query::parameter(query, "token").map(|token| Secret::new(&token)));
-        Self { credentials: authorization.and_then(super::basic), token }
+        Self { credentials: authorization.and_then(super::basic), token, fields: Vec::new() }
+    }
+
+    /// The same with what the request has of the header fields that the backends of a rule want to know of.
+    #[must_use]
+    pub fn with_fields<'v>(mut self, rule: &Rule, field: impl Fn(&str) -> Option<&'v str>) -> Self {
+        for leaf in rule.leaves() {
+            let Rule::Url(backend) = leaf else { continue };
+            for name in &backend.headers {
+                if let Some(value) = field(name).filter(|_| !self.fields.iter().any(|(known, _)| known == name)) {
+                    self.fields.push((name.clone(), value.to_owned()));
+                }
+            }
+        }
+        self
     }
 }
 

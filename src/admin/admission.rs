@@ -114,7 +114,7 @@ pub(super) async fn standing_by(request: &HttpRequest, house: &House, mount: &st
     if given.is_none() {
         return standing(request, house).await;
     }
-    let shown = Shown { credentials: given, token: None };
+    let shown = Shown { credentials: given, ..Shown::default() };
     let visitor = Visitor { number: 0, mount, query: "", address: address(request), agent: "", shown: &shown };
     match house.registry.witnesses().bouncer.may_publish(backend, &visitor, true).await {
         Some(true) => Ok(unless_from_elsewhere(request, Standing::Source)),

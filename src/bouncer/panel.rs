@@ -165,7 +165,7 @@ impl Panel {
             Ok(answer) => {
                 let field = |name: &str| answer.headers().get(name).and_then(|value| value.to_str().ok());
                 let status = answer.status().as_u16();
-                let said = understand(status, &self.settings.auth_header, field);
+                let said = understand(status, (&self.settings.auth_header, &self.settings.timelimit_header), field);
                 let (nonsense, yes) = (said == Said::Nonsense, matches!(said, Said::Yes(_)));
                 (said, yes || status >= 500, nonsense.then(|| format!("it answered with status {status}")))
             }

@@ -14,6 +14,9 @@ fn rule() -> Rule {
         timeout: std::time::Duration::from_millis(200),
         on_error: OnError::Deny,
         auth_header: UrlAuth::AUTH_HEADER.into(),
+        timelimit_header: UrlAuth::TIMELIMIT_HEADER.into(),
+        headers: Vec::new(),
+        header_prefix: "".into(),
         login: None,
     }))
 }
@@ -35,7 +38,7 @@ async fn asks(bouncer: &Bouncer, last: u8, user: &str, password: &str) -> Result
 }
 
 async fn asks_at(bouncer: &Bouncer, rule: &Rule, last: u8, user: &str, password: &str) -> Result<Came, Turned> {
-    let shown = Shown { credentials: Some(Credentials { user: user.into(), password: Secret::new(password) }), token: None };
+    let shown = Shown { credentials: Some(Credentials { user: user.into(), password: Secret::new(password) }), ..Shown::default() };
     let visitor = Visitor { number: 7, mount: "/a", query: "", address: Some([192, 0, 2, last].into()), agent: "flumen", shown: &shown };
     bouncer.admit(rule, &visitor).await.map(|pass| (pass.user.clone(), pass.counted()))
 }

@@ -51,6 +51,9 @@ fn settings(url: &str, on_error: OnError) -> Arc<UrlAuth> {
         timeout: Duration::from_millis(600),
         on_error,
         auth_header: UrlAuth::AUTH_HEADER.into(),
+        timelimit_header: UrlAuth::TIMELIMIT_HEADER.into(),
+        headers: Vec::new(),
+        header_prefix: "".into(),
         login: None,
     })
 }
@@ -88,7 +91,7 @@ fn yes(_: &str) -> Option<String> {
 }
 
 fn shown(user: &str, password: &str) -> Shown {
-    Shown { credentials: Some(Credentials { user: user.into(), password: Secret::new(password) }), token: None }
+    Shown { credentials: Some(Credentials { user: user.into(), password: Secret::new(password) }), ..Shown::default() }
 }
 
 fn visitor<'a>(shown: &'a Shown, query: &'a str) -> Visitor<'a> {

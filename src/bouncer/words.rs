@@ -20,6 +20,8 @@ struct Most {
     agent: usize,
 }
 
+/// How much of a header field is passed on that a backend wants to know of.
+const FIELD_MOST: usize = 512;
 /// In a question.
 const ASKING: Most = Most { name: 2048, asked: 4096, agent: 400 };
 /// In a farewell, which is kept for as long as the listener is there.
@@ -94,9 +96,10 @@ fn address(address: Option<IpAddr>) -> String {
     address.map_or_else(|| "127.0.0.1".to_owned(), |address| address.to_canonical().to_string())
 }
 
-/// May this listener come?
-pub(super) fn listener_add(who: &Who<'_>, at: &Whereabouts) -> String {
-    Form::of("listener_add").place(at).client(who, ASKING).from(who, ASKING).0
+/// May this listener come? Besides, what its request has of the header fields that the backend wants to know of, after a prefix.
+pub(super) fn listener_add(who: &Who<'_>, at: &Whereabouts, (prefix, fields): (&str, &[(&str, &str)])) -> String {
+    let form = Form::of("listener_add").place(at).client(who, ASKING).from(who, ASKING);
+    fields.iter().fold(form, |form, (name, value)| form.field(&format!("{prefix}{name}"), cut(value, FIELD_MOST))).0
 }
 
 /// This listener has gone: what is said before and after how long it was here.
@@ -129,11 +132,11 @@ pub(super) enum Said {
 }
 
 /// Understands an answer: its status, and the values of its fields by name. `yes` is the field that says so, as `name: value`; without
-/// a colon its being there is enough.
-pub(super) fn understand<'a>(status: u16, yes: &str, field: impl Fn(&str) -> Option<&'a str>) -> Said {
+/// a colon its being there is enough. `limit` is the field that says for how many seconds.
+pub(super) fn understand<'a>(status: u16, (yes, limit): (&str, &str), field: impl Fn(&str) -> Option<&'a str>) -> Said {
     let (name, wanted) = yes.split_once(':').map_or((yes, None), |(name, value)| (name, Some(value.trim())));
     if field(name.trim()).is_some_and(|found| wanted.is_none_or(|wanted| found.trim().starts_with(wanted))) {
-        let seconds = field("icecast-auth-timelimit").and_then(|text| text.trim().parse().ok()).filter(|seconds| *seconds > 0);
+        let seconds = field(limit).and_then(|text| text.trim().parse().ok()).filter(|seconds| *seconds > 0);
         return Said::Yes(seconds.map(Duration::from_secs));
     }
     match status {
@@ -168,7 +171,11 @@ mod tests {
         let (place, user) = ("server=radio%2Eexample&port=8000", "user=anna%20%26%20co&pass=p%3D%C3%9F");
         let mount = "mount=%2Flive%2Eogg%3Fx%3D1%26y";
         let tail = "ip=192%2E0%2E2%2E1&agent=VLC%2F3";
-        assert_eq!(listener_add(&who, &at()), format!("action=listener_add&{place}&client=7&{mount}&{user}&{tail}"));
+        assert_eq!(
+            listener_add(&who, &at(), ("ClientHeader.", &[("x-token", "a b"), ("dnt", "1")])),
+            format!("action=listener_add&{place}&client=7&{mount}&{user}&{tail}&ClientHeader.x-token=a%20b&ClientHeader.dnt=1")
+        );
+        assert_eq!(listener_add(&who, &at(), ("", &[])), format!("action=listener_add&{place}&client=7&{mount}&{user}&{tail}"));
         let (before, after) = listener_remove(&who, &at());
         assert_eq!(format!("{before}60{after}"), format!("action=listener_remove&{place}&client=7&{mount}&{user}&duration=60&{tail}"));
         let asked = format!("action=stream_auth&{mount}&ip=192%2E0%2E2%2E1&{place}&{user}");
@@ -176,7 +183,7 @@ mod tests {
         assert_eq!(mount_changed(true, "/a", &at()), format!("action=mount_add&mount=%2Fa&{place}"));
         assert_eq!(mount_changed(false, "/a", &at()), format!("action=mount_remove&mount=%2Fa&{place}"));
         let nobody = Who { credentials: None, address: None, agent: "", ..who };
-        assert!(listener_add(&nobody, &at()).ends_with("&user=&pass=&ip=127%2E0%2E0%2E1&agent=%2D"));
+        assert!(listener_add(&nobody, &at(), ("", &[])).ends_with("&user=&pass=&ip=127%2E0%2E0%2E1&agent=%2D"));
     }
 
     #[test]
@@ -209,7 +216,9 @@ mod tests {
             (302, YES, vec![], Said::Nonsense),
             (429, YES, vec![], Said::Nonsense),
         ] {
-            let found = understand(status, yes_field, |name| fields.iter().find(|(known, _)| *known == name).map(|(_, value)| *value));
+            let found = understand(status, (yes_field, "icecast-auth-timelimit"), |name| {
+                fields.iter().find(|(known, _)| *known == name).map(|(_, value)| *value)
+            });
             assert_eq!(found, want, "{status} {yes_field} {fields:?}");
         }
     }

@@ -34,7 +34,18 @@ const KINDS: [(&str, &[&str]); 10] = [
     ("deny", &[]),
     ("agent", &[]),
 ];
-const URL_OPTIONS: &[&str] = &["remove_url", "timeout", "on_error", "auth_header", "user", "password", "password_file"];
+const URL_OPTIONS: &[&str] = &[
+    "remove_url",
+    "timeout",
+    "on_error",
+    "auth_header",
+    "timelimit_header",
+    "headers",
+    "header_prefix",
+    "user",
+    "password",
+    "password_file",
+];
 /// Of an encoder's backend: it is not told of anybody's end.
 const STREAM_OPTIONS: &[&str] = &["timeout", "on_error", "auth_header", "user", "password", "password_file"];
 const ON_ERROR: [(&str, OnError); 2] = [("deny", OnError::Deny), ("allow", OnError::Allow)];
@@ -43,6 +54,9 @@ const STREAM_REMEDY: &str = "write stream_auth = { url = \"http://127.0.0.1:8080
 /// The longest that a backend may take, and what it is given where nothing is written.
 const TIMEOUTS: std::ops::RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(15);
 const TIMEOUT: Duration = Duration::from_secs(5);
+/// Header fields of a listener that a backend is told, and how long their names are.
+pub(super) const HEADERS_MOST: usize = 8;
+const HEADER_NAME_MOST: usize = 64;
 /// Networks of one rule.
 const NETWORKS_MOST: usize = 100_000;
 /// Patterns of one rule.
@@ -198,6 +212,27 @@ fn address(node: &Node) -> Parsed<(Arc<str>, Option<Credentials>)> {
     Ok((format!("{scheme}://{}", &rest[at + 1..]).into(), Some(login)))
 }
 
+/// Whether this can be the name of a header field, or stand before it: its letters mean the same in a head and in a form.
+pub(super) fn names_header(text: &str) -> bool {
+    (1..=HEADER_NAME_MOST).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
+}
+
+fn header(text: &str) -> Parsed<Box<str>> {
+    if names_header(text) {
+        return Ok(text.into());
+    }
+    let problem = format!("{text:?} is no name of a header field that a form can carry");
+    Err(vec![Wrong::new(problem, format!("write letters, digits, -, _ and dots, {HEADER_NAME_MOST} at most"))])
+}
+
+fn headers(node: &Node) -> Parsed<Vec<Box<str>>> {
+    let names = texts(node, "[\"x-token\"]", |text, _| header(text))?;
+    if names.len() > HEADERS_MOST {
+        return Err(vec![Wrong::new(format!("has {} names", names.len()), format!("write at most {HEADERS_MOST}"))]);
+    }
+    Ok(names)
+}
+
 /// A backend that is asked. Where `tells`, it also hears who has left.
 fn backend(table: &Table, tells: bool) -> Parsed<Arc<UrlAuth>> {
     let (url, login) = within("url", address(&table["url"]))?;
@@ -210,6 +245,10 @@ fn backend(table: &Table, tells: bool) -> Parsed<Arc<UrlAuth>> {
     let timeout = given("timeout").map(|node| within("timeout", duration(TIMEOUTS, false)(node))).transpose()?;
     let on_error = given("on_error").map(|node| within("on_error", one_of(&ON_ERROR)(node))).transpose()?;
     let auth_header = given("auth_header").map(|node| within("auth_header", line(255)(node))).transpose()?;
+    let timelimit_header = given("timelimit_header").map(|node| within("timelimit_header", line(255)(node))).transpose()?;
+    let headers = given("headers").map(|node| within("headers", headers(node))).transpose()?;
+    let prefix = |node| line(HEADER_NAME_MOST)(node).and_then(|text| header(&text));
+    let header_prefix = given("header_prefix").map(|node| within("header_prefix", prefix(node))).transpose()?;
     let user = given("user").map(|node| within("user", line(255)(node))).transpose()?;
     let written = given("password").map(|node| within("password", secret::shown(node))).transpose()?;
     let filed =
@@ -228,6 +267,10 @@ fn backend(table: &Table, tells: bool) -> Parsed<Arc<UrlAuth>> {
         timeout: timeout.unwrap_or(TIMEOUT),
         on_error: on_error.unwrap_or_default(),
         auth_header: auth_header.map_or_else(|| UrlAuth::AUTH_HEADER.into(), Into::into),
+        timelimit_header: timelimit_header
+            .map_or_else(|| UrlAuth::TIMELIMIT_HEADER.into(), |name| name.trim().trim_end_matches(':').into()), // as Icecast writes it
+        headers: headers.unwrap_or_default(),
+        header_prefix: header_prefix.unwrap_or_default(),
         login,
     }))
 }
@@ -267,6 +310,16 @@ pub(super) fn described_backend(backend: &UrlAuth, tells: bool) -> String {
     parts.push(format!("on_error = {}", quoted(on_error)));
     if *backend.auth_header != *UrlAuth::AUTH_HEADER {
         parts.push(format!("auth_header = {}", quoted(&backend.auth_header)));
+    }
+    if *backend.timelimit_header != *UrlAuth::TIMELIMIT_HEADER {
+        parts.push(format!("timelimit_header = {}", quoted(&backend.timelimit_header)));
+    }
+    if !backend.headers.is_empty() {
+        let names: Vec<_> = backend.headers.iter().map(|name| quoted(name)).collect();
+        parts.push(format!("headers = [{}]", names.join(", ")));
+    }
+    if !backend.header_prefix.is_empty() {
+        parts.push(format!("header_prefix = {}", quoted(&backend.header_prefix)));
     }
     if let Some(login) = &backend.login {
         parts.push(format!("user = {}", quoted(&login.user)));

@@ -70,6 +70,7 @@ fn every_kind_of_rule_is_read_and_described_so_that_it_reads_the_same() {
         "{ url = \"http://127.0.0.1:1/auth\" }",
         "{ url = \"https://a/add\", remove_url = \"http://b/remove\", timeout = \"2s\", on_error = \"allow\", auth_header = \"x-ok: yes\" }",
         "{ url = \"http://a/\", remove_url = \"none\" }",
+        "{ url = \"http://a/\", timelimit_header = \"x-limit\", headers = [\"x-token\", \"dnt\"], header_prefix = \"ClientHeader.\" }",
     ] {
         let lines = format!("listen_auth = {rule}\n");
         let config = folder.load(&lines).unwrap_or_else(|errors| panic!("{rule}\n{errors}"));
@@ -152,6 +153,12 @@ fn a_bad_rule_is_answered_with_what_would_be_right() {
         ),
         ("stream_auth = { url = \"http://a/\", user = \"u\", password_fil = \"secret\" }", &["did you mean \"password_file\"?"]),
         ("listen_auth = { htpasswd = \"users\", password_file = \"secret\" }", &["has \"password_file\" beside \"htpasswd\""]),
+        ("listen_auth = { url = \"http://a/\", headers = [\"x y\"] }", &["in headers[0]", "no name of a header field"]),
+        (
+            "listen_auth = { url = \"http://a/\", headers = [\"a\", \"b\", \"c\", \"d\", \"e\", \"f\", \"g\", \"h\", \"i\"] }",
+            &["has 9 names"],
+        ),
+        ("listen_auth = { url = \"http://a/\", header_prefix = \"&user=\" }", &["in header_prefix", "that a form can carry"]),
         (&deep, &["more than 8 deep"]),
         (&many, &["has 40 rules"]),
         ("listen_auth = { agent = \"x\" }\ntcp = [\"127.0.0.1:9000\"]", &["is written beside tcp", "cannot be asked"]),

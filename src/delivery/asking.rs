@@ -33,7 +33,8 @@ pub(super) async fn may_listen(
     let Some(rule) = settings.listen_auth.as_deref() else { return Ok(None) };
     let authorization = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
     let query = unmarked(request.query_string());
-    let (shown, agent) = (Shown::of(authorization, query), user_agent(request));
+    let field = |name: &str| request.headers().get(name).and_then(|value| value.to_str().ok());
+    let (shown, agent) = (Shown::of(authorization, query).with_fields(rule, field), user_agent(request));
     let visitor = Visitor { number: id.0, mount: settings.path.as_str(), query, address: claim.peer().ip(), agent: &agent, shown: &shown };
     // Who hangs up while a backend thinks is not waited for, and counted out if it was counted.
     let asked = tokio::select! {

@@ -195,12 +195,13 @@ impl Icecast {
             .iter()
             .map(|name| format!("<option name=\"{name}\" value=\"{}\"/>", panel.url()))
             .collect();
+        let headers = "<option name=\"headers\" value=\"x-token,x-none\"/><option name=\"header_prefix\" value=\"ClientHeader.\"/>";
         let text = format!(
             "<icecast><hostname>radio.example</hostname><limits><clients>100</clients><sources>5</sources></limits>\
              <authentication><source-password>only-on-loopback</source-password><admin-user>admin</admin-user>\
              <admin-password>only-on-loopback</admin-password></authentication>\
              <listen-socket><port>{port}</port><bind-address>127.0.0.1</bind-address></listen-socket>\
-             <mount><mount-name>/live.mp3</mount-name><authentication type=\"url\">{options}</authentication></mount>\
+             <mount><mount-name>/live.mp3</mount-name><authentication type=\"url\">{options}{headers}</authentication></mount>\
              <paths><basedir>/usr/share/icecast2</basedir><logdir>{}</logdir><webroot>/usr/share/icecast2/web</webroot>\
              <adminroot>/usr/share/icecast2/admin</adminroot></paths>\
              <logging><accesslog>-</accesslog><errorlog>-</errorlog><loglevel>2</loglevel></logging><security>{owner}</security></icecast>",
@@ -226,7 +227,7 @@ fn a_visit(port: u16, panel: &Panel) -> BTreeMap<&'static str, Fields> {
     let listen = |login: &str| {
         let mut stream = TcpStream::connect(("127.0.0.1", port)).expect("connected");
         stream.set_read_timeout(Some(SECOND * 10)).expect("set");
-        write!(stream, "GET /live.mp3?a=b&c=%20d HTTP/1.0\r\nUser-Agent: VLC & <co>/3\r\n{login}\r\n").expect("sent");
+        write!(stream, "GET /live.mp3?a=b&c=%20d HTTP/1.0\r\nUser-Agent: VLC & <co>/3\r\nX-Token: a b&c\r\n{login}\r\n").expect("sent");
         Stream::open(stream)
     };
     assert_eq!(listen(WRONG).head.status, 401);
@@ -257,14 +258,15 @@ fn a_panel_is_told_what_icecast_tells_it() {
     let ours = start();
     let url = ours.url();
     let server = Server::start(&format!(
-        "[admin]\nhostname = \"radio.example\"\n[[mount]]\npath = \"/live.mp3\"\nlisten_auth = {{ url = \"{url}\" }}\n\
+        "[admin]\nhostname = \"radio.example\"\n[[mount]]\npath = \"/live.mp3\"\nlisten_auth = {{ url = \"{url}\", \
+         headers = [\"x-token\", \"x-none\"], header_prefix = \"ClientHeader.\" }}\n\
          stream_auth = {{ url = \"{url}\" }}\nmount_add = \"{url}\"\nmount_remove = \"{url}\"\non_source_end = \"close\"\n"
     ));
     let told = a_visit(server.port, &ours);
     for (action, names) in [
         ("stream_auth", "action ip mount pass port server user"),
         ("mount_add", "action mount port server"),
-        ("listener_add", "action agent client ip mount pass port server user"),
+        ("listener_add", "ClientHeader.x-token action agent client ip mount pass port server user"),
         ("listener_remove", "action agent client duration ip mount pass port server user"),
         ("mount_remove", "action mount port server"),
     ] {

@@ -1,5 +1,6 @@
 //! Mounts and relays of an Icecast configuration.
 
+use super::super::auth::{HEADERS_MOST, names_header};
 use super::super::describe::{exact, quoted};
 use super::super::discretion::discreet;
 use super::super::mount::{collision, load_intro};
@@ -307,6 +308,7 @@ fn authentication(element: &Element<'_>, section: &mut Section, to: &mut Section
                 .collect();
             let login = if fit("username").is_some() { login } else { String::new() };
             let header = fit("auth_header").map(|header| format!(", auth_header = {}", quoted(header.trim()))).unwrap_or_default();
+            let told = told(&fit, element, to);
             let found = |name: &str| option(name).filter(|url| is_web_address(url));
             for name in ["listener_add", "listener_remove", "stream_auth", "mount_add", "mount_remove"] {
                 if option(name).is_some() && found(name).is_none() {
@@ -316,7 +318,7 @@ fn authentication(element: &Element<'_>, section: &mut Section, to: &mut Section
             match (option("listener_add"), found("listener_add")) {
                 (_, Some(url)) => {
                     let remove = quoted(found("listener_remove").unwrap_or("none"));
-                    section.set("listen_auth", format!("{{ url = {}, remove_url = {remove}{header}{login} }}", quoted(url)), "");
+                    section.set("listen_auth", format!("{{ url = {}, remove_url = {remove}{header}{told}{login} }}", quoted(url)), "");
                 }
                 (Some(_), None) => section.set("listen_auth", NOBODY, "nobody, for now: see what was left out"),
                 (None, None) if option("listener_remove").is_some() => {
@@ -350,11 +352,35 @@ fn authentication(element: &Element<'_>, section: &mut Section, to: &mut Section
             | "username"
             | "password"
             | "auth_header"
+            | "timelimit_header"
+            | "headers"
+            | "header_prefix"
             | "allow_duplicate_users" => {}
-            "timelimit_header" if option.attribute("value").is_none_or(|value| value.starts_with("icecast-auth-timelimit")) => {}
             name => to.leave(option, &format!("{name}: it has no equivalent")),
         }
     }
+}
+
+/// What a backend is told beside the usual, and by which word it says for how long.
+fn told<'v>(option: &impl Fn(&str) -> Option<&'v str>, element: &Element<'_>, to: &mut Sections) -> String {
+    let headers = option("headers").into_iter().flat_map(|names| names.split(',')).map(str::trim).filter(|name| !name.is_empty());
+    let (mut names, mut told) = (Vec::new(), String::new());
+    for name in headers {
+        if names_header(name) && names.len() < HEADERS_MOST {
+            names.push(quoted(name));
+        } else {
+            to.leave(element, &format!("headers: {name:?} is no name that can be carried over, or one too many"));
+        }
+    }
+    if !names.is_empty() {
+        told += &format!(", headers = [{}]", names.join(", "));
+    }
+    match option("header_prefix").map(str::trim) {
+        Some(prefix) if names_header(prefix) => told += &format!(", header_prefix = {}", quoted(prefix)),
+        Some(_) => to.leave(element, "header_prefix has something else than letters, digits, -, _ and dots in it"),
+        None => {}
+    }
+    told + &option("timelimit_header").map(|name| format!(", timelimit_header = {}", quoted(name.trim()))).unwrap_or_default()
 }
 
 /// Lets nobody listen, and says why.

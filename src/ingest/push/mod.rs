@@ -116,7 +116,7 @@ async fn judge(
     may_try()?;
     match (&push.stream_auth, &push.password, credentials) {
         (Some(backend), _, credentials) => {
-            let shown = Shown { credentials, token: None };
+            let shown = Shown { credentials, ..Shown::default() };
             let visitor = Visitor { number: 0, mount: path.as_str(), query, address: peer.ip(), agent: "", shown: &shown };
             Ok(judged(desk.registry.witnesses().bouncer.may_publish(backend, &visitor, false).await.ok_or(Busy)?))
         }
