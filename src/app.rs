@@ -172,7 +172,7 @@ async fn open_house(
     let crew = Crew::start(if config.shards == 0 { cores() } else { config.shards }, clock)?;
     let bouncer = Arc::new(Bouncer::default());
     house::settle_bouncer(&bouncer, &config).iter().for_each(|wrong| tracing::error!("{wrong}; what rests on it lets nobody in"));
-    let witnesses = Witnesses { journal: Arc::clone(&journal), webhooks, bouncer: Arc::clone(&bouncer) };
+    let witnesses = Witnesses { journal: Arc::clone(&journal), webhooks, bouncer: Arc::clone(&bouncer), hearsay: Arc::default() };
     let registry = Arc::new(Registry::new(Arc::clone(&crew), config.max_listeners).with_witnesses(witnesses));
     registry.limit(config.max_listeners, &config.limits, &config.groups);
     let patrol = Patrol::new(&config.door.patrol);

@@ -5,11 +5,13 @@
 //! ```
 //! - Whoever notes a visit never waits. When the queue is full, or the disk, lines are dropped and counted.
 //! - Nothing that a client sends can begin a line of its own, end a quoted part, or reach a terminal as anything but text.
+//! - Lines of the event log that outsiders can cause without end have a bound (`repeats`).
 //! - A file is opened again when it is asked for, and when it is found to be gone or another one (rotated, or its folder removed).
 //!
 //! Deliberately absent: rotation (logrotate does that, and says HUP), and who a visitor is: rooms above say that.
 
 mod line;
+mod repeats;
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -22,6 +24,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 pub use line::Visit;
+pub use repeats::{Hearsay, Kind};
 
 /// Lines that may wait. A line has a kilobyte at most, so this is what a slow disk costs in memory.
 const LINES_MOST: usize = 8192;

@@ -2,7 +2,7 @@
 //!
 //! - Nothing is done here. An [`Order`] goes to whoever wires the house, who carries orders out one after the other and answers;
 //!   the queue is bounded, and so is the wait.
-//! - Every act is in the log, with who asked for it and what came of it.
+//! - Every act is in the log, with who asked for it and what came of it. Of those that are not allowed the like of one are counted.
 
 use std::time::Duration;
 
@@ -18,6 +18,8 @@ use super::api::{Problem, full, no_mount, problem};
 use super::{House, admission};
 use crate::door::claim::Claim;
 use crate::door::origin::user_agent;
+use crate::engine::admission::customer;
+use crate::journal::Kind;
 
 /// Orders that may wait; one more is refused.
 const ORDERS_MOST: usize = 64;
@@ -183,14 +185,20 @@ pub(super) fn audit(request: &HttpRequest, act: &str, mount: &str, outcome: &str
     );
 }
 
-/// Lets operators pass, and nobody else; who tries is in the log.
+/// Lets operators pass, and nobody else; who tries is in the log, though not each time: anybody may try, again and again.
 ///
 /// # Errors
 /// What the others are told.
 pub(super) async fn permitted(request: &HttpRequest, house: &House, act: &str, mount: &str) -> Result<(), HttpResponse> {
     let standing = admission::operator(request, house).await;
     if standing.is_err() {
-        audit(request, act, mount, "not allowed");
+        // The path of a mount that there is not is anybody's choice.
+        let known = house.registry.find(mount).is_some();
+        let from = request.conn_data::<Claim>().and_then(|claim| claim.peer().ip());
+        let kind = Kind { what: "not allowed", mount: known.then(|| mount.into()), from: from.map(customer), why: act.into() };
+        if house.registry.witnesses().hearsay.is_news(kind) {
+            audit(request, act, mount, "not allowed");
+        }
     }
     standing
 }

@@ -49,7 +49,8 @@ pub(super) async fn leave(mut house: House, done: HandedOver) {
     tracing::info!("ended: another process serves");
 }
 
-/// What is still to be said when the last has left: mounts know who did, webhooks and backends are told. `None`: who talks to backends
+/// What is still to be said when the last has left: mounts know who did, webhooks and backends are told, and so is the event log of what was
+/// only counted. `None`: who talks to backends
 /// has panicked.
 pub(super) async fn say_the_last<T: Send + 'static>(registry: &Registry, to_backends: impl FnOnce() -> T + Send + 'static) -> Option<T> {
     let said = async {
@@ -62,5 +63,6 @@ pub(super) async fn say_the_last<T: Send + 'static>(registry: &Registry, to_back
     let told = actix_rt::task::spawn_blocking(move || webhooks.finish(TELL_MOST)); // beside the other: each has its time
     let told_backends = actix_rt::task::spawn_blocking(to_backends).await.ok();
     let _ = told.await; // the same for a panic there
+    registry.witnesses().hearsay.finish();
     told_backends
 }

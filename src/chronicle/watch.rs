@@ -61,6 +61,7 @@ pub async fn watch(chronicle: Arc<Chronicle>, mut watched: Watched) {
                     ..Scene::of(&watched.registry)
                 };
                 look(&chronicle, &watched.registry, &mut past, &mut hooks, &scene);
+                watched.registry.witnesses().hearsay.tell();
                 if looks.is_multiple_of(BEATS_EVERY) {
                     chronicle.beat();
                 }

@@ -33,7 +33,7 @@ use crate::engine::crew::Crew;
 use crate::engine::inbox::Command;
 use crate::fanout::departure::{Departure, Refusal};
 use crate::fanout::stats::{Histogram, HistogramView, SESSION_BOUNDS, add};
-use crate::journal::Journal;
+use crate::journal::{Hearsay, Journal};
 use crate::units::{ListenerId, MountPath};
 use crate::webhook::Webhooks;
 
@@ -113,11 +113,13 @@ pub struct Witnesses {
     pub webhooks: Arc<Webhooks>,
     /// Backends that decide who may listen, and hear who has left.
     pub bouncer: Arc<Bouncer>,
+    /// What the event log was told of outsiders lately.
+    pub hearsay: Arc<Hearsay>,
 }
 
 impl Default for Witnesses {
     fn default() -> Self {
-        Self { journal: Journal::off(), webhooks: Arc::default(), bouncer: Arc::default() }
+        Self { journal: Journal::off(), webhooks: Arc::default(), bouncer: Arc::default(), hearsay: Arc::default() }
     }
 }
 

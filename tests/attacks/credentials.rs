@@ -1,4 +1,4 @@
-//! What is guessed, and what was overheard.
+//! What is guessed, what was overheard, and what the log has of those who may do nothing.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -7,8 +7,8 @@ use std::time::Instant;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 
-use super::support::{Stream, until};
-use super::{SECOND, attacked, from_elsewhere, scale, statuses};
+use super::support::{self, Server, Stream, free_port, until};
+use super::{SECOND, attacked, from_elsewhere, reset, scale, statuses};
 
 #[test]
 fn who_guesses_passwords_is_slowed_down_and_who_knows_one_is_not() {
@@ -116,4 +116,60 @@ fn what_somebody_overheard_is_of_no_use_elsewhere_and_later() {
         assert_eq!(status(server.connect(), "/a.ogg", &long), 200);
     });
     std::fs::remove_file(file).expect("removed");
+}
+
+/// What the event log says, line by line.
+fn events(server: &Server) -> Vec<serde_json::Value> {
+    server.log().lines().map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("no JSON: {line}"))).collect()
+}
+
+#[test]
+fn what_an_outsider_does_a_thousand_times_is_a_few_lines_in_the_log_and_a_count() {
+    let shoutcast = free_port();
+    // Without any password, so that nothing slows down who asks.
+    let mut server =
+        Server::start(&format!("[push]\nshoutcast = [\"127.0.0.1:{shoutcast}\"]\n{}[[mount]]\npath = \"/live.mp3\"\n", support::MP3));
+    let before = events(&server).len();
+    let times = 1000 * scale();
+    for i in 0..times {
+        let put = "PUT /live.mp3 HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\nConnection: close\r\n\r\nabc";
+        assert_eq!(statuses(server.ask(put).as_bytes()), [403]);
+        let order = format!(
+            "POST /api/v1/mounts/{i}.mp3/source/stop HTTP/1.1\r\nHost: x\r\nX-Forwarded-For: 192.0.2.1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+        );
+        assert_eq!(statuses(server.ask(order).as_bytes()), [403]);
+        drop(TcpStream::connect(("127.0.0.1", shoutcast)).expect("connected"));
+        // What the framework might have a word about.
+        for broken in [
+            "\0\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost",
+            "PUT /x HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+            "GET /api/v1/mounts HTTP/1.1\r\nHost: x\r\n\r\n",
+        ] {
+            let mut socket = server.connect();
+            socket.write_all(broken.as_bytes()).expect("sent");
+            reset(&socket);
+        }
+    }
+    assert!(until(SECOND * 20, || server.metric("flumen_connections", &["guest"]) == 1.0), "nobody but who asks");
+    server.signal("-TERM");
+    assert_eq!(server.wait(SECOND * 20), Some(0));
+    let events = events(&server);
+    assert!(events.len() <= before + 20, "{} lines:\n{}", events.len(), server.log());
+    let text = |event: &serde_json::Value, name: &str| event[name].as_str().unwrap_or_default().to_owned();
+    for (what, why) in [
+        ("encoder turned away", "no password for encoders is configured: set [push] password"),
+        ("encoder turned away", "it went before it had greeted"),
+        ("not allowed", "source stop"),
+    ] {
+        let first = |event: &&serde_json::Value| {
+            let (reason, order) = (text(event, "why"), text(event, "outcome") == "not allowed" && text(event, "act") == why);
+            order || (text(event, "message") == what && reason == why)
+        };
+        let told = events.iter().filter(first).count() as u64;
+        let held = events.iter().filter(|event| text(event, "what") == what && text(event, "why") == why);
+        let counted: u64 = held.filter_map(|event| event["count"].as_u64()).sum();
+        assert!((1..=3).contains(&told), "{what}, {why}: {told} times");
+        assert_eq!(told + counted, times as u64, "{what}, {why}; log:\n{}", server.log());
+    }
 }

@@ -56,7 +56,7 @@ async fn publish(request: HttpRequest, desk: Data<Desk>) -> HttpResponse {
     let Some(push) = &settings.push else { return takes_no_push(&request) };
     let field = |name: &str| request.headers().get(name).and_then(|value| value.to_str().ok());
     let refuse = |status, why: &str| {
-        turned_away(Some(&settings.path), claim.peer(), why);
+        turned_away(&desk, Some(&settings.path), claim.peer(), why);
         plain(status, why)
     };
     if push.password.is_none() && push.stream_auth.is_none() {
@@ -65,7 +65,7 @@ async fn publish(request: HttpRequest, desk: Data<Desk>) -> HttpResponse {
     let credentials = field("authorization").and_then(access::basic);
     match may_publish(&desk, settings, claim.peer(), request.query_string(), credentials).await {
         Ok(true) => {}
-        Ok(false) => return unauthorized(&settings.path, claim, field("authorization").is_some()),
+        Ok(false) => return unauthorized(&desk, &settings.path, claim, field("authorization").is_some()),
         Err(Busy) => {
             return unavailable(
                 "too many passwords are being checked, or were wrong from your address just now, or whoever knows them does not answer",
@@ -140,9 +140,9 @@ fn from(peer: Peer) -> String {
     }
 }
 
-fn unauthorized(mount: &MountPath, claim: &Claim, tried: bool) -> HttpResponse {
+fn unauthorized(desk: &Desk, mount: &MountPath, claim: &Claim, tried: bool) -> HttpResponse {
     if tried {
-        turned_away(Some(mount), claim.peer(), "wrong password");
+        turned_away(desk, Some(mount), claim.peer(), "wrong password");
     }
     plain_builder(StatusCode::UNAUTHORIZED)
         .insert_header((header::WWW_AUTHENTICATE, "Basic realm=\"flumen\""))

@@ -29,6 +29,7 @@ use crate::bouncer::Visitor;
 use crate::bouncer::passwords::{Busy, Passwords};
 use crate::engine::admission::{Headcount, Hold, customer};
 use crate::engine::broadcast::Peer;
+use crate::journal::Kind;
 use crate::mount::publishers::{Press, Publisher, Unclaimed};
 use crate::mount::registry::Entry;
 use crate::mount::{MakeError, PushSettings, Registry, Settings};
@@ -166,8 +167,15 @@ async fn enter(desk: &Desk, path: &MountPath, publisher: &Publisher) -> Result<(
     Err(NoPlace::Closed)
 }
 
-/// Says that an encoder was not let in.
-fn turned_away(mount: Option<&MountPath>, peer: Peer, why: &str) {
-    let mount = mount.map(MountPath::as_str);
-    tracing::warn!(mount, %peer, why, "encoder turned away");
+/// What the log calls it when an encoder is not let in.
+const TURNED_AWAY: &str = "encoder turned away";
+
+/// Says that an encoder was not let in; not of each, for anybody may come, again and again.
+fn turned_away(desk: &Desk, mount: Option<&MountPath>, peer: Peer, why: &str) {
+    // A path for which a mount would have been made is anybody's choice.
+    let known = mount.filter(|mount| desk.registry.find(mount.as_str()).is_some());
+    let kind = Kind { what: TURNED_AWAY, mount: known.map(|mount| mount.as_str().into()), from: peer.ip().map(customer), why: why.into() };
+    if desk.registry.witnesses().hearsay.is_news(kind) {
+        tracing::warn!(mount = mount.map(MountPath::as_str), %peer, why, "{TURNED_AWAY}");
+    }
 }

@@ -29,7 +29,7 @@ pub fn greeter(desk: &Desk) -> impl Fn() -> Greet + Clone + Send + 'static {
             let desk = Rc::clone(&desk);
             actix_rt::spawn(async move {
                 if let Err((departing, why)) = greet(&desk, departing, peer).await {
-                    turned_away(None, peer, why);
+                    turned_away(&desk, None, peer, why);
                     drop(departing);
                 }
             });
