@@ -72,6 +72,34 @@ fn json_lines_are_json() {
 }
 
 #[test]
+fn what_one_connection_asked_for_has_its_number_in_both_logs() {
+    let live = "[[mount]]\npath = \"/live.mp3\"\n[push]\npassword = \"s3cretively\"\n";
+    let (server, path) = logging("json", &format!("{MP3}{live}"));
+    server.ask("POST /api/v1/drain HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 192.0.2.1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+    let wrong = "c291cmNlOmd1ZXNz"; // source:guess
+    server.ask(format!(
+        "PUT /live.mp3 HTTP/1.1\r\nHost: a\r\nAuthorization: Basic {wrong}\r\nContent-Length: 1\r\nConnection: close\r\n\r\nx"
+    ));
+    // Two requests of one connection; then a listener, whose session has its own number.
+    server.ask("GET /healthz HTTP/1.1\r\nHost: a\r\n\r\nGET /api/v1/mounts HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+    server.listen("/radio.mp3").read(1000);
+    assert!(until(SECOND * 5, || read(&path).contains("hung_up")));
+    let parse = |text: String| text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect::<Vec<Value>>();
+    let (visits, events) = (parse(read(&path)), parse(server.log()));
+    let visit = |target: &str| visits.iter().find(|visit| visit["target"] == target).unwrap_or_else(|| panic!("{target}: {visits:?}"));
+    let event = |says: &str| events.iter().find(|event| event["message"] == says).unwrap_or_else(|| panic!("{says}: {events:?}"));
+    for (target, says) in [("/api/v1/drain", "an operator acts"), ("/live.mp3", "encoder turned away")] {
+        let number = visit(target)["connection"].as_u64().unwrap_or_else(|| panic!("{}", visit(target)));
+        assert_eq!(event(says)["connection"], number, "{says}");
+    }
+    assert_ne!(visit("/api/v1/drain")["connection"], visit("/live.mp3")["connection"]);
+    assert_eq!(visit("/healthz")["connection"], visit("/api/v1/mounts")["connection"]);
+    let session = visits.iter().find(|visit| visit["departure"] == "hung_up").expect("a session");
+    assert!(session["id"].is_u64() && session["connection"].is_null(), "{session}");
+    std::fs::remove_file(path).expect("removed");
+}
+
+#[test]
 fn fifty_rotations_lose_no_line_and_no_listener_a_byte() {
     let (server, path) = logging("combined", MP3);
     let mut listener = server.listen("/radio.mp3");

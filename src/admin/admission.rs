@@ -183,6 +183,11 @@ fn address(request: &HttpRequest) -> Option<IpAddr> {
     peer(request).and_then(|peer| peer.ip())
 }
 
+/// On which connection, for the log.
+pub(super) fn connection(request: &HttpRequest) -> Option<u64> {
+    request.conn_data::<Claim>().map(Claim::connection)
+}
+
 /// Who asks, for the log.
 pub(super) fn asker(request: &HttpRequest) -> String {
     peer(request).map_or_else(|| "unknown".to_owned(), |peer| peer.to_string())

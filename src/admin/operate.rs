@@ -173,12 +173,14 @@ fn only_post(path: &str, route: Route) -> Resource {
 
 /// Writes down who did what, and what came of it.
 pub(super) fn audit(request: &HttpRequest, act: &str, mount: &str, outcome: &str) {
-    let peer = request.conn_data::<Claim>().map(|claim| claim.peer().to_string());
+    let claim = request.conn_data::<Claim>();
+    let peer = claim.map(|claim| claim.peer().to_string());
     tracing::info!(
         target: "flumen::audit",
         act,
         mount,
         peer = peer.as_deref().unwrap_or("unknown"),
+        connection = claim.map(Claim::connection),
         agent = &*user_agent(request),
         outcome,
         "an operator acts"

@@ -44,7 +44,7 @@ pub(super) async fn may_listen(
     };
     asked.map(|pass| Some(Arc::new(pass))).map_err(|turned| {
         registry.refuse(entry, Refusal::Unauthorized);
-        tracing::debug!(mount = %settings.path, peer = %claim.peer(), ?turned, "listener turned away");
+        tracing::debug!(mount = %settings.path, peer = %claim.peer(), connection = claim.connection(), id = id.0, ?turned, "listener turned away");
         refusal(turned)
     })
 }

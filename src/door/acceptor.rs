@@ -124,6 +124,8 @@ impl DoorCounters {
 #[derive(Debug)]
 pub struct Guest {
     counters: Arc<DoorCounters>,
+    /// Which of all connections it is that were asked what they want. A process that takes over counts on.
+    number: u64,
     /// Counts it as one of its address.
     pub(super) hold: Option<Hold>,
 }
@@ -131,16 +133,23 @@ pub struct Guest {
 impl Guest {
     fn new(counters: &Arc<DoorCounters>, hold: Option<Hold>) -> Self {
         add(&counters.guests, 1);
-        add(&counters.accepted, 1);
-        Self { counters: Arc::clone(counters), hold }
+        let number = counters.accepted.fetch_add(1, Ordering::Relaxed) + 1;
+        Self { counters: Arc::clone(counters), number, hold }
     }
 }
 
 impl Guest {
     /// A connection that another process has accepted and counted. Whoever would not be let in now stays all the same.
-    pub fn resumed(counters: &Arc<DoorCounters>, patrol: &Patrol, peer: Peer) -> Self {
+    pub fn resumed(counters: &Arc<DoorCounters>, patrol: &Patrol, (peer, number): (Peer, u64)) -> Self {
         add(&counters.guests, 1);
-        Self { counters: Arc::clone(counters), hold: patrol.admit(peer).ok().flatten() }
+        Self { counters: Arc::clone(counters), number, hold: patrol.admit(peer).ok().flatten() }
+    }
+}
+
+impl Guest {
+    /// By which number logs name the connection.
+    pub fn number(&self) -> u64 {
+        self.number
     }
 }
 

@@ -119,6 +119,8 @@ pub(super) enum Turn {
 /// What the hull and the handlers of one connection share.
 #[derive(Debug)]
 pub(super) struct Slot {
+    /// By which number logs name the connection.
+    pub(super) number: u64,
     pub(super) berth: RefCell<Option<Berth>>,
     /// What follows the request that is served.
     pub(super) following: Cell<Following>,
@@ -143,8 +145,9 @@ pub(super) struct Slot {
 }
 
 impl Slot {
-    pub(super) fn new(peer: Peer, local: Option<SocketAddr>, secure: bool, began: Moment) -> Self {
+    pub(super) fn new((number, peer): (u64, Peer), local: Option<SocketAddr>, secure: bool, began: Moment) -> Self {
         Self {
+            number,
             berth: RefCell::default(),
             following: Cell::default(),
             armed: Cell::new(false),
@@ -207,6 +210,11 @@ impl Claim {
     /// Who asks: who is at the other end, or for whom he speaks if he is believed.
     pub fn peer(&self) -> Peer {
         self.0.peer.get()
+    }
+
+    /// By which number logs name the connection: lines of the same one have the same.
+    pub fn connection(&self) -> u64 {
+        self.0.number
     }
 
     /// Whether somebody asks for somebody else, whoever that is.

@@ -146,7 +146,14 @@ impl Hull {
         };
         let secure = matches!(stream, Io::Tls(_));
         let connected = Connected { peer, secure, relayed: proxied };
-        let mut hull = Self::new(stream, Slot::new(peer, local, secure, accepted), guest, limits, clock, (Arc::clone(patrol), connected));
+        let mut hull = Self::new(
+            stream,
+            Slot::new((guest.number(), peer), local, secure, accepted),
+            guest,
+            limits,
+            clock,
+            (Arc::clone(patrol), connected),
+        );
         hull.slot.relayed.set(proxied);
         if misplaced {
             hull.refuse(400, tls::MISPLACED);

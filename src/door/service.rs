@@ -190,6 +190,7 @@ impl Drop for Door {
 /// A request, for the access log.
 struct Asked {
     journal: Data<Journal>,
+    connection: Option<u64>,
     peer: String,
     at: SystemTime,
     began: Instant,
@@ -208,6 +209,7 @@ impl Asked {
             |name| request.headers().get(name).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned()).unwrap_or_default();
         Some(Self {
             journal: journal.clone(),
+            connection: claim.map(Claim::connection),
             peer: claim.map(|claim| claim.peer().host()).unwrap_or_default(),
             at: SystemTime::now(),
             began: Instant::now(),
@@ -226,6 +228,7 @@ impl Asked {
             BodySize::Stream => None,
         };
         self.journal.note(&Visit {
+            connection: self.connection,
             peer: &self.peer,
             at: self.at,
             method: self.method.as_str(),

@@ -48,6 +48,8 @@ pub struct Encoder {
     pub peer: Option<String>,
     /// What it says it is.
     pub user_agent: String,
+    /// By which number logs name its connection.
+    pub connection: u64,
     /// When it came, in milliseconds since 1970.
     pub since_unix_ms: u64,
     /// How what it sends is framed in its connection, and how far that has come: in the words of whoever reads it.

@@ -12,6 +12,10 @@ const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Au
 /// Somebody asked for something, and this came of it. What is unknown is empty.
 #[derive(Clone, Copy, Debug)]
 pub struct Visit<'a> {
+    /// Which connection asked, by the number that lines of the event log have; `None`: see `listener`. In JSON only.
+    pub connection: Option<u64>,
+    /// Which listener it was, by the number that the event log, the API and webhooks have. In JSON only.
+    pub listener: Option<u64>,
     /// From where: an address without its port, or `unix`.
     pub peer: &'a str,
     /// Who it said it was, if that was true.
@@ -43,6 +47,8 @@ pub struct Visit<'a> {
 impl Default for Visit<'_> {
     fn default() -> Self {
         Self {
+            connection: None,
+            listener: None,
             peer: "",
             user: "",
             at: SystemTime::UNIX_EPOCH,
@@ -63,6 +69,10 @@ impl Default for Visit<'_> {
 #[derive(Serialize)]
 struct Fields<'a> {
     time: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    connection: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<u64>,
     peer: &'a str,
     #[serde(skip_serializing_if = "str::is_empty")]
     user: &'a str,
@@ -118,6 +128,8 @@ impl Visit<'_> {
         let Date { year, month, day, time } = Date::of(self.at);
         let fields = Fields {
             time: format!("{year}-{month:02}-{day}T{time}Z"),
+            connection: self.connection,
+            id: self.listener,
             peer: self.peer,
             user: cut(self.user),
             method: cut(self.method),
@@ -214,6 +226,10 @@ mod tests {
         assert_eq!(page.combined(), want);
         let want = r#"{"time":"2026-11-25T14:39:00Z","peer":"192.0.2.1","method":"GET","target":"/radio.mp3","version":"HTTP/1.1","status":200,"bytes":16000,"agent":"mpv 0.38","seconds":1.5,"departure":"hung_up","mount":"/radio.mp3"}"#;
         assert_eq!(visit().json(), want);
+        let named = |connection, listener| Visit { connection, listener, ..visit() };
+        assert!(named(Some(17), None).json().starts_with(r#"{"time":"2026-11-25T14:39:00Z","connection":17,"peer""#));
+        assert!(named(None, Some(4)).json().starts_with(r#"{"time":"2026-11-25T14:39:00Z","id":4,"peer""#));
+        assert_eq!(named(Some(17), Some(4)).combined(), visit().combined(), "tools read that line by its places");
     }
 
     #[test]

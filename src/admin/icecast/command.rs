@@ -250,7 +250,7 @@ async fn command(request: HttpRequest, path: Path<String>, house: Data<House>) -
     };
     if command.changes() {
         let (by, status, done) = (admission::asker(&request), answer.status().as_u16(), is_done(&answer));
-        tracing::info!(mount, by, command = &**path, status, done, "an order");
+        tracing::info!(mount, by, connection = admission::connection(&request), command = &**path, status, done, "an order");
     }
     answer
 }

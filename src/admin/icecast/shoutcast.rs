@@ -72,7 +72,13 @@ async fn update(request: HttpRequest, house: Data<House>) -> HttpResponse {
         return refusal;
     }
     if let Some(metadata) = metadata::update(&parameters, entry.handle.settings.charset) {
-        tracing::info!(mount, by = admission::asker(&request), title = metadata.title.as_deref(), "metadata");
+        tracing::info!(
+            mount,
+            by = admission::asker(&request),
+            connection = admission::connection(&request),
+            title = metadata.title.as_deref(),
+            "metadata"
+        );
         entry.handle.set_metadata(metadata);
     }
     success("Metadata update successful")

@@ -56,7 +56,7 @@ async fn publish(request: HttpRequest, desk: Data<Desk>) -> HttpResponse {
     let Some(push) = &settings.push else { return takes_no_push(&request) };
     let field = |name: &str| request.headers().get(name).and_then(|value| value.to_str().ok());
     let refuse = |status, why: &str| {
-        turned_away(&desk, Some(&settings.path), claim.peer(), why);
+        turned_away(&desk, Some(&settings.path), (claim.peer(), claim.connection()), why);
         plain(status, why)
     };
     if push.password.is_none() && push.stream_auth.is_none() {
@@ -92,7 +92,7 @@ async fn publish(request: HttpRequest, desk: Data<Desk>) -> HttpResponse {
         Some(parked) => parked,
         None => match enter(&desk, &settings.path, &publisher).await {
             Ok((entry, press)) => {
-                tracing::info!(mount = %path, peer = %claim.peer(), agent = &*likeness.1, method = %request.method(), "encoder connected");
+                tracing::info!(mount = %path, peer = %claim.peer(), connection = claim.connection(), agent = &*likeness.1, method = %request.method(), "encoder connected");
                 entry.handle.set_said(Said { profile: profile(field), through: Vec::new() });
                 let pump = Pump::new(entry.actor.clone(), &entry.handle, claimed.as_deref());
                 (entry, (pump, press))
@@ -142,7 +142,7 @@ fn from(peer: Peer) -> String {
 
 fn unauthorized(desk: &Desk, mount: &MountPath, claim: &Claim, tried: bool) -> HttpResponse {
     if tried {
-        turned_away(desk, Some(mount), claim.peer(), "wrong password");
+        turned_away(desk, Some(mount), (claim.peer(), claim.connection()), "wrong password");
     }
     plain_builder(StatusCode::UNAUTHORIZED)
         .insert_header((header::WWW_AUTHENTICATE, "Basic realm=\"flumen\""))

@@ -47,6 +47,7 @@ impl Session {
                 Peer::Unix => None,
             },
             user_agent: publisher.user_agent.into(),
+            connection: self.guest.number(),
             since_unix_ms: u64::try_from(since.as_millis()).unwrap_or(u64::MAX),
             body: serde_json::to_value(&self.framing).ok()?,
             farewell: self.farewell.clone(),
@@ -81,7 +82,7 @@ pub fn go_on(desk: &Desk, encoders: Vec<Pushing>, doormen: &Arc<DoorCounters>, p
 
 async fn resume(desk: &Desk, pushing: Pushing, doormen: &Arc<DoorCounters>, patrol: &Patrol) -> Result<Session, String> {
     let Pushing { entry, packed, socket, held, headers } = pushing;
-    let handover::Encoder { user_agent, since_unix_ms, body, farewell, goes_on, stream, .. } = packed;
+    let handover::Encoder { user_agent, connection, since_unix_ms, body, farewell, goes_on, stream, .. } = packed;
     let told = |error: &dyn std::fmt::Display| error.to_string();
     let peer = peer_at(packed.peer.as_deref()).map_err(|error| told(&error))?;
     let publisher = Publisher { peer, user_agent: user_agent.as_str().into(), since: UNIX_EPOCH + Duration::from_millis(since_unix_ms) };
@@ -95,6 +96,6 @@ async fn resume(desk: &Desk, pushing: Pushing, doormen: &Arc<DoorCounters>, patr
     }
     let goes_on = goes_on
         .map(|handover::Likeness { from, agent, claimed }| -> (_, Likeness) { (Arc::clone(&desk.parking), (from, agent.into(), claimed)) });
-    tracing::info!(mount = %entry.handle.settings.path, %peer, agent = user_agent, "the encoder goes on here");
-    Ok(Session::new(io, Guest::resumed(doormen, patrol, peer), framing, (pump, press), entry).saying(farewell, goes_on))
+    tracing::info!(mount = %entry.handle.settings.path, %peer, connection, agent = user_agent, "the encoder goes on here");
+    Ok(Session::new(io, Guest::resumed(doormen, patrol, (peer, connection)), framing, (pump, press), entry).saying(farewell, goes_on))
 }

@@ -36,7 +36,7 @@ pub(super) struct Session {
     /// Its stream may go on with another request.
     pub(super) goes_on: Option<(Arc<Parking>, Likeness)>,
     timeout: Duration,
-    _guest: Guest,
+    pub(super) guest: Guest,
 }
 
 /// How a stream ended, if nothing went wrong.
@@ -51,7 +51,7 @@ impl Session {
     /// A session of an encoder whose stream, or a part of it, comes on `io` framed as `framing` says.
     pub(super) fn new(io: Io, guest: Guest, framing: Framing, (pump, press): (Pump, Press), entry: Entry) -> Self {
         let timeout = entry.handle.settings.push.as_ref().map_or(WRITE_MOST, |push| push.source_timeout);
-        Self { io, framing, pump, press, entry, farewell: Vec::new(), goes_on: None, timeout, _guest: guest }
+        Self { io, framing, pump, press, entry, farewell: Vec::new(), goes_on: None, timeout, guest }
     }
 
     /// The same, which says this when all of the stream has come. Where `goes_on` is given it may go on with another request.
@@ -70,10 +70,10 @@ impl Session {
         if let (None, Some((parking, likeness))) = (&fault, self.goes_on) {
             let number = parking.park(mount.clone(), Parked { likeness, pump: self.pump, press: self.press });
             bid_farewell(self.io, &self.farewell).await;
-            drop(self._guest);
+            drop(self.guest);
             return parking.watch(mount, number).await;
         }
-        tracing::info!(%mount, reason = fault.as_deref().unwrap_or("end of stream"), "encoder left");
+        tracing::info!(%mount, connection = self.guest.number(), reason = fault.as_deref().unwrap_or("end of stream"), "encoder left");
         add(&self.entry.handle.source.restarts, 1);
         let (press, ended) = (self.press, fault.is_none());
         self.pump.finish(fault, || press.arrive()).await;

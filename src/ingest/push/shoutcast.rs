@@ -29,7 +29,7 @@ pub fn greeter(desk: &Desk) -> impl Fn() -> Greet + Clone + Send + 'static {
             let desk = Rc::clone(&desk);
             actix_rt::spawn(async move {
                 if let Err((departing, why)) = greet(&desk, departing, peer).await {
-                    turned_away(&desk, None, peer, why);
+                    turned_away(&desk, None, (peer, departing.guest.number()), why);
                     drop(departing);
                 }
             });
@@ -89,7 +89,7 @@ async fn greet(desk: &Desk, mut departing: Departing, peer: Peer) -> Result<(), 
     };
     bytes.advance(length);
     let field = |name: &str| found.iter().find(|(field, _)| field == name).map(|(_, value)| value.as_str());
-    tracing::info!(mount = %entry.handle.settings.path, %peer, "SHOUTcast encoder connected");
+    tracing::info!(mount = %entry.handle.settings.path, %peer, connection = departing.guest.number(), "SHOUTcast encoder connected");
     entry.handle.set_said(Said { profile: profile(field), through: Vec::new() });
     let claimed = field("content-type").unwrap_or("audio/mpeg");
     let pump = Pump::new(entry.actor.clone(), &entry.handle, Some(claimed));

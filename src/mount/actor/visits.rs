@@ -69,6 +69,7 @@ impl Mount {
         if journal.is_on() {
             event!(tracing::Level::DEBUG);
             journal.note(&Visit {
+                listener: Some(gone.id.0),
                 peer: &gone.peer.host(),
                 user: user.unwrap_or_default(),
                 at: gone.joined_at,
