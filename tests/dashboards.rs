@@ -325,7 +325,7 @@ fn every_query_finds_something_in_a_prometheus_that_scrapes_a_server_under_load(
     );
     let peer = Server::start(MP3);
     let peers = format!("redirect_peers = [\"{}\"]", peer.url(""));
-    let server = Server::start_with(&peers, &format!("{tls}\n{MP3}"));
+    let server = Server::start_with(&peers, &format!("{tls}\n{MP3}max_listeners = 100\n"));
     let prometheus = Prometheus::watching(&server);
     let first = "flumen_sent_bytes_total > 0";
     let mut listeners: Vec<_> = (0..5).map(|_| server.listen("/radio.mp3")).collect();

@@ -111,6 +111,13 @@ pub static CATALOGUE: &[Metric] = {
         metric(Gauge, "flumen_listeners", MOUNT, "Listeners now.", each_mount!(|m| m.listeners() as f64)),
         metric(Gauge, "flumen_listeners_peak", MOUNT, "The most listeners there were at once since the start.",
             each_mount!(|m| m.entry.handle.places.peak().max(m.listeners()) as f64)),
+        metric(Gauge, "flumen_listeners_limit", MOUNT,
+            "The most listeners there may be, max_listeners; absent where there is none; mount is empty for the server's own.",
+            |scene, out| {
+                let mut tell = |mount: &str, most: u64| if most < u64::MAX { out.count(&[mount], most) };
+                tell("", scene.measured.registry.places().most());
+                scene.mounts.iter().for_each(|m| tell(m.path(), m.entry.handle.places.most()));
+            }),
         metric(Counter, "flumen_listener_joins_total", MOUNT, "Listeners that joined.", each_mount!(|m| m.joins as f64)),
         metric(Counter, "flumen_listener_departures_total", &["mount", "reason"], "Listeners that left, by reason.",
             each_mount_and!(Departure::ALL, |m, why| m.departures[why.index()])),

@@ -15,7 +15,7 @@ use crate::mount::groups::GroupSettings;
 
 /// What the interface promises: names without prefix, kinds, labels.
 const PROMISED: &str = "
-    build_info gauge version | start_time_seconds gauge | listeners gauge mount | listeners_peak gauge mount
+    build_info gauge version | start_time_seconds gauge | listeners gauge mount | listeners_peak gauge mount | listeners_limit gauge mount
     listener_joins_total counter mount | listener_departures_total counter mount,reason | refusals_total counter mount,reason
     listener_lag_seconds histogram mount | recoveries_total counter mount,policy | dropped_chunks_total counter mount
     unsynced_starts_total counter mount | sent_bytes_total counter mount | received_bytes_total counter mount | received_chunks_total counter mount
@@ -147,11 +147,15 @@ fn what_was_counted_is_what_is_told_and_listeners_are_joins_without_departures()
         add(&measured.door.errors[AcceptError::Memory as usize], 1);
         add(&measured.door.handshakes[Handshake::Timeout as usize], 4);
         measured.reload.note(false, SystemTime::now());
+        entry.handle.places.set_most(Some(50));
     });
+    assert!(!text.contains("flumen_listeners_limit{mount=\"/b.ogg\"}"), "no limit is no number");
     for (series, want) in [
         ("flumen_listener_joins_total{mount=\"/a.mp3\"}", 7.0),
         ("flumen_listeners{mount=\"/a.mp3\"}", 4.0),
         ("flumen_listeners{mount=\"/b.ogg\"}", 0.0),
+        ("flumen_listeners_limit{mount=\"/a.mp3\"}", 50.0),
+        ("flumen_listeners_limit{mount=\"\"}", 100.0),
         ("flumen_listener_departures_total{mount=\"/a.mp3\",reason=\"too_slow\"}", 2.0),
         ("flumen_recoveries_total{mount=\"/a.mp3\",policy=\"keyframe\"}", 3.0),
         ("flumen_first_byte_seconds_bucket{mount=\"/a.mp3\",le=\"0.002\"}", 0.0),
