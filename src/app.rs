@@ -36,6 +36,7 @@ use crate::door::patrol::Patrol;
 use crate::engine::admission::SAMPLE_EVERY;
 use crate::engine::crew::{Clock, Crew};
 use crate::engine::inbox::Command;
+use crate::engine::pulse::{Pulses, Thread};
 use crate::fanout::departure::Departure;
 use crate::ingest;
 use crate::journal::{self, Journal};
@@ -215,6 +216,7 @@ async fn open_house(
     let started_at = estate.as_ref().and_then(Estate::started_at).unwrap_or_else(SystemTime::now);
     let looked_at = admin::House::new(config.admin.clone(), Arc::clone(&registry), (Arc::clone(&doormen), Arc::clone(&patrol)), orders);
     let looked_at = Data::new(looked_at.running_since(started_at));
+    let pulses = Arc::new(Pulses::default());
     let measured = Data::new(metrics::Measured {
         registry: Arc::clone(&registry),
         door: Arc::clone(&doormen),
@@ -224,6 +226,7 @@ async fn open_house(
         started_at,
         reload: Arc::new(metrics::ReloadState::loaded_at(SystemTime::now())),
         upgrades: Arc::default(),
+        pulses: Arc::clone(&pulses),
         events: Some(events.clone()),
         events_before: 0.into(),
         icecast_exporter: config.metrics.icecast_exporter.into(),
@@ -252,6 +255,10 @@ async fn open_house(
     }
     let door = Door::open(&config.door, bound, (Arc::clone(&doormen), &patrol), clock, Box::new(move || seats.taken()), routes, greeter)?;
     let arbiter_handle = arbiter.handle();
+    drop(actix_rt::spawn(Arc::clone(&pulses).feel(Thread::Main)));
+    for (thread, handle) in [(Thread::Mounts, arbiter.handle())].into_iter().chain(door.workers().map(|worker| (Thread::Http, worker))) {
+        handle.spawn(Arc::clone(&pulses).feel(thread));
+    }
     let memory_limit = memory::Limit::new(config.memory_limit);
     drop(actix_rt::spawn(memory::watch(Arc::clone(&patrol), Arc::clone(&memory_limit))));
     drop(actix_rt::spawn(measure(Arc::clone(&registry))));

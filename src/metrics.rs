@@ -26,6 +26,7 @@ use crate::door::acceptor::DoorCounters;
 use crate::door::certificate::Keyring;
 use crate::door::origin;
 use crate::door::patrol::Patrol;
+use crate::engine::pulse::Pulses;
 use crate::fanout::departure::Departure;
 use crate::fanout::stats::{HistogramView, read};
 use crate::handover::Words;
@@ -121,6 +122,8 @@ pub struct Measured {
     pub events: Option<tracing_appender::non_blocking::ErrorCounter>,
     /// The same in the processes before.
     pub events_before: AtomicU64,
+    /// How late the threads are on which tasks run.
+    pub pulses: Arc<Pulses>,
     /// Whether exporters' names for Icecast's numbers are told as well.
     pub icecast_exporter: AtomicBool,
 }

@@ -95,6 +95,7 @@ pub(crate) fn scrape() -> Run {
         keyring: Arc::default(),
         started_at,
         reload,
+        pulses: Arc::default(),
         upgrades: Arc::default(),
         events: None,
         events_before: 0.into(),

@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
 use actix_http::{HttpService, KeepAlive};
-use actix_rt::Arbiter;
+use actix_rt::{Arbiter, ArbiterHandle};
 use actix_service::{Service, ServiceFactory, map_config};
 use actix_web::App;
 use actix_web::body::{BodySize, MessageBody};
@@ -127,6 +127,11 @@ impl Door {
         // Both fail only if the thread is gone; then nobody accepts anything. Orders are few: they come from an operator's changes.
         let _ = self.orders.send(order);
         let _ = self.waker.wake();
+    }
+
+    /// The threads of the workers.
+    pub fn workers(&self) -> impl Iterator<Item = ArbiterHandle> {
+        self.workers.iter().map(Arbiter::handle)
     }
 
     /// By which the sockets can be lent, from any thread.

@@ -24,6 +24,7 @@ pub mod frost;
 pub mod inbox;
 pub mod listener;
 pub mod pace;
+pub mod pulse;
 pub mod shard;
 pub mod socket;
 mod sync;

@@ -108,6 +108,9 @@ pub static SESSION_BOUNDS: [Duration; 8] =
 pub static TURN_BOUNDS: [Duration; 9] =
     [Duration::from_micros(50), Duration::from_micros(200), ms(1), ms(2), ms(5), ms(10), ms(25), ms(100), ms(500)];
 
+/// Bounds for how late a thread is. A timer of its own is up to a millisecond late.
+pub static LATENESS_BOUNDS: [Duration; 8] = [ms(2), ms(10), ms(50), ms(100), ms(250), ms(1000), ms(5000), ms(30_000)];
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -11,6 +11,7 @@ use crate::door::patrol::Pressure;
 use crate::door::proxied::Outcome;
 use crate::door::tls::Handshake;
 use crate::engine::admission::FULL;
+use crate::engine::pulse::Thread;
 use crate::fanout::departure::{Departure, Refusal};
 use crate::fanout::recovery::RecoverPolicy;
 use crate::fanout::stats::{HistogramView, read};
@@ -212,7 +213,10 @@ pub static CATALOGUE: &[Metric] = {
         metric(Gauge, "flumen_tls_certificate_expiry_timestamp_seconds", &["certificate"],
             "When a certificate ends, in seconds since 1970, by its file as configured.",
             |scene, out| scene.measured.keyring.expiries().iter().for_each(|(path, expires)| out.count(&[path], *expires))),
-        // The shards.
+        // The threads.
+        metric(Histogram, "flumen_runtime_lag_seconds", &["thread"],
+            "How late a thread was on which tasks run, asked once a second: the main one, that of the mounts, those of HTTP.",
+            |scene, out| Thread::ALL.into_iter().for_each(|thread| out.histogram(&[thread.label()], &scene.measured.pulses.view(thread)))),
         metric(Histogram, "flumen_shard_turn_seconds", &[], "How long turns of the sending threads took, over all of them.",
             |scene, out| {
                 let views = scene.shards().map(|(_, counters)| counters.turn.view());

@@ -22,7 +22,7 @@ const PROMISED: &str = "
     send_calls_total counter shard | first_byte_seconds histogram mount | session_seconds histogram | source_up gauge mount
     source_restarts_total counter mount | source_last_chunk_timestamp_seconds gauge mount | ring_bytes gauge mount
     ring_seconds gauge mount | ring_chunks gauge mount | shard_turn_seconds histogram | shard_busy_ratio gauge shard
-    coalesce_window_seconds gauge shard | connections gauge kind | accept_errors_total counter reason
+    coalesce_window_seconds gauge shard | runtime_lag_seconds histogram thread | connections gauge kind | accept_errors_total counter reason
     skipped_bytes_total counter mount | metadata_updates_total counter mount | config_last_reload_successful gauge | config_last_reload_timestamp_seconds gauge
     upgrades_total counter result | upgrade_stall_seconds gauge | auth_requests_total counter result | auth_notices_total counter result
     log_dropped_total counter log | webhook_events_total counter result | tls_handshakes_total counter result
@@ -59,6 +59,7 @@ fn measure(act: impl FnOnce(&Measured)) -> String {
             started_at,
             reload: Arc::new(ReloadState::loaded_at(started_at)),
             upgrades: Arc::default(),
+            pulses: Arc::default(),
             events: None,
             events_before: 0.into(),
             icecast_exporter: false.into(),
