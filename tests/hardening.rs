@@ -224,12 +224,15 @@ fn a_doctor_says_what_is_not_fit_and_what_would_help() {
     fs::write(place.join("key.pem"), key.serialize_pem()).expect("written");
     let shown = place.display();
     let taken = std::net::TcpListener::bind(("127.0.0.1", port)).expect("bound");
+    let [tls, raw, shoutcast, proxied] = std::array::from_fn(|_| free_port());
+    let also_taken = [raw, proxied].map(|port| std::net::TcpListener::bind(("127.0.0.1", port)).expect("bound"));
     let told = flumen(
         &["doctor"],
         &format!(
-            "[server]\nlisten = [\"127.0.0.1:{port}\"]\nmax_listeners = 1000000\n[log]\naccess = \"{shown}/no/such/log\"\n\
-             [[server.tls]]\nlisten = [\"127.0.0.1:{}\"]\ncertificates = [{{ cert = \"{shown}/cert.pem\", key = \"{shown}/key.pem\" }}]\n{MP3}",
-            free_port()
+            "[server]\nlisten = [\"127.0.0.1:{port}\"]\nproxy_protocol = [\"127.0.0.1:{proxied}\"]\nmax_listeners = 1000000\n\
+             [log]\naccess = \"{shown}/no/such/log\"\n[push]\nshoutcast = [\"127.0.0.1:{shoutcast}\"]\n\
+             [[server.tls]]\nlisten = [\"127.0.0.1:{tls}\"]\ncertificates = [{{ cert = \"{shown}/cert.pem\", key = \"{shown}/key.pem\" }}]\n\
+             {MP3}tcp = [\"127.0.0.1:{raw}\"]\n"
         ),
     );
     let said = text(&told.stdout);
@@ -239,6 +242,19 @@ fn a_doctor_says_what_is_not_fit_and_what_would_help() {
     {
         assert!(said.contains(part), "{part}: {said}");
     }
+    for line in [
+        format!("127.0.0.1:{port} (HTTP) is in use"),
+        format!("127.0.0.1:{tls} (TLS) is free"),
+        format!("127.0.0.1:{raw} (raw, /radio.mp3) is in use"),
+        format!("127.0.0.1:{shoutcast} (SHOUTcast) is free"),
+        format!("127.0.0.1:{proxied} (HTTP, behind a proxy) is in use"),
+    ] {
+        assert!(said.contains(&line), "{line}: {said}");
+    }
+    for kernel in ["kernel: queue", "kernel: backlog", "kernel: buffers", "kernel: probes"] {
+        assert!(said.contains(kernel), "{kernel}: {said}");
+    }
+    drop(also_taken);
     assert!(text(&told.stderr).contains("3 of these"), "{}", text(&told.stderr));
     drop(taken);
     let told = flumen(&["doctor"], "[server]\nlisten = 5\n");

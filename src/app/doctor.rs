@@ -9,7 +9,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use super::StartError;
+use super::{StartError, sockets};
 use crate::config::{Access, Config, Origin, socket_buffer_max};
 use crate::door::ListenAddress;
 use crate::door::bound::Bound;
@@ -21,6 +21,8 @@ use crate::ingest;
 const DESCRIPTORS_BESIDE: u64 = 128;
 /// What a storm of reconnecting listeners needs of the kernel's queue.
 const QUEUE_LEAST: u64 = 1024;
+/// A connection that is cut should be noticed within so many seconds.
+const KEEPALIVE_MOST: u64 = 600;
 /// A certificate that ends so soon should have been renewed.
 const RENEW_BEFORE: Duration = Duration::from_secs(14 * 86_400);
 /// No clock that is right says less: 2026-01-01.
@@ -102,12 +104,44 @@ fn queue(somaxconn: Option<u64>) -> Finding {
     }
 }
 
+fn half_open(backlog: Option<u64>) -> Finding {
+    match backlog {
+        Some(length) if length < QUEUE_LEAST => Finding::advice(
+            "kernel: backlog",
+            format!("net.ipv4.tcp_max_syn_backlog is {length}: of more who begin to connect at once some begin again, seconds later"),
+            "sysctl net.ipv4.tcp_max_syn_backlog=4096 (packaging/flumen.sysctl)",
+        ),
+        Some(length) => Finding::good("kernel: backlog", format!("net.ipv4.tcp_max_syn_backlog is {length}")),
+        None => Finding::advice(
+            "kernel: backlog",
+            "net.ipv4.tcp_max_syn_backlog cannot be read",
+            "look whether /proc and the network are there",
+        ),
+    }
+}
+
+fn keepalive(seconds: Option<u64>) -> Finding {
+    match seconds {
+        Some(seconds) if seconds > KEEPALIVE_MOST => Finding::advice(
+            "kernel: probes",
+            format!(
+                "net.ipv4.tcp_keepalive_time is {seconds}: what a pipeline is connected to and was cut is noticed after so many seconds"
+            ),
+            "sysctl net.ipv4.tcp_keepalive_time=600 (packaging/flumen.sysctl); flumen's own sockets ask for less already",
+        ),
+        Some(seconds) => Finding::good("kernel: probes", format!("net.ipv4.tcp_keepalive_time is {seconds}")),
+        None => {
+            Finding::advice("kernel: probes", "net.ipv4.tcp_keepalive_time cannot be read", "look whether /proc and the network are there")
+        }
+    }
+}
+
 fn send_buffers(granted: u64, largest_wanted: Option<u32>) -> Finding {
     match largest_wanted.map(u64::from) {
         Some(wanted) if wanted > granted => Finding::advice(
             "kernel: buffers",
             format!("net.core.wmem_max is {granted}, and a mount wants a send_buffer of {wanted}"),
-            format!("sysctl net.core.wmem_max={wanted}"),
+            format!("sysctl net.core.wmem_max={wanted} (packaging/flumen.sysctl has 1048576)"),
         ),
         _ => Finding::good("kernel: buffers", format!("net.core.wmem_max is {granted}")),
     }
@@ -151,7 +185,8 @@ fn plugins(missing: &[(&str, &str)]) -> Finding {
     )
 }
 
-fn address(address: &ListenAddress, bound: Result<(), io::ErrorKind>) -> Finding {
+fn address(address: &ListenAddress, purpose: &str, bound: Result<(), io::ErrorKind>) -> Finding {
+    let address = format!("{address} ({purpose})");
     match bound {
         Ok(()) => Finding::good("address", format!("{address} is free")),
         Err(io::ErrorKind::AddrInUse) => Finding::advice(
@@ -229,15 +264,19 @@ fn look(config: &Config) -> Vec<Finding> {
     let is_root = rustix::process::geteuid().is_root();
     found.push(user(is_root, config.identity.as_ref().map(|identity| identity.user.as_str())));
     found.push(queue(number_in("/proc/sys/net/core/somaxconn")));
+    found.push(half_open(number_in("/proc/sys/net/ipv4/tcp_max_syn_backlog")));
+    found.push(keepalive(number_in("/proc/sys/net/ipv4/tcp_keepalive_time")));
     let wanted = config.mounts.iter().filter_map(|mount| mount.rules.send_buffer).max();
     found.push(send_buffers(socket_buffer_max(), wanted));
     let missing: Vec<_> = ELEMENTS.into_iter().filter(|(element, _)| !ingest::is_there(element)).collect();
     found.push(plugins(&missing));
     found.extend(certificates(config));
-    let all = config.door.listen.clone();
-    found.extend(all.iter().filter(|listen| matches!(listen, ListenAddress::Inet(_))).map(|listen| {
+    let uses = sockets::addresses_with_uses(config);
+    let all: Vec<_> = uses.iter().map(|(address, _)| address.clone()).collect();
+    // A socket in the file system is made anew at each start, and would be taken from a server that runs.
+    found.extend(uses.iter().filter(|(listen, _)| matches!(listen, ListenAddress::Inet(_))).map(|(listen, purpose)| {
         let bound = Bound::http(listen, &all).map(drop).map_err(|error| error.kind());
-        address(listen, bound)
+        address(listen, purpose, bound)
     }));
     if let Access::File(path) = &config.log.access {
         let place = if path.exists() { path.clone() } else { path.parent().map_or_else(PathBuf::new, Path::to_owned) };
@@ -288,10 +327,16 @@ mod tests {
             (certificate("/a", 100 * day, 10 * day), Weight::Good, ""),
             (plugins(&[]), Weight::Good, ""),
             (plugins(&[("a", "p"), ("b", "p")]), Weight::Advice, "apt-get install p"),
-            (address(&here, Ok(())), Weight::Good, ""),
-            (address(&here, Err(io::ErrorKind::AddrInUse)), Weight::Advice, "ss -ltnp"),
-            (address(&here, Err(io::ErrorKind::PermissionDenied)), Weight::Bad, "CAP_NET_BIND_SERVICE"),
-            (address(&here, Err(io::ErrorKind::AddrNotAvailable)), Weight::Bad, "ip addr"),
+            (half_open(Some(128)), Weight::Advice, "tcp_max_syn_backlog=4096"),
+            (half_open(Some(1024)), Weight::Good, ""),
+            (half_open(None), Weight::Advice, "/proc"),
+            (keepalive(Some(7200)), Weight::Advice, "tcp_keepalive_time=600"),
+            (keepalive(Some(600)), Weight::Good, ""),
+            (keepalive(None), Weight::Advice, "/proc"),
+            (address(&here, "HTTP", Ok(())), Weight::Good, ""),
+            (address(&here, "HTTP", Err(io::ErrorKind::AddrInUse)), Weight::Advice, "ss -ltnp"),
+            (address(&here, "HTTP", Err(io::ErrorKind::PermissionDenied)), Weight::Bad, "CAP_NET_BIND_SERVICE"),
+            (address(&here, "HTTP", Err(io::ErrorKind::AddrNotAvailable)), Weight::Bad, "ip addr"),
             (user(true, None), Weight::Advice, "user = "),
             (user(true, Some("x")), Weight::Good, ""),
             (user(false, None), Weight::Good, ""),
@@ -300,6 +345,18 @@ mod tests {
         ] {
             assert_eq!(finding.weight, weight, "{finding:?}");
             assert!(finding.advice.contains(part) && finding.advice.is_empty() == (weight == Weight::Good), "{finding:?}");
+        }
+    }
+
+    #[test]
+    fn whatever_the_packages_sysctl_file_sets_is_looked_at() {
+        let file = include_str!("../../packaging/flumen.sysctl");
+        let settings: Vec<_> = file.lines().filter(|line| !line.starts_with('#')).filter_map(|line| line.split_once(" = ")).collect();
+        assert_eq!(settings.len(), 4, "{settings:?}");
+        let missing = [queue(Some(0)), half_open(Some(0)), send_buffers(0, Some(1_048_576)), keepalive(Some(u64::MAX))];
+        for (key, value) in settings {
+            let advised = format!("sysctl {key}={value} ");
+            assert!(missing.iter().any(|finding| finding.advice.contains(&advised)), "{advised}: {missing:?}");
         }
     }
 

@@ -45,6 +45,20 @@ pub(super) fn addresses(config: &Config) -> Vec<ListenAddress> {
     uses(config).into_iter().map(|(address, _)| address).collect()
 }
 
+/// The same, each with a word for what it is for.
+pub(super) fn addresses_with_uses(config: &Config) -> Vec<(ListenAddress, String)> {
+    let word = |(wanted, proxied): Wanted<'_>| {
+        let word = match wanted {
+            Use::Http => "HTTP".to_owned(),
+            Use::Tls(_) => "TLS".to_owned(),
+            Use::Raw(mount) => format!("raw, {mount}"),
+            Use::Shoutcast => "SHOUTcast".to_owned(),
+        };
+        if proxied { word + ", behind a proxy" } else { word }
+    };
+    uses(config).into_iter().map(|(address, wanted)| (address, word(wanted))).collect()
+}
+
 fn plain_uses(config: &Config) -> Vec<(ListenAddress, Use<'_>)> {
     let http = config.door.listen.iter().map(|address| (address.clone(), Use::Http));
     let tls = config.door.tls.iter().flat_map(|section| section.listen.iter().map(move |address| (*address, Use::Tls(section))));
