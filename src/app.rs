@@ -85,6 +85,8 @@ const TELL_MOST: Duration = Duration::from_secs(3);
 const DRAIN_LOOK: Duration = Duration::from_millis(20);
 /// Log lines that wait for a slow reader of stderr; more are dropped and counted, for no thread may wait for a log.
 const LOG_LINES_MOST: usize = 8192;
+/// As much as one of them is counted with: what clients say is cut in them, and the longest are what elements of pipelines say.
+const LOG_LINE_BYTES: usize = 4096;
 
 /// Log lines go to stderr, by way of a thread of their own, and to those who watch.
 fn start_log(format: LogFormat, lines: Lines) -> (WorkerGuard, ErrorCounter) {

@@ -45,8 +45,16 @@ pub use panel::Outcomes as Asked;
 pub use pass::Pass;
 pub use words::Whereabouts;
 
+/// Memory of what one backend may be asked at once, and of what waits to be, at the very most, where no request has a longer head, and the
+/// backend wants to know of so many header fields.
+pub const fn questions_bytes(head: u64, fields: usize) -> u64 {
+    panel::questions_bytes(head, fields)
+}
+
 /// Right passwords of listeners that are remembered: a storm of those who come again costs no hashes.
 const KNOWN_MOST: usize = 16 * 1024;
+/// Memory of what is remembered of passwords at the very most: of listeners, of operators, and of encoders.
+pub const PASSWORDS_BYTES: u64 = keys::bytes(KNOWN_MOST) + keys::bytes(passwords::KNOWN_MOST) + passwords::bytes(passwords::KNOWN_MOST);
 /// What one listener's pass takes at the most, where no backend is told of its end.
 pub const PASS_BYTES: u64 = 512;
 /// The longest text of a farewell, which a pass holds besides where a backend is told.

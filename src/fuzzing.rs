@@ -181,7 +181,8 @@ fn configuration(bytes: &[u8]) {
     if asks_a_name_server(text) {
         return;
     }
-    let costs = config::Costs { listener_bytes: 1024, connection_bytes: 1024, socket_buffer_max: 212_992, cores: 2 };
+    let costs =
+        config::Costs { listener_bytes: 1024, connection_bytes: 1024, socket_buffer_max: 212_992, cores: 2, event_log_bytes: 32 << 20 };
     match config::of_text(text) {
         Ok(config) => {
             let told = config::describe(&config, costs);

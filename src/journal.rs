@@ -26,10 +26,13 @@ use std::time::{Duration, Instant};
 pub use line::Visit;
 pub use repeats::{Hearsay, Kind};
 
-/// Lines that may wait. A line has a kilobyte at most, so this is what a slow disk costs in memory.
+/// Lines that may wait.
 const LINES_MOST: usize = 8192;
 /// Bytes written at once.
 const BATCH_MOST: usize = 256 * 1024;
+/// What a slow disk costs in memory at the very most: lines that wait, were each as long as clients can make one, and those that are
+/// being written.
+pub const QUEUED_BYTES: u64 = (LINES_MOST * (line::LINE_MOST + size_of::<Word>()) + BATCH_MOST + line::LINE_MOST) as u64;
 /// How often it is looked whether the file is still the one at its path.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// A disk that stays full is worth a line in the event log this often.

@@ -29,6 +29,8 @@ pub use event::{Event, Kind, ListenerEvent, SourceEvent};
 
 /// Events that may wait for one hook.
 const EVENTS_MOST: usize = 1024;
+/// Memory of those that wait for one hook, at the very most.
+pub const QUEUE_BYTES: u64 = EVENTS_MOST as u64 * event::EVENT_BYTES;
 /// How long a hook may take to answer.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How often an event is tried in all.

@@ -41,7 +41,7 @@ fn the_example_of_all_keys_names_all_keys() {
     let text = std::fs::read_to_string(directory().join("flumen.example.toml")).expect("the example");
     let described = describe(
         &loaded(directory().join("low-latency.toml")),
-        Costs { listener_bytes: 2048, connection_bytes: 8192, socket_buffer_max: 212_992, cores: 2 },
+        Costs { listener_bytes: 2048, connection_bytes: 8192, socket_buffer_max: 212_992, cores: 2, event_log_bytes: 32 << 20 },
     );
     let keys = described.lines().filter(|line| !line.starts_with('#')).filter_map(|line| line.split_once(" = "));
     for (key, _) in keys {

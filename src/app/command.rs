@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use super::upgrade::heir::{Heir, HeirError};
-use super::{ask, cores, doctor, privileges, remote, serve, sign, status};
+use super::{LOG_LINE_BYTES, LOG_LINES_MOST, ask, cores, doctor, privileges, remote, serve, sign, status};
 use crate::cli;
 use crate::config::{self, Config, ConfigErrors, Environment};
 use crate::door::certificate::Flaw;
@@ -105,6 +105,7 @@ fn obey(command: cli::Command, heir: Option<Heir>) -> Result<(), StartError> {
                 connection_bytes: CONNECTION_BYTES,
                 socket_buffer_max: config::socket_buffer_max(),
                 cores: cores() as u64,
+                event_log_bytes: (LOG_LINES_MOST * LOG_LINE_BYTES) as u64,
             };
             print(&config::describe(&from_file(&located(config))?, costs))
         }

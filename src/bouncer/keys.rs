@@ -7,9 +7,14 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::passwords::{Busy, Passwords};
-use super::throttle::{Throttle, suspect};
+use super::passwords::{self, Busy, Passwords};
+use super::throttle::{self, Throttle, suspect};
 use crate::access::{Credentials, Password, Secret};
+
+/// Memory of one of these at the very most that remembers so many passwords.
+pub(super) const fn bytes(known_most: usize) -> u64 {
+    passwords::bytes(known_most) + throttle::BYTES
+}
 
 /// Why credentials are not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

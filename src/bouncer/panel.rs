@@ -14,10 +14,11 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
+use super::FAREWELL_MOST;
 use super::breaker::{Breaker, Change};
 use super::client;
 use super::pass::Farewell;
-use super::words::{Said, understand};
+use super::words::{Said, question_most, understand};
 use crate::access::rule::UrlAuth;
 use crate::access::{Credentials, Secret};
 
@@ -25,6 +26,11 @@ use crate::access::{Credentials, Secret};
 const THREADS_MOST: usize = 16;
 /// Questions that wait for a turn.
 const QUEUE_MOST: usize = 1024;
+/// Memory of all of them at the very most, each with so many header fields; with each may be what it is asked with, of so many bytes,
+/// and a farewell.
+pub(super) const fn questions_bytes(login: u64, fields: usize) -> u64 {
+    (THREADS_MOST + QUEUE_MOST) as u64 * ((question_most(fields) + FAREWELL_MOST + size_of::<Question>()) as u64 + login)
+}
 /// How long a thread waits for another question.
 const LINGER: Duration = Duration::from_secs(5);
 /// What is waited beyond the deadline for a thread that is about to give up.

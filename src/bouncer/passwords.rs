@@ -18,7 +18,7 @@ use tokio::task::spawn_blocking;
 use crate::access::{Password, Secret};
 
 /// Right passwords that are remembered where nothing else is said: one for each that the configuration has, with some room.
-const KNOWN_MOST: usize = 256;
+pub(super) const KNOWN_MOST: usize = 256;
 /// The longest that somebody waits for a hashed password to be compared.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Most who wait for that: more than are served in that time.
@@ -29,6 +29,11 @@ const QUEUE_MOST: usize = 256;
 pub struct Busy;
 
 type Digest = [u64; 2];
+
+/// Memory of so many digests at the very most: a table is half empty after it has grown.
+pub(super) const fn bytes(known_most: usize) -> u64 {
+    (2 * known_most.next_power_of_two() * (size_of::<Digest>() + 1)) as u64
+}
 
 /// What is remembered of passwords that were asked for.
 #[derive(Clone, Debug)]

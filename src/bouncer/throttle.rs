@@ -24,6 +24,9 @@ const FORGOTTEN: Duration = Duration::from_secs(600);
 /// Addresses that are remembered.
 const ADDRESSES_MOST: usize = 4096;
 
+/// Memory of all of them at the very most: a table is half empty after it has grown.
+pub(super) const BYTES: u64 = (2 * ADDRESSES_MOST * (size_of::<(IpAddr, Strikes)>() + 1)) as u64;
+
 /// Names of one address whose wrong passwords are told apart. Those of more names are forgotten by time alone.
 const NAMES_MOST: usize = 4;
 

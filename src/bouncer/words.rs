@@ -22,10 +22,16 @@ struct Most {
 
 /// How much of a header field is passed on that a backend wants to know of.
 const FIELD_MOST: usize = 512;
+/// What its name has at most, with what is put before it and between.
+const FIELD_NAME_MOST: usize = 2 * 64 + 2;
 /// In a question.
 const ASKING: Most = Most { name: 2048, asked: 4096, agent: 400 };
 /// In a farewell, which is kept for as long as the listener is there.
 const LEAVING: Most = Most { name: 256, asked: 1024, agent: 200 };
+/// The longest question with so many header fields, each byte of a client written as three, and what is ours in it.
+pub(super) const fn question_most(fields: usize) -> usize {
+    3 * (2 * ASKING.name + ASKING.asked + ASKING.agent + fields * (FIELD_MOST + FIELD_NAME_MOST)) + 2048
+}
 /// The longest explanation of a refusal.
 const MESSAGE_MOST: usize = 200;
 
@@ -193,6 +199,14 @@ mod tests {
         let who = Who { number: u64::MAX, asked: &long, credentials: Some(&credentials), address: None, agent: &long };
         let (before, after) = listener_remove(&who, &at());
         assert!(before.len() + after.len() + 2 * LEAVING.name < super::super::FAREWELL_MOST, "{}", before.len() + after.len());
+        let server = Whereabouts { server: "é".repeat(127), port: u16::MAX };
+        let (prefix, name) = ("_".repeat(64), "-".repeat(64));
+        for fields in [0, 1, 8] {
+            let told = vec![(name.as_str(), long.as_str()); fields];
+            for question in [listener_add(&who, &server, (&prefix, &told)), stream_auth(&who, true, &server)] {
+                assert!(question.len() <= question_most(fields), "{fields}: {}", question.len());
+            }
+        }
     }
 
     #[test]

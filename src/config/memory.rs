@@ -22,6 +22,10 @@ use crate::mount::{Announce, Pattern, Settings};
 use crate::supervisor::mirror::Settings as Mirror;
 use crate::units::ByteCount;
 
+mod waiting;
+
+use waiting::Waiting;
+
 /// What the caller knows of memory that no setting says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Costs {
@@ -33,6 +37,8 @@ pub struct Costs {
     pub socket_buffer_max: u64,
     /// Shards where the configuration wants one per core.
     pub cores: u64,
+    /// Lines of the event log that may wait to be written, in all.
+    pub event_log_bytes: u64,
 }
 
 /// The largest SO_SNDBUF that this machine's kernel grants; what Linux has by default where that cannot be read.
@@ -99,7 +105,8 @@ pub(super) fn describe_memory(out: &mut String, config: &Config, costs: Costs) {
     let shards = if config.shards == 0 { costs.cores } else { config.shards as u64 };
     let tapes = mounts * shards * Ring::COPY_MOST;
     let total = user.saturating_add(of_listeners).saturating_add(of_guests).saturating_add(WATCHERS_BYTES).saturating_add(lists);
-    let total = total.saturating_add(of_letters).saturating_add(tapes).saturating_add(answers);
+    let waiting = Waiting::of(config, costs);
+    let total = total.saturating_add(of_letters).saturating_add(tapes).saturating_add(answers).saturating_add(waiting.sum());
     let _ = writeln!(
         out,
         "#\n# mounts                            {} (on its way in: {} of that in a framer, for types that have one)\
@@ -109,6 +116,7 @@ pub(super) fn describe_memory(out: &mut String, config: &Config, costs: Costs) {
          \n# large answers                     {} (on their way to whoever takes his time to read them, and lists in the making)\
          \n# watchers                          {} (consoles and others who follow /api/v1/events, {WATCHERS_MOST} at most)\
          \n# bans, groups of addresses         {}\
+         {waiting}\
          \n# total, user memory                {} (and what the program and its pipelines take by themselves)\
          \n# kernel, queued in sockets         {} (listeners × 2 × send_buffer, of which the kernel grants {} by net.core.wmem_max; {} for each guest;\
          \n#                                   \"auto\" counts with its most, {}, and takes 2 × bit rate × (coalesce + 0.5s))",

@@ -43,8 +43,10 @@ const LONG: Duration = Duration::from_secs(2);
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// Bytes of answers that a session may hold, sealed.
 const HELD_MOST: usize = 16 * 1024;
-/// Sessions of one section that are remembered for clients which cannot keep tickets; some hundred bytes each.
+/// Sessions of one section that are remembered for clients which cannot keep tickets.
 const SESSIONS_REMEMBERED: usize = 1024;
+/// Memory of those of one section at the very most: some hundred bytes each, with a name that was asked for of 255.
+pub const REMEMBERED_BYTES: u64 = SESSIONS_REMEMBERED as u64 * 1024;
 /// The first byte of every TLS connection.
 const HANDSHAKE: u8 = 0x16;
 

@@ -7,6 +7,8 @@ use serde::Serialize;
 
 /// The longest target and agent that are written; more is cut.
 const TEXT_MOST: usize = 400;
+/// The longest line: six texts of clients and one of ours, where each character is written as six, and what is between them.
+pub(super) const LINE_MOST: usize = 7 * 6 * TEXT_MOST + 512;
 const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
 
 /// Somebody asked for something, and this came of it. What is unknown is empty.
@@ -253,6 +255,27 @@ mod tests {
         assert!(spaced.contains(" - a\\x20b [") && spaced.ends_with(" /a\\x20b"), "{spaced}");
         let long = "x".repeat(100_000);
         assert!(Visit { agent: &long, target: &long, user: &long, ..visit() }.combined().len() < 1600);
+    }
+
+    #[test]
+    fn no_line_is_longer_than_is_counted_with() {
+        let path = format!("/{}", "é".repeat(127)); // the longest that a mount has
+        for character in ["x", "\"", "\u{1}", "\u{202e}", "\u{1f3b5}"] {
+            let long = character.repeat(10_000);
+            let visit = Visit {
+                user: &long,
+                method: &long,
+                target: &long,
+                referer: &long,
+                agent: &long,
+                mount: &path,
+                bytes: Some(u64::MAX),
+                ..visit()
+            };
+            for line in [visit.combined(), visit.json()] {
+                assert!(line.len() <= LINE_MOST, "{character:?}: {} bytes", line.len());
+            }
+        }
     }
 
     #[test]

@@ -4,6 +4,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 
+/// What an event takes in memory at the very most: what clients say is cut, a mount's path has 255 bytes, and the longest is what an
+/// element of a pipeline says of its failure.
+pub(super) const EVENT_BYTES: u64 = 4096;
+
 /// Kinds of events, in the words of the configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
