@@ -309,6 +309,72 @@ fn what_the_buttons_do_is_done_and_what_strangers_write_stays_text() {
 }
 
 #[test]
+fn sources_are_stopped_started_and_disconnected_listeners_sorted_and_a_drain_is_thought_over() {
+    let mut server = Server::start(&format!("[[mount]]\npath = \"/a.mp3\"\npipeline = \"{TONE}\"\n"));
+    let listen = |agent: &str| server.listen_with(&format!("GET /a.mp3 HTTP/1.1\r\nHost: localhost\r\nUser-Agent: {agent}\r\n\r\n"));
+    let mut listeners = ["middle/1", "alpha/1", "zulu/1"].map(listen);
+    let mut browser = Chromium::start(&server.dir);
+    browser.screen(DESKTOP, false);
+    browser.open(&server.url("/console#mount=%2Fa.mp3"));
+    browser.until("document.querySelectorAll('#listener-rows tr').length === 3");
+
+    let agent = "#listener-head th:nth-child(3)";
+    for (way, want) in [("descending", "zulu/1 middle/1 alpha/1"), ("ascending", "alpha/1 middle/1 zulu/1")] {
+        browser.click(&format!("{agent} button"));
+        browser.until(&format!("document.querySelector('{agent}').getAttribute('aria-sort') === '{way}'"));
+        let shown = browser.value("[...document.querySelectorAll('#listener-rows tr')].map(row => row.cells[2].innerText).join(' ')");
+        assert_eq!(shown, want, "{way}");
+    }
+    assert_eq!(browser.value("document.querySelectorAll('#listener-head [aria-sort]').length"), 1, "by one column at a time");
+
+    let is_up = || server.metric("flumen_source_up", &["/a.mp3"]) == 1.0;
+    let result = "document.querySelector('#source-result').textContent";
+    browser.click("[data-act=stop]");
+    browser.until("document.querySelector('#ask').open");
+    browser.click("#ask-no");
+    browser.until("!document.querySelector('#ask').open");
+    assert_eq!(browser.value(result), "", "nothing was asked for");
+    assert!(is_up());
+    browser.click("[data-act=stop]");
+    browser.click("#ask[open] #ask-yes");
+    browser.until(&format!("{result} === 'stop: done'"));
+    browser.until("document.querySelector('#mount-state').className !== 'pill good' && document.querySelector('[data-act=kill]').disabled");
+    assert!(!is_up());
+    browser.click("[data-act=start]");
+    browser.until(&format!("{result} === 'start: done'"));
+    assert!(until(Duration::from_secs(10), is_up), "{}", server.log());
+    browser.until("!document.querySelector('[data-act=kill]').disabled");
+    let restarts = || server.metric("flumen_source_restarts_total", &["/a.mp3"]);
+    let before = restarts();
+    browser.click("[data-act=kill]");
+    browser.click("#ask[open] #ask-yes");
+    browser.until(&format!("{result} === 'kill: done'"));
+    assert!(until(Duration::from_secs(10), || restarts() > before && is_up()), "it begins anew; log:\n{}", server.log());
+    assert_eq!(server.metric("flumen_listeners", &["/a.mp3"]), 3.0, "and nobody was lost over all that");
+
+    browser.click("#drain");
+    browser.until("document.querySelector('#ask').open");
+    assert_eq!(browser.value("document.activeElement.id"), "ask-no", "what undoes nothing is at hand first");
+    browser.click("#ask-no");
+    browser.until("!document.querySelector('#ask').open");
+    assert_eq!(server.get("/readyz").status, 200, "nothing was asked for");
+    browser.click("#drain");
+    browser.click("#ask[open] #ask-yes");
+    browser.until("document.querySelector('#reload-result').textContent === 'draining: 3 listeners leave'");
+    browser.until("document.querySelector('#advice li[data-about=draining]')");
+    assert_eq!(server.get("/a.mp3").status, 503);
+    for listener in &mut listeners {
+        assert!(listener.ends_within(Duration::from_secs(10)));
+    }
+    for word in ["source stop", "source start", "remove source", "drain"] {
+        assert!(until(Duration::from_secs(5), || server.log().contains(word)), "{word} is in the log: {}", server.log());
+    }
+    drop(browser);
+    server.signal("-TERM");
+    assert_eq!(server.wait(Duration::from_secs(20)), Some(0));
+}
+
+#[test]
 fn the_public_page_and_the_embedded_player_play_and_follow_what_is_played() {
     let server = Server::start(&format!("[[mount]]\npath = \"/a.mp3\"\nname = \"Radio A\"\nburst = \"2s\"\npipeline = \"{TONE}\"\n"));
     let mut browser = Chromium::start(&server.dir);
