@@ -3,7 +3,9 @@
 //! ```text
 //!   shards, actors, door ──add──▶ atomics ◀──read at scrape── Scene ──▶ CATALOGUE ──▶ text
 //! ```
-//! - Nothing here is on a stream's way. A scrape takes each ring's lock once, for three numbers, and looks at no listener.
+//! - Nothing here is on a stream's way. A scrape looks at no listener, and takes each ring's lock once, for as long as it takes to
+//!   load three numbers and subtract two: shorter than a shard's own look, and far from what a push may cost. (As atomics they would
+//!   be stored at each push, to be read every quarter of a minute.)
 //! - Within one scrape, joins − departures = listeners: they are read together, before anything is written.
 //! - Labels come from closed sets: mounts as configured, reasons, policies, shards. Never an address, an agent, a path as typed.
 //! - This is the one room that knows the `prometheus` crate.
