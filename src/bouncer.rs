@@ -437,7 +437,8 @@ pub fn understood(status: u16, fields: &[(&str, &str)], asked: &str, name: &str)
     let field = |wanted: &str| fields.iter().find(|(known, _)| known.eq_ignore_ascii_case(wanted)).map(|(_, value)| *value);
     let credentials = Credentials { user: name.to_owned(), password: Secret::new(name) };
     let who = Who { number: 1, asked, credentials: Some(&credentials), address: None, agent: name };
-    let form = words::listener_add(&who, &Whereabouts::default(), (name, &[("x-forwarded", asked)]));
+    // The names of fields and what is before them the configuration has checked; what they say is anybody's.
+    let form = words::listener_add(&who, &Whereabouts::default(), ("ClientHeader.", &[("x-token", asked)]));
     match words::understand(status, (UrlAuth::AUTH_HEADER, UrlAuth::TIMELIMIT_HEADER), field) {
         Said::Yes(lasts) => (Some(Verdict::Granted(Grant { user: None, lasts })), None, form),
         Said::No(message) => (Some(Verdict::Refused), message, form),

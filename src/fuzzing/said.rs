@@ -81,10 +81,10 @@ pub(super) fn of_backend(bytes: &[u8]) {
     }
     assert!(message.is_none_or(|message| is_one_harmless_line(&message) && message.chars().count() <= 200 && !message.is_empty()));
     let names: Vec<_> = form.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")).0).collect();
-    assert_eq!(names, ["action", "server", "port", "client", "mount", "user", "pass", "ip", "agent"], "{form:?}");
+    assert_eq!(names, ["action", "server", "port", "client", "mount", "user", "pass", "ip", "agent", "ClientHeader.x-token"], "{form:?}");
     assert!(form.is_ascii() && form.len() < 64 * 1024);
     let heard = |field| admin::in_query(&form, field).expect("it is there");
-    for (field, given) in [("mount", asked), ("user", name), ("pass", name)] {
+    for (field, given) in [("mount", asked), ("user", name), ("pass", name), ("ClientHeader.x-token", asked)] {
         assert!(given.as_bytes().starts_with(&heard(field)), "{field}: {form:?}");
     }
 }
