@@ -27,7 +27,6 @@ use crate::chronicle::{self, Line, Lines};
 use crate::config::{self, Config, Environment, LogFormat};
 use crate::delivery::peers::Peers;
 use crate::delivery::{self, http::Desk};
-use crate::directory::Kept;
 use crate::door::Door;
 use crate::door::acceptor::DoorCounters;
 use crate::door::certificate::Keyring;
@@ -275,6 +274,7 @@ async fn open_house(
         mirrors: HashMap::new(),
         peers,
         askers: HashMap::new(),
+        directories: Vec::new(),
         measured: Arc::clone(&measures),
         looked_at: viewed,
         keyring: Arc::clone(&keyring),
@@ -295,9 +295,7 @@ async fn open_house(
     house.config.mounts.clone().iter().for_each(|mount| house.keep(mount));
     house.mirror(&house.config.mirrors.clone(), reopened);
     house.befriend(&house.config.peers.clone());
-    let announced = house.config.directories.clone();
-    let directories: Vec<_> = announced.into_iter().map(|settings| Kept::start(settings, Arc::clone(&registry))).collect();
-
+    house.announce(&house.config.directories.clone());
     drop(actix_rt::spawn(stand_in::keep(Arc::clone(&registry))));
     drop(actix_rt::spawn(Arc::clone(&keyring).keep_fresh()));
     let watched = chronicle::Watched {
@@ -361,7 +359,6 @@ async fn open_house(
     if let Some(mut done) = handed_over {
         done.pass_on_latecomers()?;
         leaving::leave(house, done).await;
-        drop(directories); // the new process keeps them up to date: nothing is taken off them
         return Ok(());
     }
     service::stopping();
@@ -379,7 +376,7 @@ async fn open_house(
     crew.tell_all(|| Command::Clear { why: Departure::ShuttingDown });
     house.door.close();
     house.pullers.values().for_each(|puller| puller.do_send(Stop));
-    let leaving: Vec<_> = directories.into_iter().map(|directory| actix_rt::spawn(directory.close())).collect();
+    let leaving: Vec<_> = house.directories.into_iter().map(|directory| actix_rt::spawn(directory.close())).collect();
     let stopping: Vec<_> = house.keepers.into_values().map(|keeper| actix_rt::spawn(keeper.send(Stop))).collect();
     let stopped = tokio::time::timeout(STOP_MOST, async {
         for one in stopping {

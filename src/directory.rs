@@ -222,6 +222,7 @@ fn touch(sid: &str, seen: &Seen) -> Form {
 /// A directory that is being kept up to date.
 #[derive(Debug)]
 pub struct Kept {
+    settings: Settings,
     stop: oneshot::Sender<()>,
     task: actix_rt::task::JoinHandle<()>,
 }
@@ -230,7 +231,12 @@ impl Kept {
     /// Begins to keep a directory up to date.
     pub fn start(settings: Settings, registry: Arc<Registry>) -> Self {
         let (stop, stopped) = oneshot::channel();
-        Self { stop, task: actix_rt::spawn(keep(settings, registry, stopped)) }
+        Self { settings: settings.clone(), stop, task: actix_rt::spawn(keep(settings, registry, stopped)) }
+    }
+
+    /// Which directory it is, and what it is told of this server.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
     }
 
     /// Takes everything off the list. May take as long as the directory does.

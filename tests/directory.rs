@@ -11,6 +11,25 @@ use support::{MP3, Server, until};
 
 const SECOND: Duration = Duration::from_secs(1);
 
+#[test]
+fn a_reload_takes_the_mounts_off_one_directory_and_puts_them_into_another() {
+    let [(first, told_first), (second, told_second), (third, told_third)] = [(); 3].map(|()| directory());
+    let listed = |ports: [u16; 2]| {
+        let section = |port| format!("[[directory]]\nurl = \"http://127.0.0.1:{port}/yp\"\nserver = \"http://radio.example:8000\"\n");
+        format!("{}{}{MP3}public = true\n", section(ports[0]), section(ports[1]))
+    };
+    let count =
+        |told: &Mutex<Vec<String>>, action: &str| told.lock().expect("no panic").iter().filter(|form| form.contains(action)).count();
+    let server = Server::start(&listed([first, second]));
+    assert!(until(SECOND * 10, || [&told_first, &told_second].map(|told| count(told, "action=add")) == [1, 1]), "{}", server.log());
+    server.rewrite("", &listed([second, third]));
+    let (code, said) = server.tell("reload");
+    assert!(code == Some(0) && !said.contains("new start"), "{said}");
+    assert!(until(SECOND * 10, || count(&told_third, "action=add") == 1), "{}", server.log());
+    assert!(until(SECOND * 10, || count(&told_first, "action=remove&sid=s-7") == 1), "{}", server.log());
+    assert_eq!((count(&told_second, "action=add"), count(&told_second, "action=remove")), (1, 0), "it is told as before");
+}
+
 /// Answers everything with yes, and writes down the forms.
 fn directory() -> (u16, Arc<Mutex<Vec<String>>>) {
     let socket = TcpListener::bind("127.0.0.1:0").expect("a port");

@@ -26,6 +26,7 @@ use crate::bouncer::{Bouncer, Whereabouts};
 use crate::chronicle::{Event, Kind};
 use crate::config::{self, Config, ConfigErrors};
 use crate::delivery::peers::{self, Peers};
+use crate::directory::{self, Kept};
 use crate::door::certificate::Keyring;
 use crate::door::patrol::{self, Patrol};
 use crate::door::{self, Door};
@@ -41,7 +42,7 @@ use crate::supervisor::{Keeper, Puller, Retire};
 use crate::units::MountPath;
 
 /// Keys outside of the mounts that hold without a new start, and whole sections. All others need one.
-const LIVE: [&str; 24] = [
+const LIVE: [&str; 25] = [
     "server.listen",
     "server.tls.",
     "server.max_listeners",
@@ -66,6 +67,7 @@ const LIVE: [&str; 24] = [
     "relay.",
     "webhook.",
     "mirror.",
+    "directory.",
 ];
 
 /// Whether a key holds without a new start.
@@ -92,6 +94,8 @@ pub(super) struct House {
     pub(super) peers: Arc<Peers>,
     /// By the address of the server that is asked.
     pub(super) askers: HashMap<Arc<str>, Addr<Asker>>,
+    /// Those that are told which mounts there are.
+    pub(super) directories: Vec<Kept>,
     pub(super) measured: Arc<Measured>,
     /// What operators and panels look at.
     pub(super) looked_at: Arc<admin::House>,
@@ -152,6 +156,19 @@ impl House {
         for address in &wanted.peers {
             let asker = || Asker::new(address, &self.peers, &self.registry).start();
             self.askers.entry(Arc::clone(address)).or_insert_with(asker);
+        }
+    }
+
+    /// Public mounts are announced to these directories, and to no others.
+    pub(super) fn announce(&mut self, wanted: &[directory::Settings]) {
+        let stays = |kept: &Kept| wanted.contains(kept.settings());
+        let (stay, go): (Vec<_>, Vec<_>) = std::mem::take(&mut self.directories).into_iter().partition(stays);
+        self.directories = stay;
+        go.into_iter().for_each(|kept| drop(actix_rt::spawn(kept.close()))); // it may take its time: nobody waits for it
+        for settings in wanted {
+            if self.directories.iter().all(|kept| kept.settings() != settings) {
+                self.directories.push(Kept::start(settings.clone(), Arc::clone(&self.registry)));
+            }
         }
     }
 
@@ -298,6 +315,7 @@ impl House {
             self.mirror(&new.mirrors, mirror::Reopened::new());
         }
         self.befriend(&new.peers);
+        self.announce(&new.directories);
         done.warnings.extend(settle_bouncer(&self.registry.witnesses().bouncer, &new));
         if let Err(error) = self.registry.witnesses().webhooks.settle(&new.webhooks) {
             done.warnings.push(format!("a webhook cannot be told of anything: {error}"));
@@ -316,6 +334,7 @@ impl House {
             mounts: new.mounts,
             patterns: new.patterns,
             mirrors: new.mirrors,
+            directories: new.directories,
             acme: new.acme,
             max_listeners: new.max_listeners,
             limits: new.limits,
