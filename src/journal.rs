@@ -17,7 +17,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -26,13 +26,13 @@ use std::time::{Duration, Instant};
 pub use line::Visit;
 pub use repeats::{Hearsay, Kind};
 
-/// Lines that may wait.
+/// Lines that may wait, and bytes of them: clients can make a line seventeen times as long as the usual one is.
 const LINES_MOST: usize = 8192;
+const WAITING_MOST: usize = 8 << 20;
 /// Bytes written at once.
 const BATCH_MOST: usize = 256 * 1024;
-/// What a slow disk costs in memory at the very most: lines that wait, were each as long as clients can make one, and those that are
-/// being written.
-pub const QUEUED_BYTES: u64 = (LINES_MOST * (line::LINE_MOST + size_of::<Word>()) + BATCH_MOST + line::LINE_MOST) as u64;
+/// What a slow disk costs in memory at the very most: lines that wait, and those that are being written.
+pub const QUEUED_BYTES: u64 = (WAITING_MOST + LINES_MOST * size_of::<Word>() + BATCH_MOST + line::LINE_MOST) as u64;
 /// How often it is looked whether the file is still the one at its path.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// A disk that stays full is worth a line in the event log this often.
@@ -76,6 +76,16 @@ enum Word {
     Look,
 }
 
+impl Word {
+    /// What it takes while it waits, beside its place in the queue.
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Line(line) => line.capacity(),
+            Self::Look => 0,
+        }
+    }
+}
+
 /// The access log.
 #[derive(Debug)]
 pub struct Journal {
@@ -91,6 +101,8 @@ struct Shared {
     json: AtomicBool,
     /// The sink is to be opened again.
     again: AtomicBool,
+    /// Bytes of lines that wait.
+    waiting: AtomicUsize,
     dropped: AtomicU64,
 }
 
@@ -165,11 +177,21 @@ impl Journal {
     }
 
     fn put(&self, word: Word) {
+        let bytes = word.bytes();
         let queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.shared.waiting.fetch_add(bytes, Ordering::Relaxed) + bytes > WAITING_MOST {
+            self.shared.waiting.fetch_sub(bytes, Ordering::Relaxed);
+            self.shared.dropped.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
         match queue.as_ref().map(|queue| queue.try_send(word)) {
             // A full queue is being written from, so the thread looks at its settings soon.
-            None | Some(Ok(()) | Err(TrySendError::Full(Word::Look))) => {}
+            Some(Ok(()) | Err(TrySendError::Full(Word::Look))) => {}
+            None => {
+                self.shared.waiting.fetch_sub(bytes, Ordering::Relaxed);
+            }
             Some(Err(_)) => {
+                self.shared.waiting.fetch_sub(bytes, Ordering::Relaxed);
                 self.shared.dropped.fetch_add(1, Ordering::Relaxed);
             }
         }
@@ -248,6 +270,7 @@ fn write(mut out: Out, words: &Receiver<Word>, shared: &Shared) {
         let mut lines = 0;
         let mut next = Some(first);
         while let Some(word) = next {
+            shared.waiting.fetch_sub(word.bytes(), Ordering::Relaxed);
             if let Word::Line(line) = word {
                 batch.extend_from_slice(line.as_bytes());
                 batch.push(b'\n');
@@ -302,6 +325,22 @@ mod tests {
 
     fn holds(path: &Path, part: &str) -> bool {
         std::fs::read_to_string(path).is_ok_and(|text| text.contains(part))
+    }
+
+    #[test]
+    fn lines_that_wait_have_a_bound_in_bytes_too_and_what_is_beyond_it_is_counted() {
+        let (sender, words) = sync_channel(LINES_MOST);
+        let shared = Arc::new(Shared::default());
+        shared.settle(&to(Path::new("/somewhere")));
+        let journal = Journal { queue: Mutex::new(Some(sender)), shared: Arc::clone(&shared), thread: Mutex::new(None) };
+        let (long, most) = ("\u{202e}".repeat(10_000), LINES_MOST as u64);
+        (0..most).for_each(|_| journal.note(&Visit { referer: &long, agent: &long, ..visit(&long) }));
+        let waiting = shared.waiting.load(Ordering::Relaxed);
+        assert!(waiting <= WAITING_MOST && waiting > WAITING_MOST - line::LINE_MOST, "{waiting}");
+        assert!((1..most).contains(&journal.dropped()), "{}", journal.dropped());
+        journal.finish(Duration::ZERO);
+        write(Out::Nothing, &words, &shared);
+        assert_eq!(shared.waiting.load(Ordering::Relaxed), 0, "what was written makes room");
     }
 
     #[test]
