@@ -20,7 +20,9 @@ use support::numbers::{Crowd, filled, number_at};
 use support::{Server, Stream, free_port, until};
 
 const SECOND: Duration = Duration::from_secs(1);
-/// The longest that a listener may wait: the window is half a second at the most, the rest is for a machine with other things to do.
+/// From so many listeners on it is no test on whatever machine there is, but a measurement: then nobody waits for twice the window.
+const MANY: usize = 1000;
+/// The longest that a listener may wait else: the window is half a second at the most, the rest is for a machine with other things to do.
 const STALL_MOST: Duration = Duration::from_secs(4);
 
 fn asked(name: &str, usual: usize) -> usize {
@@ -75,7 +77,8 @@ fn attacked(keys: &str, rules: &str, more: &str, attack: impl FnOnce(&Server)) {
             verdict.longest,
             window * 1000.0
         );
-        assert!(verdict.longest < STALL_MOST, "somebody heard nothing for {:?}", verdict.longest);
+        let most = if listeners < MANY { STALL_MOST } else { Duration::from_secs_f64(2.0 * window) };
+        assert!(verdict.longest < most, "somebody heard nothing for {:?}", verdict.longest);
     });
 }
 

@@ -127,6 +127,29 @@ fn a_session_ends_when_it_is_over_and_the_operator_can_end_it_before() {
 }
 
 #[test]
+fn chunks_of_no_bytes_end_nothing_and_tear_nothing_whoever_listens() {
+    let tcp = free_port();
+    // A third of its buffers are empty; each byte is the one before, and one more.
+    let source = "fakesrc sizetype=random sizemin=0 sizemax=3 filltype=pattern-span ! identity sleep-time=500";
+    let keys = format!("path = \"/bytes\"\ncontent_type = \"application/octet-stream\"\ntcp = [\"127.0.0.1:{tcp}\"]\nburst = \"1s\"");
+    let server = Server::start(&format!("[[mount]]\npipeline = \"{source}\"\n{keys}\n"));
+    let plain = server.listen_with("GET /bytes HTTP/1.0\r\n\r\n");
+    let modern = server.listen("/bytes");
+    let raw = std::net::TcpStream::connect(("127.0.0.1", tcp)).expect("connected");
+    raw.set_read_timeout(Some(SECOND * 10)).expect("set");
+    for mut stream in [plain.socket, modern.socket, raw] {
+        let (mut heard, mut buffer) = (Vec::new(), [0; 4096]);
+        while heard.len() < 5_000 {
+            let count = stream.read(&mut buffer).expect("read");
+            assert!(count > 0, "it ended after {} bytes", heard.len());
+            heard.extend_from_slice(&buffer[..count]);
+        }
+        let torn = heard.windows(2).position(|pair| pair[0].wrapping_add(1) != pair[1]);
+        assert_eq!(torn, None, "of {} bytes", heard.len());
+    }
+}
+
+#[test]
 fn a_storm_of_joins_and_leaves_leaves_exact_counters_and_no_memory() {
     let server = Server::start(MP3);
     std::thread::sleep(SECOND);
