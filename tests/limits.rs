@@ -427,8 +427,11 @@ fn a_control_group_that_runs_full_turns_the_newest_away_before_the_kernel_acts()
         })
     };
     assert!(bounded(0.5, 200, 200), "there is room; log:\n{}", server.log());
-    assert!(bounded(0.925, 503, 200), "nobody else may listen; log:\n{}", server.log());
-    assert_eq!(server.metric("flumen_memory_pressure", &["listeners"]), 1.0);
+    // More than what begins it, and less than what ends the next: a young server grows beyond that now and then.
+    let told = |line: &str| line.starts_with("flumen_memory_pressure{") && line.contains("listeners") && line.ends_with(" 1");
+    let is_told = || server.try_get("/metrics").is_ok_and(|page| page.body_text().lines().any(told));
+    let nobody_else = || bounded(0.91, 503, 200) && is_told();
+    assert!(until(SECOND * 60, nobody_else), "nobody else may listen; log:\n{}", server.log());
     assert!(bounded(0.96, 503, 503), "nobody is let in; log:\n{}", server.log());
     inside.read(20_000);
     assert!(bounded(0.5, 200, 200), "and again when there is room; log:\n{}", server.log());
