@@ -191,7 +191,7 @@ impl Handle {
             grace_until: AtomicU64::new(0),
         };
         let handle = Self { settings, broadcast, standing: Arc::new(standing) };
-        handle.renotice(&Metadata::default());
+        handle.renotice(handle.status().content_type.as_deref(), &Metadata::default());
         handle
     }
 
@@ -386,24 +386,23 @@ impl Handle {
     }
 
     pub(super) fn change(&self, change: impl FnOnce(&mut Status)) {
-        let mut other_kind = false;
+        let metadata = self.metadata.lock().unwrap_or_else(PoisonError::into_inner);
         self.status.send_modify(|status| {
             let before = status.content_type.clone();
             change(status);
-            other_kind = before != status.content_type;
+            // Before anybody sees that there is something to hear: a relay that waits for it would be told of another kind.
+            if before != status.content_type {
+                self.renotice(status.content_type.as_deref(), &metadata);
+            }
         });
-        if other_kind {
-            let metadata = self.metadata.lock().unwrap_or_else(PoisonError::into_inner);
-            self.renotice(&metadata);
-        }
     }
 
     /// Relays are told what kind of stream it is and what is being played. To be called with the metadata locked, so that they are
     /// told in the right order.
-    fn renotice(&self, metadata: &Metadata) {
+    fn renotice(&self, content_type: Option<&str>, metadata: &Metadata) {
         let text = |text: &Option<Arc<str>>| text.as_deref().unwrap_or_default().to_owned();
         let notice = relay::Notice {
-            media_type: text(&self.status.borrow().content_type),
+            media_type: content_type.unwrap_or_default().to_owned(),
             artist: text(&metadata.artist),
             title: text(&metadata.title),
             url: text(&metadata.url),
@@ -445,7 +444,7 @@ impl Handle {
             return false;
         }
         self.broadcast.title.set(icy::block(&metadata.line(), metadata.url.as_deref()));
-        self.renotice(&metadata);
+        self.renotice(self.status().content_type.as_deref(), &metadata);
         *current = Arc::new(metadata);
         true
     }
