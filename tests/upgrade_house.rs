@@ -176,8 +176,14 @@ fn growing(server: &Server) -> BTreeMap<String, f64> {
         .collect()
 }
 
-/// What begins anew with each process, and why it may.
-const OF_THE_PROCESS: [&str; 1] = ["process_cpu_seconds_total"]; // the time that this process has used, as Prometheus defines it
+/// What begins anew with each process, and why it may: the time that this process has used, as Prometheus defines it, and how late its
+/// own threads were.
+const OF_THE_PROCESS: [&str; 4] = [
+    "process_cpu_seconds_total",
+    "flumen_runtime_lag_seconds_bucket",
+    "flumen_runtime_lag_seconds_count",
+    "flumen_runtime_lag_seconds_sum",
+];
 
 #[test]
 fn no_counter_begins_anew_and_the_server_was_started_when_its_first_process_was() {
