@@ -281,8 +281,11 @@ async function attempt(node, words, act) {
   told(node, "…");
   try { told(node, words(await act())); return true; } catch (error) { told(node, error.message, true); return false; }
 }
+/** The question before: the next one waits until it is heard that it was closed, or the answer to one would be taken for both. */
+let asked = Promise.resolve();
 /** Asks whoever sits here; their choice, or null. */
-function ask(title, text, choices = null) {
+async function ask(title, text, choices = null) {
+  await asked;
   say($("ask-title"), title);
   say($("ask-text"), text);
   $("ask-choice-label").hidden = choices === null;
@@ -291,7 +294,8 @@ function ask(title, text, choices = null) {
   const dialog = $("ask");
   dialog.returnValue = "no";
   dialog.showModal();
-  return new Promise(done => dialog.addEventListener("close", () => done(dialog.returnValue === "yes" ? (choices ? $("ask-choice").value : true) : null), { once: true }));
+  asked = new Promise(done => dialog.addEventListener("close", () => done(dialog.returnValue === "yes" ? (choices ? $("ask-choice").value : true) : null), { once: true }));
+  return asked;
 }
 /** Where the listeners of the selected mount can go on: asked for anew, for a stale list would offer what is gone. */
 async function others() {
