@@ -53,8 +53,11 @@ pub const fn questions_bytes(head: u64, fields: usize) -> u64 {
 
 /// Right passwords of listeners that are remembered: a storm of those who come again costs no hashes.
 const KNOWN_MOST: usize = 16 * 1024;
-/// Memory of what is remembered of passwords at the very most: of listeners, of operators, and of encoders.
-pub const PASSWORDS_BYTES: u64 = keys::bytes(KNOWN_MOST) + keys::bytes(passwords::KNOWN_MOST) + passwords::bytes(passwords::KNOWN_MOST);
+/// Memory of what is remembered of passwords at the very most: of listeners, of operators, of their namesakes, and of encoders.
+pub const PASSWORDS_BYTES: u64 = keys::bytes(KNOWN_MOST)
+    + keys::bytes(passwords::KNOWN_MOST)
+    + passwords::bytes(staff::NAMESAKES_MOST)
+    + passwords::bytes(passwords::KNOWN_MOST);
 /// What one listener's pass takes at the most, where no backend is told of its end.
 pub const PASS_BYTES: u64 = 512;
 /// The longest text of a farewell, which a pass holds besides where a backend is told.
@@ -279,13 +282,15 @@ impl Bouncer {
             Some(given) => self.staff.admit(visitor.address, given).await,
             None => Standing::Guest,
         };
-        let admitted = match standing {
+        let post = match standing {
             Standing::Staff(pass) => return Ok(pass),
             Standing::Turned(turned) => return Err(turned),
-            Standing::Namesake | Standing::Guest => self.admit_guest(rule, visitor).await,
+            Standing::Guest => return self.admit_guest(rule, visitor).await,
+            Standing::Namesake(post) => post,
         };
-        if let (Ok(_), Standing::Namesake, Some(given)) = (&admitted, standing, &visitor.shown.credentials) {
-            self.staff.remember_namesake(given);
+        let admitted = self.admit_guest(rule, visitor).await;
+        if let (Ok(_), Some(given)) = (&admitted, &visitor.shown.credentials) {
+            post.remember(given);
         }
         admitted
     }

@@ -32,8 +32,8 @@ pub struct Names {
 pub(super) enum Standing {
     /// One of the staff.
     Staff(Pass),
-    /// Somebody with the operator's name, and another password.
-    Namesake,
+    /// Somebody with the operator's name, and another password than these have.
+    Namesake(Arc<Post>),
     /// Nobody of the staff.
     Guest,
     /// Who gets no further.
@@ -41,26 +41,26 @@ pub(super) enum Standing {
 }
 
 /// Namesakes of the operator who are remembered.
-const NAMESAKES_MOST: usize = 1024;
+pub(super) const NAMESAKES_MOST: usize = 1024;
 
-/// The staff.
-#[derive(Debug, Default)]
-pub struct Staff {
-    names: RwLock<Option<Arc<Names>>>,
-    /// What is remembered of their passwords.
-    pub keys: Keys,
+/// Who the staff is, and who was found to be none of it. Both change at once: what was a listener's password may be the operator's next.
+#[derive(Debug)]
+pub(super) struct Post {
+    names: Names,
     /// Digests of what namesakes of the operator were let in with.
     namesakes: Mutex<HashSet<[u64; 2]>>,
     digests: [RandomState; 2],
 }
 
-impl Staff {
-    /// From now on it is these.
-    pub fn settle(&self, names: Names) {
-        self.namesakes().clear(); // what was a listener's password may be the operator's now
-        *self.names.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(names));
-    }
+/// The staff.
+#[derive(Debug, Default)]
+pub struct Staff {
+    post: RwLock<Option<Arc<Post>>>,
+    /// What is remembered of their passwords.
+    pub keys: Keys,
+}
 
+impl Post {
     fn namesakes(&self) -> MutexGuard<'_, HashSet<[u64; 2]>> {
         self.namesakes.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -70,20 +70,28 @@ impl Staff {
     }
 
     /// A namesake of the operator has been let in by somebody else's rule.
-    pub(super) fn remember_namesake(&self, given: &Credentials) {
+    pub(super) fn remember(&self, given: &Credentials) {
         let mut namesakes = self.namesakes();
         if namesakes.len() >= NAMESAKES_MOST {
             namesakes.clear(); // each is one wrong password away
         }
         namesakes.insert(self.digest(given));
     }
+}
+
+impl Staff {
+    /// From now on it is these.
+    pub fn settle(&self, names: Names) {
+        let post = Post { names, namesakes: Mutex::default(), digests: Default::default() };
+        *self.post.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(post));
+    }
 
     /// What somebody is who wants to listen.
     pub(super) async fn admit(&self, from: Option<IpAddr>, given: &Credentials) -> Standing {
-        let Some(names) = self.names.read().unwrap_or_else(PoisonError::into_inner).clone() else { return Standing::Guest };
-        let (accepted, a_relay) = match (names.relay.of(given), names.operator.of(given)) {
+        let Some(post) = self.post.read().unwrap_or_else(PoisonError::into_inner).clone() else { return Standing::Guest };
+        let (accepted, a_relay) = match (post.names.relay.of(given), post.names.operator.of(given)) {
             (Some(relay), _) => (relay, true),
-            (None, Some(_)) if self.namesakes().contains(&self.digest(given)) => return Standing::Guest,
+            (None, Some(_)) if post.namesakes().contains(&post.digest(given)) => return Standing::Guest,
             (None, Some(operator)) => (operator, false),
             (None, None) => return Standing::Guest,
         };
@@ -92,7 +100,7 @@ impl Staff {
             Err(Denied::Wrong) if a_relay => {
                 Standing::Turned(Turned::Away { could_help: true, message: Some("the password of the relay is wrong".to_owned()) })
             }
-            Err(Denied::Wrong) => Standing::Namesake,
+            Err(Denied::Wrong) => Standing::Namesake(post),
             Err(Denied::Wait(wait)) => Standing::Turned(Turned::Throttled(wait)),
             Err(Denied::Busy) => Standing::Turned(Turned::Unknown("too many passwords are being checked: try again")),
         }
