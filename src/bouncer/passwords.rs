@@ -150,16 +150,18 @@ mod tests {
     async fn who_hangs_up_has_its_hash_computed_and_noted_before_the_next_has_a_turn() {
         let (passwords, hash) = (Passwords::default(), Password::hashed(RIGHT).expect("a hash"));
         let (noted, seen) = std::sync::mpsc::channel();
+        let (release, held) = std::sync::mpsc::channel();
         let turn = passwords.turn().await.expect("a turn");
-        let (given, note) = (Secret::new("right"), noted.clone());
+        let given = Secret::new("right");
         let slow = move |right| {
-            std::thread::sleep(Duration::from_millis(100));
-            note.send(right)
+            held.recv().expect("it is let go");
+            noted.send(right)
         };
         let hashed = [&hash];
         let asked = turn.compare(&hashed, &given, slow);
         assert!(tokio::time::timeout(Duration::from_millis(1), asked).await.is_err(), "it is dropped while the hash is computed");
         assert!(passwords.0.slow.try_lock().is_err(), "nobody else has a turn");
+        release.send(()).expect("somebody waits");
         drop(passwords.turn().await.expect("the next turn"));
         assert_eq!(seen.try_recv(), Ok(true), "what was found had been noted by then");
         assert!(passwords.knows(&hashed, &given));
