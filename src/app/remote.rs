@@ -5,8 +5,6 @@
 //!   error shows it.
 //! - Nobody is followed elsewhere: a password is for the server that was named.
 
-use std::fs::File;
-use std::io::Read;
 use std::path::Path;
 use std::time::Duration;
 
@@ -16,12 +14,11 @@ use ureq::Agent;
 
 use crate::access::Secret;
 use crate::cli;
+use crate::config;
 use crate::webhook;
 
 /// The largest answer that is read: some thousand mounts.
 const ANSWER_MOST: u64 = 16 * 1024 * 1024;
-/// The largest file of a password.
-const PASSWORD_FILE_MOST: u64 = 4096;
 
 /// The server did not answer, or not as flumen does.
 #[derive(Debug, thiserror::Error)]
@@ -151,9 +148,7 @@ fn without_login(url: &str) -> String {
 
 fn password(file: &Path) -> Result<Secret, RemoteError> {
     let wrong = |problem: String| RemoteError::Password { file: file.to_owned(), problem };
-    let mut text = String::new();
-    let read = File::open(file).and_then(|open| open.take(PASSWORD_FILE_MOST).read_to_string(&mut text));
-    read.map_err(|error| wrong(error.to_string()))?;
+    let text = config::text_of(file).map_err(|error| wrong(error.to_string()))?;
     let text = text.trim_end_matches(['\r', '\n']);
     if text.is_empty() || text.chars().any(char::is_control) {
         return Err(wrong("is to hold the password, in one line, and nothing else".to_owned()));

@@ -10,12 +10,13 @@
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::Launch;
 use super::discretion::{HIDDEN, is_secret};
 use super::error::{ConfigError, Place};
 use super::reader::nearest;
+use super::secret::text_of;
 use super::tree::{Node, Table, Value};
 
 const PREFIX: &str = "FLUMEN_";
@@ -38,8 +39,6 @@ const ICECAST: [(&str, &str, &str); 9] = [
     ("ICECAST_HOSTNAME", "admin", "hostname"),
     ("ICECAST_MAX_CLIENTS", "server", "max_listeners"),
 ];
-/// The largest file of one value.
-const FILE_MOST: u64 = 4096;
 
 /// The variables whose names begin with `FLUMEN_`, and those that Icecast's container images know.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -143,11 +142,8 @@ fn overlay_icecast(name: &str, value: &OsStr, tree: &mut Table) -> Result<(), Re
 }
 
 fn read(path: &str) -> Result<String, Refusal> {
-    use std::io::Read;
-    let mut text = String::new();
-    let found = std::fs::File::open(path).and_then(|file| file.take(FILE_MOST).read_to_string(&mut text));
-    found.map_err(|error| (format!("names a file that cannot be read: {error}"), "name a file that the server may read".to_owned()))?;
-    Ok(text.trim().to_owned())
+    let wrong = |error| (format!("names a file that cannot be read: {error}"), "name a file that the server may read".to_owned());
+    text_of(Path::new(path)).map(|text| text.trim().to_owned()).map_err(wrong)
 }
 
 /// Takes out of a section what else says the password that is about to be put there.

@@ -76,6 +76,7 @@ pub use import::{Imported, import_icecast};
 pub use limits::MemoryLimit;
 pub use memory::{Costs, socket_buffer_max};
 pub use reports::{Access, Log};
+pub use secret::text_of;
 pub use source::{DEMO, Source, locate};
 
 /// Everything the server is told, checked.

@@ -6,7 +6,7 @@ use super::reader::{Parsed, Reader, Wrong};
 use super::tree::{Node, Value};
 use crate::access::{Password, Secret, Unfit};
 
-/// The largest file of one secret.
+/// The largest file of one value.
 const FILE_MOST: u64 = 4096;
 /// The longest password that is shown to another server.
 const SHOWN_MOST: usize = 256;
@@ -82,16 +82,20 @@ fn checked(password: Result<Password, Unfit>) -> Parsed<Password> {
     })
 }
 
-/// The text of a file that holds one secret.
-fn read(path: &Path) -> Parsed<String> {
+/// The text of a file that holds one value, such as a secret: no more of it than the largest has.
+///
+/// # Errors
+/// When it cannot be read, or is not UTF-8.
+pub fn text_of(path: &Path) -> std::io::Result<String> {
     use std::io::Read;
     let mut text = String::new();
-    let found = std::fs::File::open(path).and_then(|file| file.take(FILE_MOST).read_to_string(&mut text));
-    match found {
-        Ok(_) => Ok(text),
-        Err(error) => Err(vec![Wrong::new(
-            format!("the file {} cannot be read: {error}", path.display()),
-            "name a file that the server may read, with the secret and nothing else in it",
-        )]),
-    }
+    std::fs::File::open(path)?.take(FILE_MOST).read_to_string(&mut text)?;
+    Ok(text)
+}
+
+fn read(path: &Path) -> Parsed<String> {
+    text_of(path).map_err(|error| {
+        let problem = format!("the file {} cannot be read: {error}", path.display());
+        vec![Wrong::new(problem, "name a file that the server may read, with the secret and nothing else in it")]
+    })
 }
