@@ -49,9 +49,8 @@ pub(super) async fn leave(mut house: House, done: HandedOver) {
     tracing::info!("ended: another process serves");
 }
 
-/// What is still to be said when the last has left: mounts know who did, webhooks and backends are told, and so is the event log of what was
-/// only counted. `None`: who talks to backends
-/// has panicked.
+/// What is still to be said when the last has left: mounts know who did, webhooks and backends are told, and so is the event log of
+/// what was only counted. `None`: who talks to backends has panicked.
 pub(super) async fn say_the_last<T: Send + 'static>(registry: &Registry, to_backends: impl FnOnce() -> T + Send + 'static) -> Option<T> {
     let said = async {
         for entry in registry.all() {
