@@ -53,8 +53,12 @@ impl Title {
 
     /// What a relay is to be told, if that is news for it.
     pub(super) fn news(&self, frames: &Frames) -> Option<Arc<Notice>> {
-        let notice = || Arc::clone(&self.notice.lock().unwrap_or_else(PoisonError::into_inner));
-        frames.wants(self.notice_number.load(Ordering::Acquire)).then(notice)
+        frames.wants(self.notice_number.load(Ordering::Acquire)).then(|| self.notice())
+    }
+
+    /// What relays are told now.
+    pub(crate) fn notice(&self) -> Arc<Notice> {
+        Arc::clone(&self.notice.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Brings a listener up to date, if there is news for it and its next block has not begun.

@@ -1,6 +1,7 @@
 //! What becomes of a mount when its source ends, flushes or is replaced, and when its actor fails.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use actix::prelude::*;
@@ -208,4 +209,33 @@ async fn a_panic_costs_the_mount_its_source_and_nothing_else() {
     deliver(&house.source().await).expect("taken");
     house.settle().await;
     assert!(house.entry.handle.status().up);
+}
+
+#[actix_web::test]
+async fn whoever_sees_of_what_kind_a_stream_is_finds_that_relays_are_told_so() {
+    let house = House::with_a_mount();
+    let (handle, seen) = (Arc::clone(&house.entry.handle), Arc::new(AtomicUsize::new(0)));
+    let kind = |number: usize| Arc::<str>::from(format!("audio/kind-{number}."));
+    let watcher = std::thread::spawn({
+        let (handle, seen) = (Arc::clone(&handle), Arc::clone(&seen));
+        move || {
+            for number in 1..=2000 {
+                let kind = kind(number);
+                while handle.status().content_type.as_ref() != Some(&kind) {
+                    std::hint::spin_loop();
+                }
+                let notice = handle.broadcast.title.notice();
+                let told = notice.frame.windows(kind.len()).any(|part| part == kind.as_bytes());
+                seen.store(number, Ordering::Release);
+                assert!(told, "a relay that is woken now is told of another kind than {kind}");
+            }
+        }
+    });
+    for number in 1..=2000 {
+        handle.change(|status| status.content_type = Some(kind(number)));
+        while seen.load(Ordering::Acquire) < number && !watcher.is_finished() {
+            std::hint::spin_loop();
+        }
+    }
+    watcher.join().expect("it was told each time");
 }
