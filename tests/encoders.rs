@@ -194,11 +194,12 @@ fn liquidsoap_publishes() {
 
 #[test]
 fn darkice_publishes_what_a_sound_server_plays() {
-    // A sound server without a sound card, and darkice as soon as that is there.
+    // A sound server without a sound card, and darkice as soon as that is there. A machine can have eight of
+    // them, and each makes itself a session of its own: so it is told to end when the shell has that began it, and the next has another name.
     let settings = "[general]\nduration = 0\nbufferSecs = 1\nrealtime = no\n[input]\ndevice = jack\nsampleRate = 44100\nbitsPerSample = 16\n\
         channel = 2\n[icecast2-0]\nbitrateMode = cbr\nFORMAT\nserver = 127.0.0.1\nport = PORT\npassword = s3cret\nmountPoint = live\nname = x\n";
-    let command = "export JACK_DEFAULT_SERVER=flumen-PORT JACK_NO_AUDIO_RESERVATION=1 JACK_NO_START_SERVER=1\n\
-        jackd -n flumen-PORT -r -d dummy -r 44100 -p 1024 &\nuntil darkice -c DIR/settings; do sleep 0.3; done";
+    let command = "export JACK_DEFAULT_SERVER=flumen-$$ JACK_NO_AUDIO_RESERVATION=1 JACK_NO_START_SERVER=1\n\
+        setpriv --pdeathsig TERM jackd -n flumen-$$ -r -d dummy -r 44100 -p 1024 &\nuntil darkice -c DIR/settings; do sleep 0.3; done";
     for (format, content_type) in
         [("format = mp3\nbitrate = 128\nquality = 0.8", "audio/mpeg"), ("format = vorbis\nbitrate = 96\nquality = 0.6", "application/ogg")]
     {
