@@ -2,12 +2,12 @@
 
 mod support;
 
-use std::io::{Read, Write};
+use std::io::Write;
 use std::net::TcpListener;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use support::{MP3, Server, until};
+use support::{MP3, Server, body_of_request, until};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -40,18 +40,7 @@ fn directory() -> (u16, Arc<Mutex<Vec<String>>>) {
         for stream in socket.incoming() {
             let mut stream = stream.expect("a connection");
             stream.set_read_timeout(Some(SECOND)).expect("set");
-            let (mut request, mut buffer) = (Vec::new(), [0; 4096]);
-            let form = loop {
-                let count = stream.read(&mut buffer).unwrap_or(0);
-                request.extend_from_slice(&buffer[..count]);
-                let text = String::from_utf8_lossy(&request).into_owned();
-                let (head, body) = text.split_once("\r\n\r\n").unwrap_or((&text, ""));
-                let length =
-                    head.lines().find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length: ")?.parse::<usize>().ok());
-                if count == 0 || length.is_some_and(|length| body.len() >= length) {
-                    break body.to_owned();
-                }
-            };
+            let Some(form) = body_of_request(&mut stream) else { continue };
             book.lock().expect("no panic").push(form);
             let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nYPResponse: 1\r\nYPMessage: fine\r\nSID: s-7\r\nTouchFreq: 6\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
         }

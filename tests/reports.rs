@@ -9,7 +9,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use serde_json::Value;
-use support::{MP3, Server, free_port, until};
+use support::{MP3, Server, body_of_request, free_port, until};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -156,17 +156,7 @@ fn receiver(port: u16, answer: &'static str, delay: Duration) -> mpsc::Receiver<
     std::thread::spawn(move || {
         for peer in listener.incoming() {
             let Ok(mut peer) = peer else { return };
-            let (mut text, mut buffer) = (Vec::new(), [0; 4096]);
-            let body = loop {
-                let Ok(count @ 1..) = peer.read(&mut buffer) else { break None };
-                text.extend_from_slice(&buffer[..count]);
-                let whole = String::from_utf8_lossy(&text).into_owned();
-                let Some((head, body)) = whole.split_once("\r\n\r\n") else { continue };
-                let length = head.to_ascii_lowercase().split("content-length: ").nth(1).and_then(|rest| rest.lines().next()?.parse().ok());
-                if length == Some(body.len()) {
-                    break Some(body.to_owned());
-                }
-            };
+            let body = body_of_request(&mut peer);
             std::thread::sleep(delay);
             let _ = write!(peer, "HTTP/1.1 {answer}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
             let event = body.and_then(|body| serde_json::from_str(&body).ok());

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use support::line::Line;
-use support::{MP3, Server, free_port, until};
+use support::{MP3, Server, body_of_request, free_port, until};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -50,19 +50,7 @@ impl Elsewhere {
 }
 
 fn serve(mut peer: TcpStream, told: &Mutex<Vec<String>>, is_well: &AtomicBool) {
-    loop {
-        let (mut head, mut byte) = (Vec::new(), [0]);
-        while !head.ends_with(b"\r\n\r\n") {
-            match peer.read(&mut byte) {
-                Ok(1) => head.push(byte[0]),
-                _ => return,
-            }
-        }
-        let head = String::from_utf8_lossy(&head).to_lowercase();
-        let length = head.split("content-length: ").nth(1).and_then(|rest| rest.split('\r').next()?.parse().ok());
-        let mut body = vec![0; length.unwrap_or(0)];
-        peer.read_exact(&mut body).expect("a body");
-        let body = String::from_utf8(body).expect("text");
+    while let Some(body) = body_of_request(&mut peer) {
         let takes = is_well.load(Ordering::Relaxed) || body.contains("action=listener_add");
         let status = if takes { "200 OK" } else { "503 Busy" };
         if takes {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{Read, Write};
+use std::io::Write;
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -10,7 +10,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use super::support::{MP3, Server, Stream, free_port, until};
+use super::support::{MP3, Server, Stream, body_of_request, free_port, until};
 use super::{ANNA, SECOND, SOURCE, WRONG, get, listen, publish, server, status};
 
 /// What a panel is told, field by field.
@@ -39,19 +39,8 @@ impl Panel {
     }
 
     fn serve(mut peer: TcpStream, told: &Mutex<Vec<Fields>>, answer: &dyn Fn(&Fields) -> String) {
-        loop {
-            let (mut head, mut byte) = (Vec::new(), [0]);
-            while !head.ends_with(b"\r\n\r\n") {
-                match peer.read(&mut byte) {
-                    Ok(1) => head.push(byte[0]),
-                    _ => return,
-                }
-            }
-            let head = String::from_utf8_lossy(&head).into_owned();
-            let length = head.to_lowercase().split("content-length: ").nth(1).and_then(|rest| rest.split('\r').next()?.parse().ok());
-            let mut body = vec![0; length.expect("a length")];
-            peer.read_exact(&mut body).expect("a body");
-            let fields = fields(&String::from_utf8(body).expect("text"));
+        while let Some(body) = body_of_request(&mut peer) {
+            let fields = fields(&body);
             let text = answer(&fields);
             told.lock().expect("no panic").push(fields);
             if peer.write_all(text.as_bytes()).is_err() {

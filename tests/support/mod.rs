@@ -26,6 +26,22 @@ static NUMBER: AtomicU32 = AtomicU32::new(0);
 /// Ports below those the kernel gives to connections, so that one which is let go and taken again is not lost in between.
 const PORTS: std::ops::Range<u16> = 15_000..32_000;
 
+/// The body of the next request on a connection; `None`: nobody asks any more.
+pub fn body_of_request(peer: &mut TcpStream) -> Option<String> {
+    let (mut head, mut byte) = (Vec::new(), [0]);
+    while !head.ends_with(b"\r\n\r\n") {
+        if !matches!(peer.read(&mut byte), Ok(1)) {
+            return None;
+        }
+        head.push(byte[0]);
+    }
+    let head = String::from_utf8_lossy(&head).to_lowercase();
+    let length = head.split("content-length: ").nth(1).and_then(|rest| rest.lines().next()?.parse().ok());
+    let mut body = vec![0; length.expect("a length")];
+    peer.read_exact(&mut body).expect("a body");
+    Some(String::from_utf8(body).expect("text"))
+}
+
 /// A port that was free a moment ago. Given once in a process; each process begins elsewhere.
 pub fn free_port() -> u16 {
     static NEXT: AtomicU32 = AtomicU32::new(0);
