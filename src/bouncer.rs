@@ -33,7 +33,7 @@ use crate::access::rule::{Grant, Judgment, OnError, Rule, Shown, UrlAuth, Verdic
 use crate::access::{Credentials, Secret, signed, token};
 use crate::handover;
 use files::{Content, Watched};
-use keys::{Denied, Keys};
+use keys::{Aim, Denied, Keys};
 use messenger::{Letter, Messenger};
 use panel::Panel;
 use pass::Farewell;
@@ -390,7 +390,7 @@ impl Visit<'_> {
             (None, decoy) => (false, decoy.map(|password| (stranger(), password))),
         };
         let Some((asked, password)) = asked else { return Verdict::Refused };
-        match self.bouncer.keys.check(self.visitor.address, &asked, &[(&asked.user, password)]).await {
+        match self.bouncer.keys.check(self.visitor.address, Aim::Listener, &asked, &[(&asked.user, password)]).await {
             Ok(()) if known => Verdict::Granted(Grant::to(&given.user)),
             Ok(()) | Err(Denied::Wrong) => Verdict::Refused,
             Err(Denied::Wait(wait)) => {

@@ -16,13 +16,13 @@ use std::sync::Arc;
 use actix_web::http::{StatusCode, Version, header};
 use actix_web::{HttpRequest, HttpResponse};
 
-use super::House;
 use super::answers::text;
 use super::api::problem;
+use super::{House, Settings};
 use crate::access::rule::{Shown, UrlAuth};
 use crate::access::{Credentials, Password, Secret, basic};
 use crate::bouncer::Visitor;
-use crate::bouncer::keys::Denied;
+use crate::bouncer::keys::{Aim, Denied};
 use crate::door::claim::Claim;
 use crate::engine::broadcast::Peer;
 
@@ -56,12 +56,12 @@ pub(super) async fn standing(request: &HttpRequest, house: &House) -> Result<Sta
     let settings = house.settings();
     let given = credentials(request)?;
     if let Some((given, relay)) = given.as_ref().and_then(|given| Some((given, settings.relay.of(given)?))) {
-        house.keys().check(address(request), given, &[relay]).await?;
+        house.keys().check(address(request), Aim::Relay, given, &[relay]).await?;
         return Ok(unless_from_elsewhere(request, Standing::Relay));
     }
     match (given, &settings.password) {
         (Some(given), Some(password)) => {
-            house.keys().check(address(request), &given, &[(&settings.user, password)]).await?;
+            house.keys().check(address(request), aim(&given, &settings), &given, &[(&settings.user, password)]).await?;
             Ok(unless_from_elsewhere(request, Standing::Operator))
         }
         _ => Ok(local(request).map_or_else(Standing::Stranger, |()| Standing::Operator)),
@@ -78,7 +78,7 @@ pub(super) async fn standing_at(request: &HttpRequest, house: &House, source: Op
         (Some(given), Some(source)) if settings.relay.of(&given).is_none() => {
             let admin = settings.password.as_ref().map(|password| (settings.user.as_str(), password));
             let accepted: Vec<_> = admin.into_iter().chain([source]).collect();
-            house.keys().check(address(request), &given, &accepted).await?;
+            house.keys().check(address(request), aim(&given, &settings), &given, &accepted).await?;
             let standing = if given.user == settings.user { Standing::Operator } else { Standing::Source };
             Ok(unless_from_elsewhere(request, standing))
         }
@@ -173,6 +173,11 @@ pub(super) fn is_blind(request: &HttpRequest) -> bool {
 fn credentials(request: &HttpRequest) -> Result<Option<Credentials>, Denied> {
     let field = request.headers().get(header::AUTHORIZATION).map(|value| value.to_str().map_err(|_| Denied::Wrong)).transpose()?;
     Ok(field.and_then(basic))
+}
+
+/// Whose password it is that somebody gives who does not say to be a relay. Nobody guesses the operator's with another name than his.
+fn aim(given: &Credentials, settings: &Settings) -> Aim {
+    if given.user == settings.user { Aim::Operator } else { Aim::Source }
 }
 
 fn peer(request: &HttpRequest) -> Option<Peer> {

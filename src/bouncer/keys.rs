@@ -1,14 +1,15 @@
 //! Passwords asked for: compared so that neither guessing nor asking often costs anybody else anything.
 //!
 //! - A password that is written as it is, is compared at once, a hashed one by [`Passwords`].
-//! - Wrong ones are counted by address (`throttle`).
+//! - Wrong ones are counted by address, and by whose they are meant to be (`throttle`).
 
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::passwords::{self, Busy, Passwords};
-use super::throttle::{self, Throttle, suspect};
+pub use super::throttle::Aim;
+use super::throttle::{self, Suspect, Throttle, suspect};
 use crate::access::{Credentials, Password, Secret};
 
 /// Memory of one of these at the very most that remembers so many passwords.
@@ -21,7 +22,7 @@ pub(super) const fn bytes(known_most: usize) -> u64 {
 pub enum Denied {
     /// They are wrong.
     Wrong,
-    /// Too many wrong ones came from there: they were not looked at.
+    /// Too many wrong ones of that kind came from there: they were not looked at.
     Wait(Duration),
     /// Too many are being looked at.
     Busy,
@@ -46,13 +47,14 @@ impl Keys {
         Self { passwords: Passwords::remembering(known_most), throttle: Arc::default() }
     }
 
-    /// Whether what somebody at this address gives is one of the pairs that are accepted.
+    /// Whether what somebody at this address gives is one of the pairs that are accepted. The aim goes by the name that is given: one
+    /// name with several could be guessed at with the patience for each.
     ///
     /// # Errors
     /// Says why not.
-    pub async fn check(&self, from: Option<IpAddr>, given: &Credentials, accepted: &[(&str, &Password)]) -> Result<(), Denied> {
+    pub async fn check(&self, from: Option<IpAddr>, aim: Aim, given: &Credentials, accepted: &[(&str, &Password)]) -> Result<(), Denied> {
         let fitting: Vec<_> = accepted.iter().filter(|(user, _)| *user == given.user).map(|(_, password)| *password).collect();
-        self.look(from, Some(&given.user), &given.password, &fitting).await
+        self.look((suspect(from), aim), Some(&given.user), &given.password, &fitting).await
     }
 
     /// The same where no name is given. Nobody is forgiven then: nothing says that who knows one of the passwords now is who tried
@@ -61,11 +63,10 @@ impl Keys {
     /// # Errors
     /// Says why not.
     pub async fn check_nameless(&self, from: Option<IpAddr>, given: &Secret, accepted: &[&Password]) -> Result<(), Denied> {
-        self.look(from, None, given, accepted).await
+        self.look((suspect(from), Aim::Source), None, given, accepted).await
     }
 
-    async fn look(&self, from: Option<IpAddr>, user: Option<&str>, given: &Secret, accepted: &[&Password]) -> Result<(), Denied> {
-        let who = suspect(from);
+    async fn look(&self, who: Suspect, user: Option<&str>, given: &Secret, accepted: &[&Password]) -> Result<(), Denied> {
         self.may_try(who)?;
         let (hashed, plain): (Vec<_>, Vec<_>) = accepted.iter().copied().partition(|password| password.is_hashed());
         let right = plain.iter().any(|password| password.verify(given.reveal())) || self.passwords.knows(&hashed, given);
@@ -79,13 +80,13 @@ impl Keys {
         turn.compare(&hashed, given, judged).await?
     }
 
-    fn may_try(&self, who: IpAddr) -> Result<(), Denied> {
+    fn may_try(&self, who: Suspect) -> Result<(), Denied> {
         lock(&self.throttle).wait(who, Instant::now()).map_or(Ok(()), |wait| Err(Denied::Wait(wait)))
     }
 }
 
 /// Takes note of what came of a password.
-fn judged(throttle: &Mutex<Throttle>, who: IpAddr, user: Option<&str>, right: bool) -> Result<(), Denied> {
+fn judged(throttle: &Mutex<Throttle>, who: Suspect, user: Option<&str>, right: bool) -> Result<(), Denied> {
     let mut throttle = lock(throttle);
     match (right, user) {
         (true, Some(user)) => throttle.forgive(who, user),
@@ -132,11 +133,11 @@ mod tests {
             ("admin", "plain-one", Err(Denied::Wrong)),
             ("other", "right", Err(Denied::Wrong)),
         ] {
-            assert_eq!(keys.check(peer(1), &credentials(user, password), &accepted).await, want, "{user} {password}");
+            assert_eq!(keys.check(peer(1), Aim::Operator, &credentials(user, password), &accepted).await, want, "{user} {password}");
         }
         assert_eq!(keys.passwords.remembered(), 1, "of the right one only");
         let other = Password::hashed(ANOTHER).expect("a hash");
-        let found = keys.check(peer(1), &credentials("admin", "right"), &[("admin", &other)]).await;
+        let found = keys.check(peer(1), Aim::Operator, &credentials("admin", "right"), &[("admin", &other)]).await;
         assert_eq!(found, Err(Denied::Wrong), "a changed password ends what is remembered of the old one");
     }
 
@@ -145,11 +146,11 @@ mod tests {
         let (keys, password) = (Keys::default(), Password::plain("right").expect("a password"));
         let accepted = [("admin", &password)];
         for _ in 0..5 {
-            assert_eq!(keys.check(peer(1), &credentials("admin", "wrong"), &accepted).await, Err(Denied::Wrong));
+            assert_eq!(keys.check(peer(1), Aim::Operator, &credentials("admin", "wrong"), &accepted).await, Err(Denied::Wrong));
         }
-        let found = keys.check(peer(1), &credentials("admin", "right"), &accepted).await;
+        let found = keys.check(peer(1), Aim::Operator, &credentials("admin", "right"), &accepted).await;
         assert!(matches!(found, Err(Denied::Wait(_))), "not even the right one is looked at: {found:?}");
-        assert_eq!(keys.check(peer(2), &credentials("admin", "right"), &accepted).await, Ok(()));
+        assert_eq!(keys.check(peer(2), Aim::Operator, &credentials("admin", "right"), &accepted).await, Ok(()));
     }
 
     #[actix_web::test]
@@ -158,9 +159,9 @@ mod tests {
         let accepted = [("admin", &admin), ("source", &source)];
         let mut looked_at = 0;
         for guess in 0..50 {
-            let found = keys.check(peer(1), &credentials("admin", &format!("guess {guess}")), &accepted).await;
+            let found = keys.check(peer(1), Aim::Operator, &credentials("admin", &format!("guess {guess}")), &accepted).await;
             looked_at += usize::from(found == Err(Denied::Wrong));
-            let _ = keys.check(peer(1), &credentials("source", "known"), &accepted).await; // it waits, too
+            assert_eq!(keys.check(peer(1), Aim::Source, &credentials("source", "known"), &accepted).await, Ok(()), "it is no guesser");
         }
         assert_eq!(looked_at, 5);
     }
@@ -184,7 +185,7 @@ mod tests {
         for guess in 0..5 {
             let given = credentials("admin", &format!("guess {guess}"));
             let accepted = [("admin", &hashed)];
-            let mut asked = std::pin::pin!(keys.check(peer(1), &given, &accepted));
+            let mut asked = std::pin::pin!(keys.check(peer(1), Aim::Operator, &given, &accepted));
             std::future::poll_fn(|context| {
                 assert!(asked.as_mut().poll(context).is_pending(), "the hash is computed elsewhere");
                 std::task::Poll::Ready(())
@@ -192,7 +193,7 @@ mod tests {
             .await;
             drop(keys.passwords.turn().await.expect("it has ended")); // and whoever asked is gone by then
         }
-        let found = keys.check(peer(1), &credentials("admin", "right"), &[("admin", &hashed)]).await;
+        let found = keys.check(peer(1), Aim::Operator, &credentials("admin", "right"), &[("admin", &hashed)]).await;
         assert!(matches!(found, Err(Denied::Wait(_))), "{found:?}");
     }
 
@@ -204,7 +205,7 @@ mod tests {
             .map(|guess| {
                 let (keys, hashed) = (std::rc::Rc::clone(&keys), hashed.clone());
                 actix_rt::spawn(async move {
-                    keys.check(peer(1), &credentials("admin", &format!("guess {guess}")), &[("admin", &hashed)]).await
+                    keys.check(peer(1), Aim::Operator, &credentials("admin", &format!("guess {guess}")), &[("admin", &hashed)]).await
                 })
             })
             .collect();

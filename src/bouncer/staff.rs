@@ -1,7 +1,8 @@
 //! Those who are known here by the configuration itself: the operator, and servers that relay. They listen wherever they like, and no
 //! rule of a mount is asked about them.
 //!
-//! - Wrong passwords of theirs are counted in one place, wherever they are given.
+//! - Wrong passwords of theirs are counted in one place, wherever they are given; the relay's apart from the operator's, who may be
+//!   behind the same address as an edge with an old one.
 //! - The relay's name is the relay's: who gives it with a wrong password is turned away. An operator's name may be a listener's, too:
 //!   who gives it with another password is asked for by the mount's rule, as everybody else. With the password that has let them in
 //!   once they are taken for no guesser again: a player that comes back often locks no operator out.
@@ -14,7 +15,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
-use super::keys::{Denied, Keys};
+use super::keys::{Aim, Denied, Keys};
 use super::{Pass, Turned};
 use crate::access::{Credentials, Role};
 
@@ -89,15 +90,15 @@ impl Staff {
     /// What somebody is who wants to listen.
     pub(super) async fn admit(&self, from: Option<IpAddr>, given: &Credentials) -> Standing {
         let Some(post) = self.post.read().unwrap_or_else(PoisonError::into_inner).clone() else { return Standing::Guest };
-        let (accepted, a_relay) = match (post.names.relay.of(given), post.names.operator.of(given)) {
-            (Some(relay), _) => (relay, true),
+        let (accepted, aim) = match (post.names.relay.of(given), post.names.operator.of(given)) {
+            (Some(relay), _) => (relay, Aim::Relay),
             (None, Some(_)) if post.namesakes().contains(&post.digest(given)) => return Standing::Guest,
-            (None, Some(operator)) => (operator, false),
+            (None, Some(operator)) => (operator, Aim::Operator),
             (None, None) => return Standing::Guest,
         };
-        match self.keys.check(from, given, &[accepted]).await {
+        match self.keys.check(from, aim, given, &[accepted]).await {
             Ok(()) => Standing::Staff(pass(given)),
-            Err(Denied::Wrong) if a_relay => {
+            Err(Denied::Wrong) if aim == Aim::Relay => {
                 Standing::Turned(Turned::Away { could_help: true, message: Some("the password of the relay is wrong".to_owned()) })
             }
             Err(Denied::Wrong) => Standing::Namesake(post),

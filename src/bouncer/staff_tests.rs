@@ -76,10 +76,11 @@ async fn who_guesses_a_password_of_the_staff_waits_wherever_it_is_tried_next() {
         assert!(matches!(turned, Err(Turned::Away { .. })), "{turned:?}");
     }
     assert!(matches!(asks(&bouncer, 1, "relay", "r3lay").await, Err(Turned::Throttled(_))), "not even the right one is looked at");
-    let (admin, given) = (names(None).operator, Credentials { user: "admin".into(), password: Secret::new("s3cret") });
-    let accepted = [admin.of(&given).expect("the name")];
-    let found = bouncer.staff.keys.check(Some([192, 0, 2, 1].into()), &given, &accepted).await;
-    assert!(matches!(found, Err(Denied::Wait(_))), "the console asks in the same place: {found:?}");
+    let (relay, given) = (names(Some("r3lay")).relay, Credentials { user: "relay".into(), password: Secret::new("r3lay") });
+    let accepted = [relay.of(&given).expect("the name")];
+    let found = bouncer.staff.keys.check(Some([192, 0, 2, 1].into()), Aim::Relay, &given, &accepted).await;
+    assert!(matches!(found, Err(Denied::Wait(_))), "the list of mounts is asked for in the same place: {found:?}");
+    assert!(asks(&bouncer, 1, "admin", "s3cret").await.is_ok(), "the operator behind the same address does not wait");
     assert!(asks(&bouncer, 2, "relay", "r3lay").await.is_ok(), "nobody else waits");
 }
 

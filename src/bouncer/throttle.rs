@@ -4,7 +4,8 @@
 //!   not looked at, not even right ones: else the wait would be none for somebody who guesses.
 //! - Who gets their own right in the end is forgiven what they got wrong; nobody is for another name. Else whoever knows one password
 //!   could guess at all the others, saying the one they know in between.
-//! - The table is bounded; in a full one the address that has been quiet for longest gives way.
+//! - An address waits for each kind of password by itself: a machine with an old one shuts nobody out but its like.
+//! - The table is bounded; in a full one whoever has been quiet for longest gives way.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
@@ -21,14 +22,30 @@ const FIRST_WAIT: Duration = Duration::from_secs(1);
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 /// After so long without another, all is forgotten.
 const FORGOTTEN: Duration = Duration::from_secs(600);
-/// Addresses that are remembered.
-const ADDRESSES_MOST: usize = 4096;
+/// Suspects that are remembered.
+const SUSPECTS_MOST: usize = 4096;
 
 /// Memory of all of them at the very most: a table is half empty after it has grown.
-pub(super) const BYTES: u64 = (2 * ADDRESSES_MOST * (size_of::<(IpAddr, Strikes)>() + 1)) as u64;
+pub(super) const BYTES: u64 = (2 * SUSPECTS_MOST * (size_of::<(Suspect, Strikes)>() + 1)) as u64;
 
-/// Names of one address whose wrong passwords are told apart. Those of more names are forgotten by time alone.
+/// Names of one suspect whose wrong passwords are told apart. Those of more names are forgotten by time alone.
 const NAMES_MOST: usize = 4;
+
+/// Whose password somebody tries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Aim {
+    /// Of who listens.
+    Listener,
+    /// Of an encoder; and whatever is tried without a name, or with one that nobody has.
+    Source,
+    /// Of a server that relays from here.
+    Relay,
+    /// Of who operates the server.
+    Operator,
+}
+
+/// Where somebody is that tries passwords, and whose.
+pub type Suspect = (IpAddr, Aim);
 
 #[derive(Clone, Debug)]
 struct Strikes {
@@ -38,17 +55,17 @@ struct Strikes {
     names: ArrayVec<(u64, u32), NAMES_MOST>,
 }
 
-/// The addresses that have tried wrong passwords.
+/// Those who have tried wrong passwords.
 #[derive(Debug, Default)]
 pub struct Throttle {
-    strikes: HashMap<IpAddr, Strikes>,
+    strikes: HashMap<Suspect, Strikes>,
     /// Digests of names; nobody outside can tell which names have the same.
     digests: RandomState,
 }
 
 impl Throttle {
-    /// How long an address must still wait; `None`: not at all.
-    pub fn wait(&self, who: IpAddr, now: Instant) -> Option<Duration> {
+    /// How long somebody must still wait; `None`: not at all.
+    pub fn wait(&self, who: Suspect, now: Instant) -> Option<Duration> {
         let strikes = self.strikes.get(&who).filter(|strikes| now.saturating_duration_since(strikes.last) < FORGOTTEN)?;
         let beyond = strikes.count.checked_sub(FREE)?;
         let wait = FIRST_WAIT.saturating_mul(1 << beyond.min(16)).min(LONGEST_WAIT);
@@ -56,8 +73,8 @@ impl Throttle {
     }
 
     /// It has tried a wrong one for this name.
-    pub fn strike(&mut self, who: IpAddr, name: &str, now: Instant) {
-        if !self.strikes.contains_key(&who) && self.strikes.len() >= ADDRESSES_MOST {
+    pub fn strike(&mut self, who: Suspect, name: &str, now: Instant) {
+        if !self.strikes.contains_key(&who) && self.strikes.len() >= SUSPECTS_MOST {
             let quiet = self.strikes.iter().min_by_key(|(_, strikes)| strikes.last).map(|(who, _)| *who);
             quiet.map(|who| self.strikes.remove(&who));
         }
@@ -76,7 +93,7 @@ impl Throttle {
     }
 
     /// It has tried the right one for this name.
-    pub fn forgive(&mut self, who: IpAddr, name: &str) {
+    pub fn forgive(&mut self, who: Suspect, name: &str) {
         let name = self.digests.hash_one(name);
         let Some(strikes) = self.strikes.get_mut(&who) else { return };
         if let Some(at) = strikes.names.iter().position(|(known, _)| *known == name) {
@@ -106,8 +123,8 @@ pub fn suspect(from: Option<IpAddr>) -> IpAddr {
 mod tests {
     use super::*;
 
-    fn address(last: u32) -> IpAddr {
-        Ipv4Addr::from(0x0a00_0000 + last).into()
+    fn address(last: u32) -> Suspect {
+        (Ipv4Addr::from(0x0a00_0000 + last).into(), Aim::Operator)
     }
 
     #[test]
@@ -122,6 +139,7 @@ mod tests {
             assert_eq!(throttle.wait(who, now), want, "{count}");
         }
         assert_eq!(throttle.wait(address(2), now), None, "somebody else");
+        assert_eq!(throttle.wait((who.0, Aim::Relay), now), None, "a machine behind the same address, with a password of its own");
         assert_eq!(throttle.wait(who, now + LONGEST_WAIT / 3), Some(LONGEST_WAIT * 2 / 3));
         assert_eq!(throttle.wait(who, now + LONGEST_WAIT), None, "it may try again");
         throttle.strike(who, "anna", now + LONGEST_WAIT);
@@ -137,11 +155,11 @@ mod tests {
     #[test]
     fn a_full_table_forgets_who_has_been_quiet_for_longest() {
         let (mut throttle, now) = (Throttle::default(), Instant::now());
-        for last in 0..ADDRESSES_MOST as u32 {
+        for last in 0..SUSPECTS_MOST as u32 {
             (0..=FREE).for_each(|_| throttle.strike(address(last), "anna", now + Duration::from_micros(last.into())));
         }
         throttle.strike(address(1 << 20), "anna", now);
-        assert_eq!(throttle.strikes.len(), ADDRESSES_MOST);
+        assert_eq!(throttle.strikes.len(), SUSPECTS_MOST);
         assert_eq!(throttle.wait(address(0), now), None);
         assert!(throttle.wait(address(1), now).is_some());
     }

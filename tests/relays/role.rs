@@ -153,6 +153,19 @@ fn who_guesses_the_relays_password_waits_at_every_door_and_nobody_else_does() {
         let answer = from(1, path, "relay:r3lay");
         assert!(answer.status == 429 && answer.header("retry-after").is_some(), "{path}: {}", answer.head);
         assert_eq!(from(2, path, "relay:r3lay").status, 200, "{path}");
+        assert_eq!(
+            from(1, path, "admin:s3cret").status,
+            200,
+            "{path}: the operator behind the same address as an edge with an old password"
+        );
+    }
+    for guess in 0..5 {
+        assert_eq!(from(3, "/admin/stats", &format!("admin:guess{guess}")).status, 401);
+    }
+    for (path, login, want) in
+        [("/admin/stats", "admin:s3cret", 429), ("/radio.mp3", "admin:s3cret", 429), ("/radio.mp3", "relay:r3lay", 200)]
+    {
+        assert_eq!(from(3, path, login).status, want, "{path} as {login}");
     }
     assert!(until(SECOND * 10, || from(1, "/admin/streamlist.txt", "relay:r3lay").status == 200), "it waits, and not for ever");
 }
