@@ -8,6 +8,7 @@
 
 pub mod mirror;
 pub mod peers;
+mod preference;
 mod puller;
 pub mod stand_in;
 

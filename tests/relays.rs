@@ -6,6 +6,8 @@ mod support;
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use support::{Server, Stream, free_port, gst_output, until};
@@ -150,6 +152,50 @@ fn the_next_upstream_is_tried_when_the_preferred_one_fails() {
 }
 
 /// A certificate for localhost that vouches for itself, and its key, in files of this name.
+/// A server that says this again and again to whoever asks. Returns to how many it does so at present.
+fn talker(port: u16, word: &'static str) -> Arc<AtomicUsize> {
+    let door = TcpListener::bind(("127.0.0.1", port)).expect("the port");
+    let listening = Arc::<AtomicUsize>::default();
+    let count = Arc::clone(&listening);
+    std::thread::spawn(move || {
+        for peer in door.incoming() {
+            let (mut peer, count) = (peer.expect("a peer"), Arc::clone(&count));
+            std::thread::spawn(move || {
+                head(&mut peer);
+                count.fetch_add(1, Ordering::Relaxed);
+                let mut said = peer.write_all(b"HTTP/1.0 200 OK\r\nContent-Type: text/plain\r\n\r\n");
+                while said.is_ok() {
+                    said = peer.write_all(word.as_bytes());
+                    std::thread::sleep(SECOND / 50);
+                }
+                count.fetch_sub(1, Ordering::Relaxed);
+            });
+        }
+    });
+    listening
+}
+
+#[test]
+fn a_preferred_upstream_that_is_back_is_gone_back_to_and_who_listens_stays() {
+    let [preferred, other] = [(); 2].map(|()| free_port());
+    let to_other = talker(other, "the other one\n");
+    let upstreams = [preferred, other].map(|port| format!("http://127.0.0.1:{port}/a"));
+    let server = Server::start(&relay("on_source_end = \"close\"", &upstreams));
+    let mut listener = server.listen("/relay");
+    let mut hears = |word: &str| String::from_utf8_lossy(&listener.read_for(SECOND)).contains(word);
+    assert!(hears("the other one"));
+    let restarts = || server.metric("flumen_source_restarts_total", &[]);
+    let before = restarts();
+    let to_preferred = talker(preferred, "the first one\n");
+    assert!(until(SECOND * 60, || hears("the first one")), "{}", server.log());
+    assert!(until(SECOND * 10, || to_other.load(Ordering::Relaxed) == 0), "the other is hung up on");
+    assert!(hears("the first one") && !hears("the other one"));
+    assert_eq!(to_preferred.load(Ordering::Relaxed), 1);
+    assert_eq!((restarts(), server.metric("flumen_source_up", &[])), (before, 1.0), "the mount has had a source all the time");
+    assert_eq!(server.metric("flumen_listener_departures_total", &[]), 0.0);
+    assert!(server.log().contains("the relay goes back to an upstream that is preferred"), "{}", server.log());
+}
+
 fn certificate(name: &str) -> (String, String) {
     let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).expect("a certificate");
     let path = |ending| format!("{}/flumen-relays-{}-{name}.{ending}", std::env::temp_dir().display(), std::process::id());

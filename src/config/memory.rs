@@ -66,11 +66,13 @@ pub(super) fn describe_memory(out: &mut String, config: &Config, costs: Costs) {
         vec![["mount", "history (ring_max)", "pinned by stragglers", "on its way in", "at most", "(largest chunk)"].map(str::to_owned)];
     let (mut user, mut mounts) = (0u64, 0);
     for (name, mount, count) in all_mounts(config) {
-        // Each source has a framer; one that relieves another is a second, a recording in its place one more.
-        let relieved = mount.push.as_ref().is_some_and(|push| push.takeover);
+        // Each source has a framer; one that relieves another is a second, as is a preferred upstream that is tried beside the one that
+        // delivers; a recording in its place is one more.
+        let relieved = mount.push.as_ref().is_some_and(|push| push.takeover) || mount.relay.len() > 1;
         let framers = 1 + u64::from(relieved) + u64::from(mount.fallback.file().is_some());
         // A relay may get frames in place of bytes: the one that comes, and its payload on the way out of it.
-        let frames = if mount.relay.is_empty() && (mount.push.is_some() || mount.pipeline.is_some()) { 0 } else { 2 * mount.chunk_max() };
+        let of_bytes = mount.relay.is_empty() && (mount.push.is_some() || mount.pipeline.is_some());
+        let frames = if of_bytes { 0 } else { (1 + u64::from(relieved)) * 2 * mount.chunk_max() };
         let held = (framers * HELD_MOST as u64).max(frames);
         let (ring, bound) = (mount.ring_max.0, mount.memory_bound().saturating_add(held));
         mounts += count;

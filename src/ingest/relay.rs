@@ -53,13 +53,17 @@ const THROUGH_MOST: usize = 16;
 /// Bytes read at once.
 const READ_AT_ONCE: usize = 16 * 1024;
 
-/// Pulls until it ends. The mount's bookmark says how far it has come, from one attempt to the next.
-pub async fn pull(entry: &Entry, upstream: &Upstream) -> Ended {
+/// What is done once, when there is something to hear, right before the mount is taken.
+type Arrived = Option<Box<dyn FnOnce()>>;
+
+/// Pulls until it ends. The mount is not touched before there is something to hear; then `arrived` is called, and whoever filled it
+/// before does so no more. The mount's bookmark says how far it has come, from one attempt to the next.
+pub async fn pull(entry: &Entry, upstream: &Upstream, arrived: impl FnOnce() + 'static) -> Ended {
     let asked = framed::wanted(upstream, &entry.handle);
     let request = |upstream: &Upstream| upstream.request(&via(entry.handle.settings.path.as_str()), &asked);
     let opened = timeout(OPEN_MOST, open(upstream, request)).await.unwrap_or_else(|_| Err("it does not answer in time".into()));
     let how = match opened {
-        Ok((stream, answer, begun)) => flow(entry, upstream, stream, &answer, begun).await,
+        Ok((stream, answer, begun)) => flow(entry, upstream, stream, &answer, begun, arrived).await,
         Err(why) => Err(why),
     };
     match how {
@@ -103,7 +107,14 @@ async fn ask(upstream: &Upstream, request: &str) -> Result<Opened, Arc<str>> {
     }
 }
 
-async fn flow(entry: &Entry, upstream: &Upstream, mut stream: Box<dyn Link>, answer: &Answer, begun: BytesMut) -> Result<(), Arc<str>> {
+async fn flow(
+    entry: &Entry,
+    upstream: &Upstream,
+    mut stream: Box<dyn Link>,
+    answer: &Answer,
+    begun: BytesMut,
+    arrived: impl FnOnce() + 'static,
+) -> Result<(), Arc<str>> {
     let through: Vec<String> =
         answer.field("via").unwrap_or_default().split(',').map(|via| via.trim().to_owned()).filter(|via| !via.is_empty()).collect();
     if through.contains(&via(entry.handle.settings.path.as_str())) {
@@ -115,16 +126,19 @@ async fn flow(entry: &Entry, upstream: &Upstream, mut stream: Box<dyn Link>, ans
     if answer.field("content-type").is_some_and(is_page) {
         return Err("it answers with a page and not with a stream".into());
     }
-    entry.handle.set_said(Said { profile: profile(|name| answer.field(name)), through });
+    let (handle, said) = (Arc::clone(&entry.handle), Said { profile: profile(|name| answer.field(name)), through });
+    let mut arrived: Arrived = Some(Box::new(move || {
+        handle.set_said(said);
+        arrived();
+    }));
     let framed = answer.field(relay::FIELD) == Some(relay::VERSION) && answer.field("content-type") == Some(relay::MEDIA_TYPE);
     let way = if framed {
-        Way::Frames(Box::new(Framed::new(entry, upstream)))
+        Way::Frames(Box::new(Framed::new(entry, upstream, arrived.take())))
     } else {
-        entry.handle.bookmark.clear();
         let pump = Pump::new(entry.actor.clone(), &entry.handle, answer.field("content-type"));
         Way::Bytes(Box::new(pump), answer.metaint().map(Interleaved::new))
     };
-    let mut sifter = Sifter { framing: Framing::of(answer.body), way };
+    let mut sifter = Sifter { framing: Framing::of(answer.body), way, arrived, title: None };
     let mut mover = framed.then(|| entry.handle.standstill.enter());
     stand_still(&mut mover).await;
     let mut done = sifter.take(entry, &begun).await;
@@ -147,7 +161,7 @@ async fn flow(entry: &Entry, upstream: &Upstream, mut stream: Box<dyn Link>, ans
         };
     }
     match sifter.way {
-        Way::Bytes(pump, _) => pump.finish(done.as_ref().err().cloned(), || ()).await,
+        Way::Bytes(pump, _) => pump.finish(done.as_ref().err().cloned(), || now(&mut sifter.arrived)).await,
         Way::Frames(framed) => framed.finish(done.as_ref().err().cloned()),
     }
     done
@@ -169,6 +183,10 @@ fn is_page(media_type: &str) -> bool {
 struct Sifter {
     framing: Framing,
     way: Way,
+    /// Of bytes; frames have their own.
+    arrived: Arrived,
+    /// What is playing, until the mount is this stream's.
+    title: Option<Metadata>,
 }
 
 enum Way {
@@ -202,14 +220,25 @@ impl Sifter {
                     }
                 }
                 for part in plain {
-                    pump.push(part, || ()).await.map_err(|error| Arc::from(error.to_string()))?;
+                    pump.push(part, || now(&mut self.arrived)).await.map_err(|error| Arc::from(error.to_string()))?;
                 }
                 if let Some(block) = blocks.last() {
-                    entry.handle.set_metadata(title(block, entry.handle.settings.charset));
+                    self.title = Some(title(block, entry.handle.settings.charset));
+                }
+                if self.arrived.is_none()
+                    && let Some(title) = self.title.take()
+                {
+                    entry.handle.set_metadata(title);
                 }
             }
         }
         taken.map_err(|error| error.to_string().into())
+    }
+}
+
+fn now(arrived: &mut Arrived) {
+    if let Some(arrived) = arrived.take() {
+        arrived();
     }
 }
 

@@ -1,17 +1,22 @@
-//! Keeps a relay going: pulls from the first upstream that has something, tries the next when one fails, and on demand only
-//! while somebody listens.
+//! Keeps a relay going: pulls from the first upstream that has something, tries the next when one fails, goes back to those that are
+//! preferred, and on demand only while somebody listens.
 //!
 //! One that is stopped stays, and can be started again, until it is retired.
 //! Waits are the supervisor's own. A round of all upstreams counts as one failure, so that the second is tried at once.
+//! A preferred upstream is tried beside the one that delivers, and takes the mount as soon as it has something to hear, as one encoder
+//! relieves another: the mount is not without a source for a moment.
 
+use std::cell::Cell;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use actix::prelude::*;
 
+use super::preference::Preference;
 use super::{Restart, Retire, Start, Stop, failures_after, wait};
-use crate::fanout::stats::{add, read};
+use crate::fanout::stats::add;
 use crate::ingest::Ended;
 use crate::ingest::relay::{Upstream, pull};
 use crate::mount::actor::SourceEnded;
@@ -21,6 +26,18 @@ use crate::mount::registry::Entry;
 const LOOK: Duration = Duration::from_millis(100);
 /// How long a relay on demand goes on when nobody listens any more.
 const LINGER: Duration = Duration::from_secs(30);
+
+/// One upstream that is pulled.
+#[derive(Debug)]
+struct Attempt {
+    /// Tells it from others.
+    number: u64,
+    which: usize,
+    began: Instant,
+    /// Whether it has had something to hear, and the mount.
+    arrived: Rc<Cell<bool>>,
+    future: SpawnHandle,
+}
 
 /// Keeps the relay of one mount going.
 #[derive(Debug)]
@@ -32,10 +49,11 @@ pub struct Puller {
     failures: u32,
     /// Whether it is to be pulled at all.
     wanted: bool,
-    pulling: Option<SpawnHandle>,
-    /// When the present attempt began, and what the mount had received then.
-    began: Instant,
-    received_before: u64,
+    attempts: u64,
+    pulling: Option<Attempt>,
+    /// A preferred upstream that is tried beside the one that delivers.
+    preferred: Option<Attempt>,
+    preference: Preference,
     /// Not before then is there another attempt.
     rests_until: Instant,
     /// Since when nobody listens.
@@ -46,15 +64,19 @@ impl Puller {
     /// Keeps this mount filled from these upstreams, in order of preference.
     pub fn new(entry: Entry, upstreams: Vec<Upstream>) -> Self {
         let (now, wanted) = (Instant::now(), !entry.handle.stopped.load(Ordering::Relaxed));
+        // The upstream that a process before this one was at goes on without a gap; to a preferred one there is a way back.
+        let mark = entry.handle.bookmark.mark();
+        let at = mark.and_then(|mark| upstreams.iter().position(|upstream| upstream.to_string() == mark.upstream));
         Self {
             entry,
             upstreams: upstreams.into(),
-            next: 0,
+            next: at.unwrap_or(0),
             failures: 0,
             wanted,
+            attempts: 0,
             pulling: None,
-            began: now,
-            received_before: 0,
+            preferred: None,
+            preference: Preference::default(),
             rests_until: now,
             idle_since: None,
         }
@@ -65,33 +87,65 @@ impl Puller {
         if !self.wanted {
             return;
         }
+        self.give_way(ctx);
         let now = Instant::now();
         let on_demand = self.entry.handle.settings.relay.on_demand;
         if !on_demand || self.entry.handle.is_wanted() {
             self.idle_since = None;
             if self.pulling.is_none() && now >= self.rests_until {
-                self.begin(ctx);
+                self.pulling = self.attempt(self.next, ctx);
+                self.preference.rest(now, fastrand::f64());
+            }
+            if let (Some(present), None) = (&self.pulling, &self.preferred)
+                && let Some(which) = self.preference.due(present.which, now.duration_since(present.began), now)
+            {
+                self.preferred = self.attempt(which, ctx);
             }
         } else if self.pulling.is_some() && now.duration_since(*self.idle_since.get_or_insert(now)) >= LINGER {
             self.cease(ctx, "nobody listens");
         }
     }
 
-    fn begin(&mut self, ctx: &mut Context<Self>) {
-        let Some(upstream) = self.upstreams.get(self.next).cloned() else { return };
-        self.began = Instant::now();
-        self.received_before = read(&self.entry.handle.source.received_chunks);
-        let entry = self.entry.clone();
-        let pulling = async move { pull(&entry, &upstream).await };
-        self.pulling = Some(ctx.spawn(pulling.into_actor(self).map(|how, puller, _| puller.ended(&how))));
+    fn attempt(&mut self, which: usize, ctx: &mut Context<Self>) -> Option<Attempt> {
+        let upstream = self.upstreams.get(which)?.clone();
+        self.attempts += 1;
+        let (entry, number, arrived) = (self.entry.clone(), self.attempts, Rc::new(Cell::new(false)));
+        let told = Rc::clone(&arrived);
+        let pulling = async move { pull(&entry, &upstream, move || told.set(true)).await };
+        let future = ctx.spawn(pulling.into_actor(self).map(move |how, puller, ctx| puller.ended(number, &how, ctx)));
+        Some(Attempt { number, which, began: Instant::now(), arrived, future })
     }
 
-    fn ended(&mut self, how: &Ended) {
-        self.pulling = None;
-        let delivered = read(&self.entry.handle.source.received_chunks) > self.received_before;
-        self.next = if delivered { 0 } else { (self.next + 1) % self.upstreams.len().max(1) };
+    /// One that is preferred and has something to hear takes the place of the other, which has lost the mount to it.
+    fn give_way(&mut self, ctx: &mut Context<Self>) {
+        let Some(preferred) = self.preferred.take_if(|preferred| preferred.arrived.get()) else { return };
+        self.preference.taken(Instant::now(), fastrand::f64());
+        let upstream = self.upstreams.get(preferred.which).map(ToString::to_string).unwrap_or_default();
+        tracing::info!(mount = %self.entry.handle.settings.path, upstream, "the relay goes back to an upstream that is preferred");
+        if let Some(other) = self.pulling.replace(preferred) {
+            ctx.cancel_future(other.future);
+        }
+        // What the other may have noted since follows on nothing.
+        if self.entry.handle.bookmark.mark().is_some_and(|mark| mark.upstream != upstream) {
+            self.entry.handle.bookmark.clear();
+        }
+    }
+
+    fn ended(&mut self, number: u64, how: &Ended, ctx: &mut Context<Self>) {
+        self.give_way(ctx);
+        if let Some(preferred) = self.preferred.take_if(|preferred| preferred.number == number) {
+            tracing::debug!(mount = %self.entry.handle.settings.path, ?how, "an upstream that is preferred has nothing yet");
+            let present = self.pulling.as_ref().map_or(0, |present| present.which);
+            return self.preference.failed(preferred.which, present, Instant::now(), fastrand::f64());
+        }
+        let Some(attempt) = self.pulling.take_if(|pulling| pulling.number == number) else { return };
+        if let Some(preferred) = self.preferred.take() {
+            ctx.cancel_future(preferred.future); // its turn comes by itself now
+        }
+        let failures = failures_after(self.failures, how, attempt.arrived.get(), attempt.began.elapsed());
+        self.next = if failures == 0 { 0 } else { (attempt.which + 1) % self.upstreams.len().max(1) };
         if self.next == 0 {
-            self.failures = failures_after(self.failures, how, delivered, self.began.elapsed());
+            self.failures = failures;
         }
         let rest = if self.next == 0 { wait(self.failures, fastrand::f64()) } else { Duration::ZERO };
         self.rests_until = Instant::now() + rest;
@@ -110,8 +164,11 @@ impl Puller {
 
     /// Hangs up.
     fn cease(&mut self, ctx: &mut Context<Self>, why: &str) {
+        if let Some(preferred) = self.preferred.take() {
+            ctx.cancel_future(preferred.future);
+        }
         if let Some(pulling) = self.pulling.take() {
-            ctx.cancel_future(pulling);
+            ctx.cancel_future(pulling.future);
             tracing::info!(mount = %self.entry.handle.settings.path, reason = why, "relay stops");
             self.entry.actor.do_send(SourceEnded { source: None, fault: Some(why.into()) });
         }

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use actix::Addr;
 
-use super::Upstream;
+use super::{Arrived, Upstream};
 use crate::fanout::chunk::Marks;
 use crate::fanout::ring::Ring;
 use crate::ingest::outlet::Outlet;
@@ -59,10 +59,11 @@ pub(super) struct Framed {
     notice: Option<Notice>,
     /// The place that is expected next.
     next: Option<u64>,
+    arrived: Arrived,
 }
 
 impl Framed {
-    pub(super) fn new(entry: &Entry, upstream: &Upstream) -> Self {
+    pub(super) fn new(entry: &Entry, upstream: &Upstream, arrived: Arrived) -> Self {
         Self {
             mount: entry.actor.clone(),
             handle: Arc::clone(&entry.handle),
@@ -73,6 +74,7 @@ impl Framed {
             headers: None,
             notice: None,
             next: None,
+            arrived,
         }
     }
 
@@ -159,7 +161,8 @@ impl Framed {
     }
 
     /// There is something to hear: it takes the mount, or goes on as the one that had it.
-    async fn begin(&self, place: u64) -> Result<Outlet, Arc<str>> {
+    async fn begin(&mut self, place: u64) -> Result<Outlet, Arc<str>> {
+        super::now(&mut self.arrived);
         let mark = self.handle.bookmark.mark();
         let resumes = mark.is_some_and(|mark| mark.upstream == self.upstream && (mark.instance, mark.next) == (self.instance, place));
         let closed = |error: actix::MailboxError| Arc::<str>::from(error.to_string());
