@@ -68,7 +68,7 @@ pub(super) fn describe_memory(out: &mut String, config: &Config, costs: Costs) {
     for (name, mount, count) in all_mounts(config) {
         // Each source has a framer; one that relieves another is a second, as is a preferred upstream that is tried beside the one that
         // delivers; a recording in its place is one more.
-        let relieved = mount.push.as_ref().is_some_and(|push| push.takeover) || mount.relay.len() > 1;
+        let relieved = mount.push.as_ref().is_some_and(|push| push.takeover) || mount.relay.upstreams.len() > 1;
         let framers = 1 + u64::from(relieved) + u64::from(mount.fallback.file().is_some());
         // A relay may get frames in place of bytes: the one that comes, and its payload on the way out of it.
         let of_bytes = mount.relay.is_empty() && (mount.push.is_some() || mount.pipeline.is_some());
