@@ -48,6 +48,9 @@ pub enum PumpError {
     /// The mount's actor is not there.
     #[error("the mount does not answer")]
     Mount(#[from] MailboxError),
+    /// It is of another kind than what fills the mount.
+    #[error("{0}")]
+    Unlike(String),
 }
 
 enum Way {
@@ -65,6 +68,8 @@ pub struct Pump {
     claimed: Option<String>,
     /// Links of a chained Ogg stream are to be joined.
     join: bool,
+    /// The mount is taken only by what is like this.
+    alike: Option<Arc<str>>,
     way: Way,
     outlet: Option<Outlet>,
 }
@@ -89,9 +94,16 @@ impl Pump {
             path: handle.settings.path.clone(),
             claimed: claimed.map(str::trim).filter(plain).map(str::to_owned),
             join: handle.settings.ogg_chaining == OggChaining::Hide,
+            alike: None,
             way: Way::Proving(Vec::new()),
             outlet: None,
         }
+    }
+
+    /// Takes the mount only if it is of the same kind as this media type.
+    pub(super) fn only_like(mut self, alike: Option<Arc<str>>) -> Self {
+        self.alike = alike;
+        self
     }
 
     /// Takes what has come. `arrived` is called once, when there is something to hear.
@@ -190,6 +202,9 @@ impl Pump {
             Some(kind) => kind.content_type(claimed),
             None => claimed.unwrap_or("application/octet-stream").into(),
         };
+        if let Some(alike) = self.alike.as_ref().filter(|alike| !kind::are_alike(alike, &content_type)) {
+            return Err(PumpError::Unlike(kind::unlike(&content_type, alike)));
+        }
         if let Some(claimed) = claimed
             && *content_type != *claimed
         {

@@ -10,11 +10,13 @@
 //! - A server of our own kind says which mounts its stream has come through; one that comes from the mount it is for would go in a
 //!   circle, and is not taken. (Around others a circle carries what is left of an old stream at the most.)
 
+mod audition;
 mod framed;
 mod link;
 mod listing;
 mod upstream;
 
+pub use audition::audition;
 pub use link::certificates;
 pub use listing::{load_of, mounts_of};
 pub use upstream::{Upstream, upstreams};
@@ -39,7 +41,7 @@ use crate::mount::standstill::{self, Mover};
 use crate::mount::{Metadata, Said};
 use crate::units::format_duration;
 use crate::wire::charset::Charset;
-use crate::wire::relay;
+use crate::wire::relay::{self, Asked};
 use crate::wire::upstream::{Answer, Found, HEAD_MOST, Interleaved, answer, metadata};
 
 /// The longest that connecting takes, and the head of an answer.
@@ -56,14 +58,20 @@ const READ_AT_ONCE: usize = 16 * 1024;
 /// What is done once, when there is something to hear, right before the mount is taken.
 type Arrived = Option<Box<dyn FnOnce()>>;
 
-/// Pulls until it ends. The mount is not touched before there is something to hear; then `arrived` is called, and whoever filled it
-/// before does so no more. The mount's bookmark says how far it has come, from one attempt to the next.
-pub async fn pull(entry: &Entry, upstream: &Upstream, arrived: impl FnOnce() + 'static) -> Ended {
+/// How an upstream is pulled.
+#[derive(Debug)]
+pub struct Pulling<F> {
+    /// Another one fills the mount meanwhile: it is taken only by what is of the same kind, and nothing of it is touched before.
+    pub beside: bool,
+    /// Called once, right before the mount is taken, which is when there is something to hear.
+    pub arrived: F,
+}
+
+/// Pulls until it ends. The mount's bookmark says how far it has come, from one attempt to the next.
+pub async fn pull(entry: &Entry, upstream: &Upstream, how: Pulling<impl FnOnce() + 'static>) -> Ended {
     let asked = framed::wanted(upstream, &entry.handle);
-    let request = |upstream: &Upstream| upstream.request(&via(entry.handle.settings.path.as_str()), &asked);
-    let opened = timeout(OPEN_MOST, open(upstream, request)).await.unwrap_or_else(|_| Err("it does not answer in time".into()));
-    let how = match opened {
-        Ok((stream, answer, begun)) => flow(entry, upstream, stream, &answer, begun, arrived).await,
+    let how = match opened(entry, upstream, &asked).await {
+        Ok((stream, answer, begun)) => flow(entry, upstream, stream, &answer, begun, how).await,
         Err(why) => Err(why),
     };
     match how {
@@ -73,6 +81,12 @@ pub async fn pull(entry: &Entry, upstream: &Upstream, arrived: impl FnOnce() + '
 }
 
 type Opened = (Box<dyn Link>, Answer, BytesMut);
+
+/// An upstream that has answered with its stream, within the time that it has for that.
+async fn opened(entry: &Entry, upstream: &Upstream, asked: &Asked) -> Result<Opened, Arc<str>> {
+    let request = |upstream: &Upstream| upstream.request(&via(entry.handle.settings.path.as_str()), asked);
+    timeout(OPEN_MOST, open(upstream, request)).await.unwrap_or_else(|_| Err("it does not answer in time".into()))
+}
 
 /// Connects, asks, and follows redirects.
 async fn open(upstream: &Upstream, request: impl Fn(&Upstream) -> String) -> Result<Opened, Arc<str>> {
@@ -107,14 +121,11 @@ async fn ask(upstream: &Upstream, request: &str) -> Result<Opened, Arc<str>> {
     }
 }
 
-async fn flow(
-    entry: &Entry,
-    upstream: &Upstream,
-    mut stream: Box<dyn Link>,
-    answer: &Answer,
-    begun: BytesMut,
-    arrived: impl FnOnce() + 'static,
-) -> Result<(), Arc<str>> {
+/// Which servers the stream of an answer has come through.
+///
+/// # Errors
+/// When it is not one to be taken.
+fn comes_through(entry: &Entry, answer: &Answer) -> Result<Vec<String>, Arc<str>> {
     let through: Vec<String> =
         answer.field("via").unwrap_or_default().split(',').map(|via| via.trim().to_owned()).filter(|via| !via.is_empty()).collect();
     if through.contains(&via(entry.handle.settings.path.as_str())) {
@@ -126,17 +137,34 @@ async fn flow(
     if answer.field("content-type").is_some_and(is_page) {
         return Err("it answers with a page and not with a stream".into());
     }
-    let (handle, said) = (Arc::clone(&entry.handle), Said { profile: profile(|name| answer.field(name)), through });
+    Ok(through)
+}
+
+async fn flow(
+    entry: &Entry,
+    upstream: &Upstream,
+    mut stream: Box<dyn Link>,
+    answer: &Answer,
+    begun: BytesMut,
+    Pulling { beside, arrived }: Pulling<impl FnOnce() + 'static>,
+) -> Result<(), Arc<str>> {
+    let said = Said { through: comes_through(entry, answer)?, profile: profile(|name| answer.field(name)) };
+    let (handle, mut said) = (Arc::clone(&entry.handle), Some(said));
+    if !beside {
+        said.take().into_iter().for_each(|said| handle.set_said(said)); // known as early as can be, for those who would close a circle
+    }
     let mut arrived: Arrived = Some(Box::new(move || {
-        handle.set_said(said);
+        said.into_iter().for_each(|said| handle.set_said(said));
         arrived();
     }));
+    let kept = entry.handle.settings.content_type.is_some(); // whatever it is, it is served as that
+    let alike = if beside && !kept { entry.handle.status().content_type } else { None };
     let framed = answer.field(relay::FIELD) == Some(relay::VERSION) && answer.field("content-type") == Some(relay::MEDIA_TYPE);
     let way = if framed {
-        Way::Frames(Box::new(Framed::new(entry, upstream, arrived.take())))
+        Way::Frames(Box::new(Framed::new(entry, upstream, arrived.take(), alike)))
     } else {
         let pump = Pump::new(entry.actor.clone(), &entry.handle, answer.field("content-type"));
-        Way::Bytes(Box::new(pump), answer.metaint().map(Interleaved::new))
+        Way::Bytes(Box::new(pump.only_like(alike)), answer.metaint().map(Interleaved::new))
     };
     let mut sifter = Sifter { framing: Framing::of(answer.body), way, arrived, title: None };
     let mut mover = framed.then(|| entry.handle.standstill.enter());
@@ -161,6 +189,7 @@ async fn flow(
         };
     }
     match sifter.way {
+        Way::Bytes(_, _) if beside && sifter.arrived.is_some() => {} // nobody could say what it was
         Way::Bytes(pump, _) => pump.finish(done.as_ref().err().cloned(), || now(&mut sifter.arrived)).await,
         Way::Frames(framed) => framed.finish(done.as_ref().err().cloned()),
     }

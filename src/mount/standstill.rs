@@ -10,7 +10,7 @@
 //!   Such a one, and one that comes too late, goes on here, and with this process it ends.
 //! - What a mover has delivered before it stands is in the actor's mailbox; whoever needs it in the history asks the actor.
 //!
-//! Bounded by the mount's sources: an encoder and another that relieves it, or one relay.
+//! Bounded by the mount's sources: an encoder and another that relieves it, or a relay and a preferred upstream of its.
 
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;

@@ -32,7 +32,7 @@ impl Preference {
         self.at = Some((now + self.wait.mul_f64(0.75 + 0.5 * jitter.clamp(0.0, 1.0)), 0));
     }
 
-    /// Which upstream is to be tried now, while this one has delivered for so long.
+    /// Which upstream is to be tried now, while this one is there for so long.
     pub(super) fn due(&mut self, present: usize, lasted: Duration, now: Instant) -> Option<usize> {
         if present == 0 && lasted >= LONGEST_WAIT {
             self.wait = FIRST_WAIT;

@@ -3,8 +3,9 @@
 //!
 //! One that is stopped stays, and can be started again, until it is retired.
 //! Waits are the supervisor's own. A round of all upstreams counts as one failure, so that the second is tried at once.
-//! A preferred upstream is tried beside the one that delivers, and takes the mount as soon as it has something to hear, as one encoder
-//! relieves another: the mount is not without a source for a moment.
+//! A preferred upstream is tried beside the one that delivers: first it is only listened to, so that no server that has nothing but what
+//! it kept costs anybody a good stream; then it takes the mount as soon as it has something to hear, as one encoder relieves another:
+//! the mount is not without a source for a moment.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -15,10 +16,10 @@ use std::time::{Duration, Instant};
 use actix::prelude::*;
 
 use super::preference::Preference;
-use super::{Restart, Retire, Start, Stop, failures_after, wait};
-use crate::fanout::stats::add;
+use super::{LONG_ENOUGH, Restart, Retire, Start, Stop, failures_after, wait};
+use crate::fanout::stats::{add, read};
 use crate::ingest::Ended;
-use crate::ingest::relay::{Upstream, pull};
+use crate::ingest::relay::{Pulling, Upstream, audition, pull};
 use crate::mount::actor::SourceEnded;
 use crate::mount::registry::Entry;
 
@@ -34,6 +35,8 @@ struct Attempt {
     number: u64,
     which: usize,
     began: Instant,
+    /// How much the mount had received when it was last seen to receive something, and when that was.
+    heard: (u64, Instant),
     /// Whether it has had something to hear, and the mount.
     arrived: Rc<Cell<bool>>,
     future: SpawnHandle,
@@ -54,6 +57,8 @@ pub struct Puller {
     /// A preferred upstream that is tried beside the one that delivers.
     preferred: Option<Attempt>,
     preference: Preference,
+    /// Why a preferred one was last not gone back to.
+    told: Option<Arc<str>>,
     /// Not before then is there another attempt.
     rests_until: Instant,
     /// Since when nobody listens.
@@ -77,6 +82,7 @@ impl Puller {
             pulling: None,
             preferred: None,
             preference: Preference::default(),
+            told: None,
             rests_until: now,
             idle_since: None,
         }
@@ -88,32 +94,51 @@ impl Puller {
             return;
         }
         self.give_way(ctx);
+        self.listen();
         let now = Instant::now();
         let on_demand = self.entry.handle.settings.relay.on_demand;
         if !on_demand || self.entry.handle.is_wanted() {
             self.idle_since = None;
             if self.pulling.is_none() && now >= self.rests_until {
-                self.pulling = self.attempt(self.next, ctx);
+                self.pulling = self.attempt(self.next, false, ctx);
                 self.preference.rest(now, fastrand::f64());
             }
             if let (Some(present), None) = (&self.pulling, &self.preferred)
+                && present.arrived.get()
                 && let Some(which) = self.preference.due(present.which, now.duration_since(present.began), now)
             {
-                self.preferred = self.attempt(which, ctx);
+                self.preferred = self.attempt(which, true, ctx);
             }
         } else if self.pulling.is_some() && now.duration_since(*self.idle_since.get_or_insert(now)) >= LINGER {
             self.cease(ctx, "nobody listens");
         }
     }
 
-    fn attempt(&mut self, which: usize, ctx: &mut Context<Self>) -> Option<Attempt> {
+    /// Begins with an upstream; one that is to be heard `beside` another has to show first that it is worth it.
+    fn attempt(&mut self, which: usize, beside: bool, ctx: &mut Context<Self>) -> Option<Attempt> {
         let upstream = self.upstreams.get(which)?.clone();
         self.attempts += 1;
         let (entry, number, arrived) = (self.entry.clone(), self.attempts, Rc::new(Cell::new(false)));
         let told = Rc::clone(&arrived);
-        let pulling = async move { pull(&entry, &upstream, move || told.set(true)).await };
+        let (received, now) = (read(&entry.handle.source.received_chunks), Instant::now());
+        let pulling = async move {
+            if beside && let Err(why) = audition(&entry, &upstream).await {
+                return Ended::Fault(format!("{upstream}: {why}").into());
+            }
+            pull(&entry, &upstream, Pulling { beside, arrived: move || told.set(true) }).await
+        };
         let future = ctx.spawn(pulling.into_actor(self).map(move |how, puller, ctx| puller.ended(number, &how, ctx)));
-        Some(Attempt { number, which, began: Instant::now(), arrived, future })
+        Some(Attempt { number, which, began: now, heard: (received, now), arrived, future })
+    }
+
+    /// Takes note of whether the source goes on.
+    fn listen(&mut self) {
+        if let Some(pulling) = &mut self.pulling {
+            let received = read(&self.entry.handle.source.received_chunks);
+            if received != pulling.heard.0 {
+                pulling.heard = (received, Instant::now());
+            }
+        }
     }
 
     /// One that is preferred and has something to hear takes the place of the other, which has lost the mount to it.
@@ -122,6 +147,7 @@ impl Puller {
         self.preference.taken(Instant::now(), fastrand::f64());
         let upstream = self.upstreams.get(preferred.which).map(ToString::to_string).unwrap_or_default();
         tracing::info!(mount = %self.entry.handle.settings.path, upstream, "the relay goes back to an upstream that is preferred");
+        (self.next, self.told) = (preferred.which, None);
         if let Some(other) = self.pulling.replace(preferred) {
             ctx.cancel_future(other.future);
         }
@@ -131,10 +157,22 @@ impl Puller {
         }
     }
 
+    /// What is preferred cannot be gone back to; told where it was not told before.
+    fn disappointed(&mut self, how: &Ended) {
+        let why: Arc<str> = match how {
+            Ended::EndOfStream => "its stream has ended soon".into(),
+            Ended::Fault(fault) => Arc::clone(fault),
+        };
+        if self.told.as_ref() != Some(&why) {
+            tracing::info!(mount = %self.entry.handle.settings.path, reason = &*why, "an upstream that is preferred is not gone back to yet");
+            self.told = Some(why);
+        }
+    }
+
     fn ended(&mut self, number: u64, how: &Ended, ctx: &mut Context<Self>) {
         self.give_way(ctx);
         if let Some(preferred) = self.preferred.take_if(|preferred| preferred.number == number) {
-            tracing::debug!(mount = %self.entry.handle.settings.path, ?how, "an upstream that is preferred has nothing yet");
+            self.disappointed(how);
             let present = self.pulling.as_ref().map_or(0, |present| present.which);
             return self.preference.failed(preferred.which, present, Instant::now(), fastrand::f64());
         }
@@ -142,10 +180,11 @@ impl Puller {
         if let Some(preferred) = self.preferred.take() {
             ctx.cancel_future(preferred.future); // its turn comes by itself now
         }
-        let failures = failures_after(self.failures, how, attempt.arrived.get(), attempt.began.elapsed());
-        self.next = if failures == 0 { 0 } else { (attempt.which + 1) % self.upstreams.len().max(1) };
+        let (arrived, lasted) = (attempt.arrived.get(), attempt.heard.1.duration_since(attempt.began));
+        // From one that ends or falls silent soon the next one takes over, whatever it has sent at first.
+        self.next = if arrived && lasted >= LONG_ENOUGH { 0 } else { (attempt.which + 1) % self.upstreams.len().max(1) };
         if self.next == 0 {
-            self.failures = failures;
+            self.failures = failures_after(self.failures, how, arrived, lasted);
         }
         let rest = if self.next == 0 { wait(self.failures, fastrand::f64()) } else { Duration::ZERO };
         self.rests_until = Instant::now() + rest;

@@ -133,6 +133,18 @@ pub fn essence(media_type: &str) -> &str {
     media_type.split(';').next().unwrap_or_default().trim()
 }
 
+/// Whether who plays a stream of one media type goes on with one of the other.
+pub fn are_alike(one: &str, other: &str) -> bool {
+    let [one, other] = [one, other].map(essence);
+    let known = Kind::of_media_type(one);
+    one.eq_ignore_ascii_case(other) || (known.is_some() && known == Kind::of_media_type(other))
+}
+
+/// Why a stream of one media type does not take the place of one of the other.
+pub fn unlike(one: &str, other: &str) -> String {
+    format!("it is {} where {} is heard", essence(one), essence(other))
+}
+
 /// What a stream that begins with these bytes is; `claimed` is the media type its sender gives.
 pub fn judge(start: &[u8], claimed: Option<&str>) -> Verdict {
     let claimed = claimed.and_then(|claimed| Kind::of_media_type(essence(claimed)));
@@ -164,6 +176,22 @@ mod tests {
         match judge(start, claimed) {
             Verdict::Known(kind) => Some(kind),
             _ => None,
+        }
+    }
+
+    #[test]
+    fn media_types_are_alike_that_name_one_kind() {
+        for (one, other, alike) in [
+            ("audio/mpeg", "audio/mpeg", true),
+            ("audio/mpeg", "audio/mp3; x=y", true),
+            ("audio/ogg; codecs=opus", "application/ogg", true),
+            ("text/plain", "Text/Plain;charset=utf-8", true),
+            ("audio/mpeg", "audio/aac", false),
+            ("audio/mpeg", "application/octet-stream", false),
+            ("text/plain", "text/csv", false),
+            ("", "", true),
+        ] {
+            assert_eq!((are_alike(one, other), are_alike(other, one)), (alike, alike), "{one} {other}");
         }
     }
 

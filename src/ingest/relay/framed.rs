@@ -16,6 +16,7 @@ use actix::Addr;
 use super::{Arrived, Upstream};
 use crate::fanout::chunk::Marks;
 use crate::fanout::ring::Ring;
+use crate::ingest::framing::kind;
 use crate::ingest::outlet::Outlet;
 use crate::mount::actor::{OpenGate, ReopenGate, SourceEnded};
 use crate::mount::bookmark::Mark;
@@ -60,10 +61,12 @@ pub(super) struct Framed {
     /// The place that is expected next.
     next: Option<u64>,
     arrived: Arrived,
+    /// The mount is taken only by what is like this.
+    alike: Option<Arc<str>>,
 }
 
 impl Framed {
-    pub(super) fn new(entry: &Entry, upstream: &Upstream, arrived: Arrived) -> Self {
+    pub(super) fn new(entry: &Entry, upstream: &Upstream, arrived: Arrived, alike: Option<Arc<str>>) -> Self {
         Self {
             mount: entry.actor.clone(),
             handle: Arc::clone(&entry.handle),
@@ -75,6 +78,7 @@ impl Framed {
             notice: None,
             next: None,
             arrived,
+            alike,
         }
     }
 
@@ -162,6 +166,11 @@ impl Framed {
 
     /// There is something to hear: it takes the mount, or goes on as the one that had it.
     async fn begin(&mut self, place: u64) -> Result<Outlet, Arc<str>> {
+        if let (Some(alike), Some(notice)) = (&self.alike, &self.notice)
+            && !kind::are_alike(alike, &notice.media_type)
+        {
+            return Err(kind::unlike(&notice.media_type, alike).into());
+        }
         super::now(&mut self.arrived);
         let mark = self.handle.bookmark.mark();
         let resumes = mark.is_some_and(|mark| mark.upstream == self.upstream && (mark.instance, mark.next) == (self.instance, place));
