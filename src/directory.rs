@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 use ureq::Agent;
 
+use crate::door::origin::via_server;
 use crate::mount::{Handle, Registry};
 use crate::webhook;
 
@@ -283,7 +284,7 @@ fn agent() -> Agent {
 
 fn post(agent: &Agent, url: &str, form: &[(&'static str, String)]) -> Result<Answer, Box<ureq::Error>> {
     let pairs = form.iter().map(|(key, value)| (*key, value.as_str()));
-    let answer = agent.post(url).send_form(pairs).map_err(Box::new)?;
+    let answer = agent.post(url).header("Via", via_server()).send_form(pairs).map_err(Box::new)?;
     let field = |name: &str| answer.headers().get(name).and_then(|value| value.to_str().ok()).map(str::trim);
     Ok(Answer {
         done: field("YPResponse") == Some("1"),

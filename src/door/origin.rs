@@ -33,7 +33,13 @@ pub fn url(request: &HttpRequest, path: &str) -> String {
 /// How this server calls itself, and one of its mounts, in a `Via`.
 pub fn via(mount: &str) -> String {
     const COMMENT: &AsciiSet = &PATH.add(b',').add(b'(').add(b')');
-    format!("1.1 flumen-{:016x} ({})", *NUMBER, utf8_percent_encode(mount, COMMENT))
+    format!("{} ({})", via_server(), utf8_percent_encode(mount, COMMENT))
+}
+
+/// How this server calls itself in a `Via`. It does so wherever it may be sent on to an address that others choose: one on this machine,
+/// where whoever speaks for nobody else is an operator.
+pub fn via_server() -> String {
+    format!("1.1 flumen-{:016x}", *NUMBER)
 }
 
 /// Whether somebody who asks wants to know where a stream has come through: a relay of ours does.

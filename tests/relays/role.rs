@@ -2,6 +2,8 @@
 //! mirrored by it.
 
 use std::net::TcpListener;
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::{Arc, Mutex};
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -168,6 +170,39 @@ fn who_guesses_the_relays_password_waits_at_every_door_and_nobody_else_does() {
         assert_eq!(from(3, path, login).status, want, "{path} as {login}");
     }
     assert!(until(SECOND * 10, || from(1, "/admin/streamlist.txt", "relay:r3lay").status == 200), "it waits, and not for ever");
+}
+
+#[test]
+fn no_server_that_is_asked_can_send_this_one_to_itself_as_an_operator() {
+    let door = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let remote = door.local_addr().expect("an address");
+    let asked = Arc::<Mutex<Vec<String>>>::default();
+    let port = Arc::<AtomicU16>::default();
+    let (told, ours) = (Arc::clone(&asked), Arc::clone(&port));
+    std::thread::spawn(move || {
+        for peer in door.incoming() {
+            let mut peer = peer.expect("a peer");
+            told.lock().expect("no panic").push(head(&mut peer));
+            let order = format!("http://127.0.0.1:{}/admin/killsource?mount=/radio.mp3", ours.load(Ordering::Relaxed));
+            let answer = format!("HTTP/1.1 302 Found\r\nLocation: {order}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+            let _ = std::io::Write::write_all(&mut peer, answer.as_bytes());
+        }
+    });
+    // Whatever asks others: a relay, a mirror, where newcomers are sent, a directory. The password is no help: loopback needs none.
+    let sections = format!(
+        "[admin]\npassword = \"s3cret\"\n[[mirror]]\nfrom = \"http://{remote}\"\ninterval = \"1s\"\n\
+         [[directory]]\nurl = \"http://{remote}/yp\"\nserver = \"http://radio.example:8000\"\n\
+         {MP3}public = true\n[[mount]]\npath = \"/pulled\"\nrelay = [\"http://{remote}/pulled\"]\n"
+    );
+    let server = Server::spawn(&format!("redirect_peers = [\"http://{remote}\"]"), &sections, &[]);
+    port.store(server.port, Ordering::Relaxed);
+    let times = |what: &str| asked.lock().expect("no panic").iter().filter(|request| request.contains(what)).count();
+    let wanted = ["GET /pulled ", "GET /status-json.xsl ", "POST /yp "];
+    assert!(until(SECOND * 30, || wanted.iter().all(|what| times(what) > 0)), "{:?}\n{}", asked.lock(), server.log());
+    assert!(until(SECOND * 30, || times("GET /status-json.xsl ") > 3), "{}", server.log());
+    assert!(until(SECOND * 10, || server.metric("flumen_source_up", &["/radio.mp3"]) == 1.0), "{}", server.log());
+    let stays = !until(SECOND * 2, || server.log().contains("removes the source"));
+    assert!(stays && server.metric("flumen_source_up", &["/radio.mp3"]) == 1.0, "{}", server.log());
 }
 
 fn mirroring(origin: u16, login: &str) -> Server {

@@ -8,6 +8,7 @@ use tokio::io::AsyncReadExt;
 use tokio::time::timeout;
 
 use super::{Upstream, open};
+use crate::door::origin::via_server;
 use crate::ingest::framed::Framing;
 use crate::wire::listing;
 use crate::wire::upstream::Answer;
@@ -61,7 +62,7 @@ async fn fetch(document: &Upstream) -> Result<String, Arc<str>> {
 }
 
 async fn whole(document: &Upstream) -> Result<(Answer, String), Arc<str>> {
-    let (mut stream, answer, begun) = open(document, |upstream| upstream.plain_request("Accept: */*\r\n")).await?;
+    let (mut stream, answer, begun) = open(document, |upstream| upstream.plain_request(&via_server(), "")).await?;
     let (mut framing, mut body, mut bytes) = (Framing::of(answer.body), Vec::new(), vec![0; 16 * 1024]);
     framing.take(&begun, |part| body.extend_from_slice(part)).map_err(|error| error.to_string())?;
     while !framing.is_done() {

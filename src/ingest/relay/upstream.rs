@@ -97,16 +97,15 @@ impl Upstream {
 
     /// The request for the stream, which has come through `through` and is wanted in frames, if the other side has such.
     pub(super) fn request(&self, through: &str, asked: &Asked) -> String {
-        let more = format!("Accept: */*\r\nIcy-MetaData: 1\r\nVia: {through}\r\n{FIELD}: {asked}\r\n");
-        self.plain_request(&more)
+        self.plain_request(through, &format!("Icy-MetaData: 1\r\n{FIELD}: {asked}\r\n"))
     }
 
-    /// A request with these lines in its head.
-    pub(super) fn plain_request(&self, more: &str) -> String {
+    /// A request with these lines in its head, which says for whom it is.
+    pub(super) fn plain_request(&self, through: &str, more: &str) -> String {
         let authorization =
             self.authorization.as_ref().map_or_else(String::new, |basic| format!("Authorization: Basic {}\r\n", basic.reveal()));
         format!(
-            "GET {} HTTP/1.1\r\nHost: {}:{}\r\nUser-Agent: flumen/{}\r\n{more}{authorization}Connection: close\r\n\r\n",
+            "GET {} HTTP/1.1\r\nHost: {}:{}\r\nUser-Agent: flumen/{}\r\nAccept: */*\r\nVia: {through}\r\n{more}{authorization}Connection: close\r\n\r\n",
             self.path,
             self.host,
             self.port,
