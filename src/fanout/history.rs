@@ -49,6 +49,11 @@ impl History {
         Pushed { at, forced: self.retention.trim(ring) }
     }
 
+    /// Forgets what is not to be kept.
+    pub fn trim(&self, ring: &mut Ring) {
+        self.retention.trim(ring);
+    }
+
     /// Upstream flushed: what is held is void, and stamps start anew.
     pub fn flush(&mut self, ring: &mut Ring) {
         ring.flush();

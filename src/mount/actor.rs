@@ -168,6 +168,7 @@ impl Mount {
             }
             (had_begun, ring.has_begun())
         });
+        self.handle.bounds.tighten(self.handle.broadcast.account.held_bytes(), &self.handle.settings);
         if !has_begun {
             return; // a flush and nothing else: there is nothing on air yet
         }
@@ -340,6 +341,8 @@ impl Handler<Settle> for Mount {
 
     fn handle(&mut self, Settle(handle): Settle, _: &mut Self::Context) {
         self.history.retain(handle.settings.retention());
+        handle.broadcast.feed.write(|ring| self.history.trim(ring)); // also where nothing more comes
+        handle.bounds.settle(&handle.settings); // once more: a delivery before this may have lowered them to what was to hold then
         self.warned_of_memory = false;
         let content_type = &handle.settings.content_type;
         if content_type.is_some() && handle.status().content_type != *content_type {

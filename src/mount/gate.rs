@@ -95,7 +95,7 @@ impl Gate {
 
     /// Whether something that costs so much memory may come in. What may not is counted.
     fn has_room(&self, cost: u64) -> bool {
-        let (chunk_max, memory_bound) = self.handle.bounds();
+        let (chunk_max, memory_bound) = self.handle.bounds.now();
         let room = cost <= chunk_max && self.handle.broadcast.account.held_bytes() + cost <= memory_bound;
         if !room {
             add(&self.handle.source.refused_chunks, 1);

@@ -9,6 +9,7 @@ use tokio::sync::futures::Notified;
 use tokio::sync::{Notify, watch};
 
 use super::bookmark::Bookmark;
+use super::bounds::Bounds;
 use super::demand::Demand;
 pub use super::metadata::Metadata;
 use super::publishers::Publishers;
@@ -151,8 +152,7 @@ pub struct Standing {
     stand_in: AtomicU64,
     stand_ins: AtomicU64,
     /// The present settings' bounds, for a source that has gone on since they changed.
-    chunk_max: AtomicU64,
-    memory_bound: AtomicU64,
+    pub(super) bounds: Bounds,
     /// Told when the number of the source that may write changes.
     replaced: Notify,
     /// Told when there are other settings.
@@ -183,8 +183,7 @@ impl Handle {
             writer: AtomicU64::new(0),
             stand_in: AtomicU64::new(0),
             stand_ins: AtomicU64::new(0),
-            chunk_max: AtomicU64::new(settings.chunk_max()),
-            memory_bound: AtomicU64::new(settings.memory_bound()),
+            bounds: Bounds::new(&settings),
             replaced: Notify::new(),
             settled: Notify::new(),
             opened: clock.now(),
@@ -201,15 +200,9 @@ impl Handle {
         let broadcast = if same { Arc::clone(&self.broadcast) } else { Arc::new(self.broadcast.with_rules(settings.rules.clone())) };
         self.places.set_most(settings.max_listeners);
         self.places.set_limits(&settings.limits);
-        self.chunk_max.store(settings.chunk_max(), Ordering::Relaxed);
-        self.memory_bound.store(settings.memory_bound(), Ordering::Relaxed);
+        self.bounds.settle(&settings);
         self.wake();
         Self { settings, broadcast, standing: Arc::clone(&self.standing) }
-    }
-
-    /// The largest chunk that is taken, and the most bytes that all chunks may take in memory, by the present settings.
-    pub(super) fn bounds(&self) -> (u64, u64) {
-        (self.chunk_max.load(Ordering::Relaxed), self.memory_bound.load(Ordering::Relaxed))
     }
 
     /// Now, on the clock of the house.

@@ -9,6 +9,7 @@
 mod absence;
 pub mod actor;
 pub mod bookmark;
+mod bounds;
 mod closing;
 mod demand;
 pub mod fallback;

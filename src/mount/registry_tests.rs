@@ -206,6 +206,48 @@ async fn new_settings_are_found_by_whoever_looks_and_by_a_source_that_goes_on() 
     assert!(!house.registry.settle(settings("/b")), "there is none");
 }
 
+/// The same, with a history of at most so many bytes.
+fn bounded(path: &str, ring_max: u64) -> Settings {
+    let rules = crate::engine::broadcast::Rules { memory_max: 2 * ring_max, ..settings(path).rules };
+    Settings { ring_max: ByteCount(ring_max), rules, ..settings(path) }
+}
+
+/// A chunk with streamheaders of its own, if there is room.
+fn headed(gate: &Gate, bytes: usize, headers: usize) -> Option<Delivery> {
+    let headers = gate.headers(&[vec![b'h'; headers]], false)?;
+    let marks = Marks { keyframe: true, ..Marks::default() };
+    Some(Delivery::Chunk(gate.chunk(vec![7; bytes].into(), marks, &headers)?))
+}
+
+#[actix::test]
+async fn a_mount_whose_ring_max_is_lowered_below_what_it_holds_loses_no_chunk_by_that_and_soon_holds_no_more_than_it_may() {
+    for (chunk, headers) in [(20_000, 0), (500, 20_000), (200_000, 0)] {
+        let house = House::new();
+        let entry = house.open("/a");
+        let gate = entry.actor.send(OpenGate).await.expect("a gate");
+        gate.deliver(vec![headed(&gate, chunk, headers).expect("room")], None).expect("taken");
+        until(|| entry.handle.status().up).await;
+        let _slow = house.listen(&entry);
+        until(|| entry.handle.listeners() == 1).await;
+        for _ in 0..40 {
+            gate.deliver(headed(&gate, chunk, headers).into_iter().collect(), None).expect("taken");
+        }
+        let held = || entry.handle.broadcast.account.held_bytes();
+        until(|| held() >= 600_000).await;
+        let refused = || entry.handle.source.refused_chunks.load(Ordering::Relaxed);
+        let before = refused();
+        assert!(house.registry.settle(bounded("/a", 64 << 10)));
+        let gate = entry.actor.send(OpenGate).await.expect("a gate");
+        for _ in 0..20 {
+            gate.deliver(vec![headed(&gate, 1000, 10).expect("room, at once and from then on")], None).expect("taken");
+        }
+        until(|| held() <= 128 << 10).await;
+        gate.deliver(vec![headed(&gate, 1000, 10).expect("room")], None).expect("taken");
+        until(|| entry.handle.bounds.now().1 == bounded("/a", 64 << 10).memory_bound()).await;
+        assert_eq!(refused(), before, "{chunk} bytes, {headers} of headers");
+    }
+}
+
 #[actix::test]
 async fn paths_that_many_open_and_close_at_once_are_each_closed_once_and_all_numbers_come_back() {
     let house = House::new();

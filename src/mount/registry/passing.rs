@@ -290,6 +290,8 @@ impl Registry {
             *ring = unpacked.ring;
             ring.read_upto(Seq::LAST);
         });
+        // The process before may have been allowed more: what comes has room beside it, and makes the history as short as it is to be.
+        handle.bounds.allow_for(handle.broadcast.account.held_bytes(), &handle.settings);
         let content_type = mount.content_type.as_deref().map(Arc::from);
         handle.change(|status| {
             let since = mount.since.map(Moment::from_nanos);
