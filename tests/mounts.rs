@@ -61,6 +61,35 @@ fn who_publishes_makes_a_mount_where_a_pattern_says_so_and_it_goes_when_nobody_p
 }
 
 #[test]
+fn who_comes_to_a_raw_port_when_the_programme_is_over_hears_nothing_of_it_and_does_not_stay() {
+    for keys in ["on_source_end = \"close\"", "linger = \"1s\""] {
+        let raw = free_port();
+        let mount = format!("[[mount]]\npath = \"/declared\"\nsync = \"burst\"\nburst = \"5s\"\ntcp = [\"127.0.0.1:{raw}\"]\n{keys}\n");
+        let server = Server::spawn("", &format!("{PUSH}{mount}"), &[]);
+        alive(&server);
+        let connect = || {
+            let socket = TcpStream::connect(("127.0.0.1", raw)).expect("connected");
+            socket.set_read_timeout(Some(SECOND * 10)).expect("set");
+            socket
+        };
+        let encoder = Encoder::start(&server, "/declared", 'd');
+        let mut heard = vec![0; 10 * FRAME];
+        let mut early = connect();
+        early.read_exact(&mut heard).expect("heard");
+        drop(encoder);
+        early.read_to_end(&mut heard).expect("who heard it is sent away when it is over");
+        std::thread::sleep(SECOND * 2);
+        for _ in 0..2 {
+            let mut late = Vec::new();
+            connect().read_to_end(&mut late).expect("it is sent away");
+            assert!(late.is_empty(), "{keys}: {} bytes of what is over", late.len());
+        }
+        let _next = Encoder::start(&server, "/declared", 'n');
+        connect().read_exact(&mut heard).expect("the next programme is heard");
+    }
+}
+
+#[test]
 fn every_kind_of_encoder_makes_a_mount_and_one_that_says_nothing_leaves_none_behind() {
     let port = free_port();
     let push = PUSH.replace("[push]\n", &format!("[push]\nshoutcast = [\"127.0.0.1:{port}\"]\n"));

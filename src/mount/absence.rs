@@ -11,6 +11,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use super::OnSourceEnd;
+use super::actor::Age;
 use super::closing;
 use super::handle::Handle;
 use super::moving::{Moved, Silent, has_strays, move_listeners};
@@ -18,6 +19,7 @@ use super::registry::{Entry, Registry};
 use crate::engine::inbox::Command;
 use crate::engine::trail::Movers;
 use crate::fanout::departure::Departure;
+use crate::fanout::ring::Ring;
 use crate::units::MountPath;
 
 /// How often it is looked again where something is in the way: an encoder that has connected and sends nothing yet, a newcomer who
@@ -156,7 +158,6 @@ async fn absence(registry: &Weak<Registry>, handle: &Handle) {
         let settled = handle.settled(); // asked for before the look, so that no change is missed
         let next = {
             let Some(registry) = registry.upgrade() else { return };
-            let path = handle.settings.path.as_str();
             let Some(entry) = found(&registry, handle) else { return };
             let settings = &entry.handle.settings;
             let moves = settings.fallback.mount().is_some();
@@ -166,30 +167,38 @@ async fn absence(registry: &Weak<Registry>, handle: &Handle) {
             if moves {
                 want_for_strays(&registry, &entry.handle).await;
             }
-            // Where a pattern is gone nobody can publish again. Where listeners leave with the source, they have waited for this only.
+            let away = handle.away().unwrap_or_default();
+            let fresh = left(settings.stale_after(), away);
+            if fresh.is_none() && handle.broadcast.feed.read(Ring::has_begun) {
+                entry.actor.do_send(Age);
+            }
+            // Where a pattern is gone nobody can publish again. Where listeners leave with the source they have been told to by now, or
+            // have waited for their fallback only; who was on the way meanwhile leaves a moment later.
             let orphan = registry.is_orphan(&entry);
-            let leaves = settings.fallback.to.is_some() && settings.on_source_end == OnSourceEnd::Close;
-            let linger = if orphan || leaves { Some(Duration::ZERO) } else { settings.linger };
+            let (closes, on_demand) = (settings.on_source_end == OnSourceEnd::Close, settings.relay.on_demand);
+            let linger = match (closes, settings.fallback.to.is_some()) {
+                _ if orphan => Some(Duration::ZERO),
+                (true, true) => Some(Duration::ZERO),
+                (true, false) if !on_demand => Some(LOOK),
+                _ => settings.linger,
+            };
             // A recording is given a moment to begin, and who hears it is not sent away.
             let linger = if settings.fallback.file().is_some() && !orphan { linger.map(|span| span.max(STAND_IN_BEGINS)) } else { linger };
-            // The fallback may be there in a moment, and newcomers were let in to what is left of the stream.
-            let look = moves.then_some(LOOK);
-            let next = match step(linger, handle.away().unwrap_or_default(), handle.grace()) {
+            // The fallback may be there in a moment, newcomers were let in to what is left of the stream, and ports without a word for
+            // a refusal let in whoever comes. (What is pulled on demand is pulled for them.)
+            let raw = !settings.tcp.is_empty() && linger.is_some() && !on_demand;
+            let look = (moves || raw).then_some(LOOK);
+            let next = match step(linger, away, handle.grace()) {
                 Step::Rest => None,
                 Step::Wait(left) => Some(left),
                 Step::Dismiss if !orphan && handle.has_stand_in() => Some(LOOK),
-                Step::Dismiss if entry.is_made() && handle.publishers.shut() => {
-                    let closed = registry.close_if(path, Departure::SourceEnded, |entry| entry.handle.is_same(handle));
-                    tracing::info!(mount = path, "nobody publishes to the mount any more: it is closed");
-                    drop(closed); // it ends by itself
-                    return;
-                }
+                Step::Dismiss if close_made(&registry, &entry) => return,
                 Step::Dismiss => {
                     let waiting = dismiss(&registry, &entry).await;
                     (waiting || entry.is_made()).then_some(LOOK)
                 }
             };
-            next.into_iter().chain(look).min()
+            next.into_iter().chain(look).chain(fresh).min()
         };
         match next {
             Some(next) => drop(tokio::time::timeout(next, settled).await),
@@ -198,12 +207,28 @@ async fn absence(registry: &Weak<Registry>, handle: &Handle) {
     }
 }
 
+/// How much of this time is left after that one; `None`: nothing.
+fn left(time: Duration, after: Duration) -> Option<Duration> {
+    time.checked_sub(after).filter(|left| !left.is_zero())
+}
+
+/// Closes a mount that was made on the fly and to which nobody publishes. Returns whether it has.
+fn close_made(registry: &Registry, entry: &Entry) -> bool {
+    // What is found now counts: a reload may have made it a mount like any other meanwhile, to which encoders may come.
+    let is_meant = |found: &Entry| found.handle.is_same(&entry.handle) && found.is_made() && found.handle.publishers.shut();
+    let closed = registry.close_if(entry.handle.settings.path.as_str(), Departure::SourceEnded, is_meant);
+    if closed.is_some() {
+        tracing::info!(mount = %entry.handle.settings.path, "nobody publishes to the mount any more: it is closed");
+    }
+    closed.is_some() // and ends by itself
+}
+
 /// Sends everybody away who listens. Returns whether there was somebody.
 async fn dismiss(registry: &Registry, entry: &Entry) -> bool {
     let waiting = entry.handle.places.taken();
     if waiting > 0 {
         let slot = entry.handle.broadcast.slot;
-        tracing::info!(mount = %entry.handle.settings.path, listeners = waiting, "the source has been away for too long: listeners leave");
+        tracing::info!(mount = %entry.handle.settings.path, listeners = waiting, "the source is away: listeners leave");
         closing::tell(registry.crew(), || Command::Drain { slot: Some(slot), why: Departure::SourceEnded }).await;
     }
     waiting > 0

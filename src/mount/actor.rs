@@ -372,6 +372,23 @@ impl Handler<SourceEnded> for Mount {
     }
 }
 
+/// What is held may be too old for newcomers by now: they begin with what comes next. Who has heard it, and is behind, gets all of it.
+/// For whoever sees to a mount whose source is away.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub(super) struct Age;
+
+impl Handler<Age> for Mount {
+    type Result = ();
+
+    fn handle(&mut self, _: Age, _: &mut Self::Context) {
+        let stale = self.handle.away().is_some_and(|away| away >= self.handle.settings.stale_after());
+        if stale && !self.handle.has_stand_in() {
+            self.handle.broadcast.feed.write(Ring::begin_anew);
+        }
+    }
+}
+
 /// An operator wants the source gone: from now on it may not write.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use actix::prelude::*;
 
-use super::{Mount, OpenGate, SourceEnded};
+use super::{Age, Mount, OpenGate, SourceEnded};
 use crate::engine::crew::{Clock, Crew};
 use crate::fanout::chunk::Marks;
 use crate::fanout::ring::Ring;
@@ -156,6 +156,25 @@ async fn where_listeners_leave_with_the_source_newcomers_start_with_the_next_one
         house.settle().await;
         assert!(begun());
         assert_eq!(house.entry.handle.broadcast.feed.read(Ring::begun).number(), u64::from(on_source_end == OnSourceEnd::Close));
+    }
+}
+
+#[actix::test]
+async fn what_has_become_too_old_is_for_no_newcomer_and_is_told_again_by_no_source_that_is_back() {
+    for on_source_end in [OnSourceEnd::Wait, OnSourceEnd::Close] {
+        let house = House::with(Settings { on_source_end, ..settings("/a") });
+        let age = async || {
+            house.entry.actor.send(Age).await.expect("the actor is there");
+            house.entry.handle.broadcast.feed.read(Ring::has_begun)
+        };
+        deliver(&house.source().await).expect("taken");
+        house.settle().await;
+        assert!(age().await, "{on_source_end:?}: there is a source");
+        house.entry.actor.send(SourceEnded { source: None, fault: None }).await.expect("the actor is there");
+        assert_eq!(age().await, on_source_end == OnSourceEnd::Wait, "{on_source_end:?}: it may be back soon");
+        deliver(&house.source().await).expect("taken");
+        house.settle().await;
+        assert!(age().await, "{on_source_end:?}");
     }
 }
 
