@@ -179,7 +179,7 @@ async fn absence(registry: &Weak<Registry>, handle: &Handle) {
             let linger = match (closes, settings.fallback.to.is_some()) {
                 _ if orphan => Some(Duration::ZERO),
                 (true, true) => Some(Duration::ZERO),
-                (true, false) if !on_demand => Some(LOOK),
+                (true, false) if !on_demand && !entry.is_made() => Some(LOOK), // one that was made ends with its `linger`
                 _ => settings.linger,
             };
             // A recording is given a moment to begin, and who hears it is not sent away.
