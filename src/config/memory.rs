@@ -70,9 +70,10 @@ pub(super) fn describe_memory(out: &mut String, config: &Config, costs: Costs) {
         // delivers; a recording in its place is one more.
         let relieved = mount.push.as_ref().is_some_and(|push| push.takeover) || mount.relay.upstreams.len() > 1;
         let framers = 1 + u64::from(relieved) + u64::from(mount.fallback.file().is_some());
-        // A relay may get frames in place of bytes: the one that comes, and its payload on the way out of it.
+        // A relay may get frames in place of bytes: the one that comes, its payload on the way out of it, and before the first chunk
+        // the streamheaders that it needs.
         let of_bytes = mount.relay.is_empty() && (mount.push.is_some() || mount.pipeline.is_some());
-        let frames = if of_bytes { 0 } else { (1 + u64::from(relieved)) * 2 * mount.chunk_max() };
+        let frames = if of_bytes { 0 } else { (1 + u64::from(relieved)) * 3 * mount.chunk_max() };
         let held = (framers * HELD_MOST as u64).max(frames);
         let (ring, bound) = (mount.ring_max.0, mount.memory_bound().saturating_add(held));
         mounts += count;

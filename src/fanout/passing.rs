@@ -188,6 +188,9 @@ fn unpack_headers(set: &handover::Headers, payloads: &(impl Payloads + ?Sized), 
     if !set.ends.is_sorted() || set.ends.last().copied().unwrap_or(0) != bytes.len() {
         return Err(Rubbish::new(format!("streamheaders that end at {:?}", set.ends)));
     }
+    if set.ends.is_empty() {
+        return Ok(Headers::none());
+    }
     let mut start = 0;
     let parts: Vec<&[u8]> = set.ends.iter().map(|&end| &bytes[std::mem::replace(&mut start, end)..end]).collect();
     Ok(Headers::new(&parts, set.in_band, account))

@@ -9,6 +9,12 @@ use std::sync::Arc;
 
 use super::account::{Account, Booking};
 
+/// What a set costs beside its bytes: its own fields and the allocator's share. Stated high, so that a flood of tiny sets is bounded
+/// as well.
+const SET_BYTES: u64 = 192;
+/// What each part costs beside its bytes.
+const PART_BYTES: u64 = size_of::<usize>() as u64;
+
 /// One set of streamheaders, in the order of the caps' `streamheader` array.
 #[derive(Debug, Default)]
 pub struct Headers {
@@ -17,7 +23,7 @@ pub struct Headers {
     /// Where each part ends in `joined`.
     ends: Box<[usize]>,
     in_band: bool,
-    /// A set is booked once, however many chunks share it; the empty one not at all.
+    /// A set is booked once, however many chunks share it; that of a stream that needs none not at all.
     booking: Option<Booking>,
 }
 
@@ -25,6 +31,11 @@ impl Headers {
     /// The set of a stream that needs none.
     pub fn none() -> Arc<Self> {
         Arc::new(Self::default())
+    }
+
+    /// What a set of these parts costs in memory, in bytes.
+    pub fn cost_of<P: AsRef<[u8]>>(parts: &[P]) -> u64 {
+        SET_BYTES + parts.iter().map(|part| PART_BYTES + part.as_ref().len() as u64).sum::<u64>()
     }
 
     /// A set from its parts. `in_band`: whoever follows the stream without a gap finds the same in the chunks, so only
@@ -36,7 +47,7 @@ impl Headers {
             joined.extend_from_slice(part.as_ref());
             ends.push(joined.len());
         }
-        let booking = (!joined.is_empty()).then(|| Booking::new(account, joined.len() as u64));
+        let booking = Some(Booking::new(account, Self::cost_of(parts)));
         Arc::new(Self { joined: joined.into(), ends: ends.into(), in_band, booking })
     }
 
@@ -138,6 +149,18 @@ mod tests {
         ] {
             assert_eq!(due(given.map(|h| &**h), next, resend, followed), want, "{given:?} {next:?} resend={resend} followed={followed}");
         }
+    }
+
+    #[test]
+    fn a_set_is_booked_with_what_its_parts_cost_also_the_empty_ones() {
+        let account = Arc::default();
+        let full = Headers::new(&["babe", "deadbeef"], false, &account);
+        assert_eq!(full.cost(), SET_BYTES + 2 * PART_BYTES + 12);
+        let hollow = Headers::new(&[""; 1000], false, &account);
+        assert_eq!(hollow.cost(), SET_BYTES + 1000 * PART_BYTES);
+        assert_eq!(account.held_bytes(), full.cost() + hollow.cost());
+        drop((full, hollow));
+        assert_eq!((account.held_bytes(), Headers::none().cost()), (0, 0));
     }
 
     #[test]

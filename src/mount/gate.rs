@@ -89,8 +89,7 @@ impl Gate {
 
     /// Makes a set of streamheaders from its parts, unless it is too large or memory is used up.
     pub fn headers<P: AsRef<[u8]>>(&self, parts: &[P], in_band: bool) -> Option<Arc<Headers>> {
-        let cost = parts.iter().map(|part| part.as_ref().len() as u64).sum();
-        self.has_room(cost).then(|| Headers::new(parts, in_band, &self.handle.broadcast.account))
+        self.has_room(Headers::cost_of(parts)).then(|| Headers::new(parts, in_band, &self.handle.broadcast.account))
     }
 
     /// Whether something that costs so much memory may come in. What may not is counted.
@@ -175,5 +174,27 @@ impl Gate {
         let chunks = message.batch.iter().filter(|delivery| !matches!(delivery, Delivery::Flush)).count();
         add(&self.handle.source.refused_chunks, chunks as u64);
         GateError::Full
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::crew::Crew;
+    use crate::mount::Registry;
+    use crate::mount::actor::OpenGate;
+    use crate::mount::testing::settings;
+
+    #[actix::test]
+    async fn streamheaders_without_a_byte_are_booked_and_too_many_parts_of_them_are_refused() {
+        let crew = Crew::start(1, Clock::default()).expect("a shard");
+        let registry = Arc::new(Registry::new(Arc::clone(&crew), 10));
+        let entry = registry.open(settings("/a"), &actix_rt::Arbiter::new().handle()).expect("opened");
+        let gate = entry.actor.send(OpenGate).await.expect("the actor is there");
+        let (chunk_max, _) = entry.handle.bounds.now();
+        assert!(gate.headers(&vec![""; chunk_max as usize / 8], false).is_none(), "where the parts end takes more than a chunk may");
+        let held = gate.headers(&[""; 1000], false).expect("room");
+        assert!(held.bytes().is_empty() && entry.handle.broadcast.account.held_bytes() >= 8000, "what takes memory is booked");
+        crew.stop();
     }
 }

@@ -36,6 +36,8 @@ pub const CHUNK_PREFIX: usize = HEAD + CHUNK_HEAD;
 const TEXT_MOST: usize = u16::MAX as usize;
 /// The largest notice.
 const NOTICE_MOST: usize = 4 * (2 + TEXT_MOST);
+/// The most parts of a set of streamheaders: of those that are empty a frame could have millions, and each takes memory.
+pub const PARTS_MOST: usize = 1024;
 /// The longest history that one asks for: what is older helps nobody who begins now.
 const HISTORY_MOST: Duration = Duration::from_secs(60);
 
@@ -107,13 +109,16 @@ fn put_head(out: &mut Vec<u8>, kind: u8, flags: u8, length: usize) {
     out.extend_from_slice(&(length as u32).to_be_bytes()); // nothing in memory here is larger: a mount takes no chunk above 4 GiB
 }
 
-/// Writes an epoch up to the bytes of its parts, which follow in their order; `lengths` are theirs.
-pub fn put_epoch(out: &mut Vec<u8>, instance: u64, in_band: bool, lengths: impl ExactSizeIterator<Item = usize> + Clone) {
-    let body = 12 + 4 * lengths.len() + lengths.clone().sum::<usize>();
+/// Writes an epoch up to the bytes of its parts, which follow in their order; `lengths` are theirs. Where there are more parts than
+/// one may have, the last of them are written as one: whoever decodes is given the same bytes.
+pub fn put_epoch(out: &mut Vec<u8>, instance: u64, in_band: bool, mut lengths: impl ExactSizeIterator<Item = usize> + Clone) {
+    let count = lengths.len().min(PARTS_MOST);
+    let body = 12 + 4 * count + lengths.clone().sum::<usize>();
     put_head(out, EPOCH, if in_band { IN_BAND } else { 0 }, body);
     out.extend_from_slice(&instance.to_be_bytes());
-    out.extend_from_slice(&(lengths.len() as u32).to_be_bytes());
-    for length in lengths {
+    out.extend_from_slice(&(count as u32).to_be_bytes());
+    for left in (0..count).rev() {
+        let length = if left > 0 { lengths.next().unwrap_or(0) } else { lengths.by_ref().sum() };
         out.extend_from_slice(&(length as u32).to_be_bytes());
     }
 }
@@ -274,7 +279,7 @@ fn frame(kind: u8, flags: u8, body: &[u8]) -> Result<Option<Frame>, NotFrames> {
 
 fn epoch(flags: u8, body: &[u8]) -> Option<Frame> {
     let (head, rest) = body.split_at_checked(12)?;
-    let count = number4(&head[8..]) as usize;
+    let count = Some(number4(&head[8..]) as usize).filter(|&count| count <= PARTS_MOST)?;
     let (lengths, mut bytes) = rest.split_at_checked(count.checked_mul(4)?)?;
     let mut parts = Vec::with_capacity(count);
     for length in lengths.chunks_exact(4) {

@@ -92,6 +92,41 @@ fn a_frame_that_contradicts_itself_ends_the_stream() {
     }
 }
 
+/// An epoch of so many parts of two bytes each.
+fn epoch_of(parts: usize) -> Vec<u8> {
+    let mut out = Vec::new();
+    put_epoch(&mut out, 1, false, std::iter::repeat_n(2, parts));
+    out.extend((0..parts).flat_map(|part| (part as u16).to_be_bytes()));
+    out
+}
+
+#[test]
+fn an_epoch_of_more_parts_than_one_may_have_is_no_frame() {
+    let mut decoder = Decoder::new(1 << 20);
+    for (parts, fits) in [(PARTS_MOST, true), (PARTS_MOST + 1, false), (200_000, false)] {
+        // Each of them empty, so that it is their number alone that makes it large.
+        let mut epoch = Vec::new();
+        put_head(&mut epoch, EPOCH, 0, 12 + 4 * parts);
+        epoch.extend(7_u64.to_be_bytes());
+        epoch.extend((parts as u32).to_be_bytes());
+        epoch.extend(vec![0; 4 * parts]);
+        let mut found = 0;
+        let taken = decoder.take(&epoch, |frame| found = if let Frame::Epoch { parts, .. } = frame { parts.len() } else { 0 });
+        assert_eq!((taken, found), if fits { (Ok(()), parts) } else { (Err(NotFrames), 0) }, "{parts} parts");
+    }
+}
+
+#[test]
+fn of_streamheaders_in_too_many_parts_the_last_go_as_one() {
+    for parts in [0, 1, PARTS_MOST - 1, PARTS_MOST, PARTS_MOST + 1, 3 * PARTS_MOST] {
+        let mut frames = Vec::new();
+        Decoder::new(1 << 20).take(&epoch_of(parts), |frame| frames.push(frame)).expect("frames");
+        let [Frame::Epoch { parts: found, .. }] = &frames[..] else { panic!("{parts} parts became {frames:?}") };
+        assert_eq!(found.len(), parts.min(PARTS_MOST));
+        assert_eq!(found.concat(), (0..parts).flat_map(|part| (part as u16).to_be_bytes()).collect::<Vec<_>>(), "{parts} parts");
+    }
+}
+
 #[test]
 fn what_is_asked_for_is_read_as_it_was_written() {
     for (value, history, resume) in [

@@ -55,7 +55,7 @@ pub(super) struct Framed {
     decoder: Decoder,
     outlet: Option<Outlet>,
     instance: u64,
-    /// The streamheaders of what comes, if they are known; and whether they are in band.
+    /// The streamheaders of what comes, if they are known, and whether they are in band: until there is an outlet, which has its own.
     headers: Option<(Vec<Box<[u8]>>, bool)>,
     notice: Option<Notice>,
     /// The place that is expected next.
@@ -116,10 +116,10 @@ impl Framed {
                     }
                 }
                 self.instance = instance;
-                if let Some(outlet) = &mut self.outlet {
-                    outlet.set_headers(&parts, in_band);
+                match &mut self.outlet {
+                    Some(outlet) => outlet.set_headers(&parts, in_band),
+                    None => self.headers = Some((parts, in_band)),
                 }
-                self.headers = Some((parts, in_band));
             }
             Frame::EpochTooLarge => {
                 self.headers = None;
@@ -182,8 +182,8 @@ impl Framed {
         } else {
             Outlet::new(self.mount.send(OpenGate).await.map_err(closed)?)
         };
-        if let Some((parts, in_band)) = &self.headers {
-            outlet.set_headers(parts, *in_band);
+        if let Some((parts, in_band)) = self.headers.take() {
+            outlet.set_headers(&parts, in_band);
         }
         if let Some(notice) = &self.notice {
             told(&mut outlet, notice);
