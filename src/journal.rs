@@ -24,7 +24,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 pub use line::Visit;
-pub use repeats::{Hearsay, Kind};
+pub use repeats::{Hearsay, Kind, Whence};
 
 /// Lines that may wait, and bytes of them: clients can make a line seventeen times as long as the usual one is.
 const LINES_MOST: usize = 8192;

@@ -6,6 +6,7 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
+use flumen::wire::relay::{self, ChunkHead, Notice};
 use support::{MP3, Server, Stream, free_port, gst_output, until};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -159,6 +160,53 @@ fn upstream(answer: Vec<u8>) -> u16 {
         }
     });
     port
+}
+
+/// A server of our own kind that says of its stream what it likes: of what kind it is, before each of so many chunks.
+fn framed(kinds: impl Iterator<Item = String>) -> Vec<u8> {
+    let mut answer = b"HTTP/1.1 200 OK\r\nContent-Type: application/x-flumen-relay\r\nflumen-relay: 1\r\n\r\n".to_vec();
+    relay::put_epoch(&mut answer, 1, false, std::iter::empty());
+    for (place, media_type) in kinds.enumerate() {
+        answer.extend_from_slice(&relay::notice(&Notice { media_type, ..Notice::default() }));
+        let head = ChunkHead { place: place as u64, time: place as u64 * 1_000_000, keyframe: true, ..ChunkHead::default() };
+        relay::put_chunk(&mut answer, &head, 20_000); // more than is read at once
+        answer.extend_from_slice(&[b'x'; 20_000]);
+    }
+    answer
+}
+
+#[test]
+fn what_a_framed_upstream_calls_its_stream_is_in_nobodys_way_and_no_flood_in_the_log() {
+    let kinds = |kinds: &[&str]| framed(kinds.iter().map(|kind| (*kind).to_owned()));
+    let fickle = framed((0..500).map(|i| format!("audio/x-{i}")));
+    let mut headers = kinds(&["audio/mpeg"]);
+    for _ in 0..20 {
+        relay::put_epoch(&mut headers, 1, false, [600_000].into_iter());
+        headers.extend_from_slice(&[b'h'; 600_000]);
+    }
+    let cases = [
+        ("long", kinds(&[&"a/".repeat(32_000)]), "application/octet-stream"),
+        ("rude", kinds(&["audio/\u{7}\r\nX: y"]), "application/octet-stream"),
+        ("plain", kinds(&["audio/mpeg", "audio/\0"]), "audio/mpeg"),
+        ("fickle", fickle, "audio/x-"),
+        ("headers", headers, "audio/mpeg"),
+    ];
+    let mount = |(name, answer, _): &(&str, Vec<u8>, &str)| {
+        format!("[[mount]]\npath = \"/{name}\"\nring_max = \"1MiB\"\nrelay = \"http://127.0.0.1:{}/x\"\n", upstream(answer.clone()))
+    };
+    let server = up(&cases.iter().map(mount).collect::<String>());
+    for (name, _, kind) in &cases {
+        let head = server.listen(&format!("/{name}")).head;
+        assert!(head.header("content-type").is_some_and(|told| told.starts_with(kind)), "{name}: {}", head.head);
+        assert_eq!(server.metric("flumen_source_up", &[&format!("\"/{name}\"")]), 1.0);
+    }
+    let told = |what| until(SECOND * 5, || server.log().contains(what));
+    assert!(told("another kind of stream") && told("its streamheaders are too large"), "{}", server.log());
+    let log = server.log();
+    let lines = |what: &str| log.lines().filter(|line| line.contains(what)).count();
+    assert_eq!(lines("source up"), cases.len(), "{log}");
+    assert_eq!((lines("another kind of stream"), lines("its streamheaders are too large")), (1, 1), "{log}");
+    assert!(log.lines().all(|line| line.len() < 1000), "{log}");
 }
 
 #[test]

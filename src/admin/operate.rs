@@ -197,7 +197,7 @@ pub(super) async fn permitted(request: &HttpRequest, house: &House, act: &str, m
         // The path of a mount that there is not is anybody's choice.
         let known = house.registry.find(mount).is_some();
         let from = request.conn_data::<Claim>().and_then(|claim| claim.peer().ip());
-        let kind = Kind { what: "not allowed", mount: known.then(|| mount.into()), from: from.map(customer), why: act.into() };
+        let kind = Kind { what: "not allowed", mount: known.then(|| mount.into()), from: from.map(customer).into(), why: act.into() };
         if house.registry.witnesses().hearsay.is_news(kind) {
             audit(request, act, mount, "not allowed");
         }

@@ -12,6 +12,7 @@ use crate::access::network::{Network, Networks};
 use crate::engine::pace::Coalesce;
 use crate::mount::Cors;
 use crate::units::{ByteCount, Extent, Extents, UnitError, format_duration, parse_duration};
+use crate::wire::media;
 
 /// The word that switches a limit off.
 const NONE: &str = "none";
@@ -275,7 +276,7 @@ pub(super) fn web_address(node: &Node) -> Parsed<String> {
 
 /// A media type with its parameters.
 pub(super) fn media_type(node: &Node) -> Parsed<String> {
-    let text = line(255)(node)?;
+    let text = line(media::MOST)(node)?;
     if is_media_type(&text) {
         Ok(text)
     } else {

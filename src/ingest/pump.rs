@@ -24,6 +24,7 @@ use crate::mount::handle::Handle;
 use crate::mount::registry::Entry;
 use crate::mount::{Gate, GateError, OggChaining};
 use crate::units::MountPath;
+use crate::wire::media;
 
 /// Why a stream is not gone on with.
 #[derive(Debug, thiserror::Error)]
@@ -80,19 +81,13 @@ impl std::fmt::Debug for Pump {
     }
 }
 
-/// The longest media type that is believed.
-const MEDIA_TYPE_MOST: usize = 128;
-
 impl Pump {
     /// A pump of a stream whose sender calls it `claimed`, a media type.
     pub fn new(mount: Addr<Mount>, handle: &Arc<Handle>, claimed: Option<&str>) -> Self {
-        let plain = |claimed: &&str| {
-            claimed.len() <= MEDIA_TYPE_MOST && claimed.contains('/') && claimed.bytes().all(|byte| (b' '..0x7F).contains(&byte))
-        };
         Self {
             mount,
             path: handle.settings.path.clone(),
-            claimed: claimed.map(str::trim).filter(plain).map(str::to_owned),
+            claimed: claimed.and_then(media::believed).map(str::to_owned),
             join: handle.settings.ogg_chaining == OggChaining::Hide,
             alike: None,
             way: Way::Proving(Vec::new()),

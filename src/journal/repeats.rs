@@ -86,20 +86,36 @@ pub struct Kind {
     pub what: &'static str,
     /// A mount that there is, where it is about one.
     pub mount: Option<Box<str>>,
-    /// From where, one network being one; `None`: a unix socket.
-    pub from: Option<IpAddr>,
+    /// From where.
+    pub from: Whence,
     /// Why, or of what sort.
     pub why: Box<str>,
 }
 
-/// From where, as a field of a line.
-struct Whence(Option<IpAddr>);
+/// From where something has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Whence {
+    /// A network, by an address of it.
+    Network(IpAddr),
+    /// A unix socket.
+    Unix,
+    /// The source of the mount, wherever that is.
+    Source,
+}
+
+/// Of somebody's address: who has none came by a unix socket.
+impl From<Option<IpAddr>> for Whence {
+    fn from(address: Option<IpAddr>) -> Self {
+        address.map_or(Self::Unix, Self::Network)
+    }
+}
 
 impl fmt::Display for Whence {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            Some(address) => address.fmt(f),
-            None => f.write_str("unix"),
+        match self {
+            Self::Network(address) => address.fmt(f),
+            Self::Unix => f.write_str("unix"),
+            Self::Source => f.write_str("source"),
         }
     }
 }
@@ -133,7 +149,7 @@ impl Hearsay {
         for (kind, count) in over {
             match kind {
                 Some(Kind { what, mount, from, why }) => {
-                    tracing::warn!(what, mount = mount.as_deref(), from = %Whence(from), why = &*why, count, "the same again within a minute");
+                    tracing::warn!(what, mount = mount.as_deref(), %from, why = &*why, count, "the same again within a minute");
                 }
                 None => tracing::warn!(count, "so many other lines about outsiders were left out within a minute"),
             }
@@ -195,7 +211,7 @@ mod tests {
         let kind = |mount: Option<&str>, from: Option<[u8; 4]>, why: &str| Kind {
             what: "encoder turned away",
             mount: mount.map(Into::into),
-            from: from.map(IpAddr::from),
+            from: from.map(IpAddr::from).into(),
             why: why.into(),
         };
         let hearsay = Hearsay::default();

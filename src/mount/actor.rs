@@ -22,6 +22,7 @@ use crate::fanout::departure::Departure;
 use crate::fanout::history::History;
 use crate::fanout::ring::Ring;
 use crate::handover;
+use crate::journal::{self, Whence};
 use crate::units::Moment;
 use crate::webhook::{Event, Kind, SourceEvent};
 
@@ -184,7 +185,8 @@ impl Mount {
         // Bytes without caps are bytes.
         let content_type =
             self.handle.settings.content_type.clone().or(message.content_type).or_else(|| Some("application/octet-stream".into()));
-        if !status.up || status.content_type != content_type {
+        let anew = !status.up;
+        if anew || status.content_type != content_type {
             let now = self.crew.clock().now();
             if !status.up && self.witnesses.webhooks.want(Kind::SourceUp) {
                 let source = SourceEvent { content_type: content_type.as_deref().map(Into::into), ..SourceEvent::default() };
@@ -203,7 +205,7 @@ impl Mount {
                 status.fault = None;
                 status.content_type = content_type;
             });
-            tracing::info!(mount = %self.handle.settings.path, content_type = self.handle.status().content_type.as_deref(), "source up");
+            self.say_what_it_is(anew);
         } else if !had_begun {
             self.handle.change(|_| {}); // newcomers wait for the first chunk, not for a change of what is said of it
         }
@@ -211,6 +213,20 @@ impl Mount {
 }
 
 impl Mount {
+    /// Says of what kind the source's stream is: of one that comes each time, of one that changes its mind only so often.
+    fn say_what_it_is(&self, anew: bool) {
+        const RETYPED: &str = "the source sends another kind of stream";
+        let (path, status) = (&self.handle.settings.path, self.handle.status());
+        let content_type = status.content_type.as_deref();
+        let kind =
+            || journal::Kind { what: RETYPED, mount: Some(path.as_str().into()), from: Whence::Source, why: "its media type".into() };
+        if anew {
+            tracing::info!(mount = %path, content_type, "source up");
+        } else if self.witnesses.hearsay.is_news(kind()) {
+            tracing::info!(mount = %path, content_type, "{RETYPED}");
+        }
+    }
+
     fn stand_in_heard(&self, content_type: Option<Arc<str>>) {
         if !self.handle.status().stand_in {
             self.handle.change(|status| {

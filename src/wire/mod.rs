@@ -7,6 +7,7 @@ pub mod forwarded;
 pub mod head;
 pub mod icy;
 pub mod listing;
+pub mod media;
 pub mod playlist;
 pub mod proxy;
 pub mod range;

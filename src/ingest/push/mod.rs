@@ -174,7 +174,8 @@ const TURNED_AWAY: &str = "encoder turned away";
 fn turned_away(desk: &Desk, mount: Option<&MountPath>, (peer, connection): (Peer, u64), why: &str) {
     // A path for which a mount would have been made is anybody's choice.
     let known = mount.filter(|mount| desk.registry.find(mount.as_str()).is_some());
-    let kind = Kind { what: TURNED_AWAY, mount: known.map(|mount| mount.as_str().into()), from: peer.ip().map(customer), why: why.into() };
+    let kind =
+        Kind { what: TURNED_AWAY, mount: known.map(|mount| mount.as_str().into()), from: peer.ip().map(customer).into(), why: why.into() };
     if desk.registry.witnesses().hearsay.is_news(kind) {
         tracing::warn!(mount = mount.map(MountPath::as_str), %peer, connection, why, "{TURNED_AWAY}");
     }

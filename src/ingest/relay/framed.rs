@@ -24,6 +24,7 @@ use crate::mount::handle::Handle;
 use crate::mount::registry::Entry;
 use crate::mount::{Gate, Metadata, Mount};
 use crate::units::{Extents, Moment};
+use crate::wire::media;
 use crate::wire::relay::{Asked, ChunkHead, Decoder, Frame, Notice};
 
 /// The longest time after which a link goes on where it stopped: those who listen would be so far behind for ever.
@@ -58,6 +59,8 @@ pub(super) struct Framed {
     /// The streamheaders of what comes, if they are known, and whether they are in band: until there is an outlet, which has its own.
     headers: Option<(Vec<Box<[u8]>>, bool)>,
     notice: Option<Notice>,
+    /// It has been said that its streamheaders are too large.
+    warned: bool,
     /// The place that is expected next.
     next: Option<u64>,
     arrived: Arrived,
@@ -76,6 +79,7 @@ impl Framed {
             instance: 0,
             headers: None,
             notice: None,
+            warned: false,
             next: None,
             arrived,
             alike,
@@ -126,7 +130,11 @@ impl Framed {
                 if let Some(outlet) = &mut self.outlet {
                     outlet.forget_headers();
                 }
-                tracing::warn!(mount = %self.handle.settings.path, "its streamheaders are too large for ring_max: nobody can decode without them");
+                if !self.warned {
+                    self.warned = true;
+                    tracing::warn!(mount = %self.handle.settings.path,
+                        "its streamheaders are too large for ring_max: nobody can decode without them; it is not said again of this link");
+                }
             }
             Frame::Notice(notice) => {
                 if let Some(outlet) = &mut self.outlet {
@@ -211,8 +219,9 @@ impl Drop for Framed {
 }
 
 fn told(outlet: &mut Outlet, notice: &Notice) {
-    if !notice.media_type.is_empty() {
-        outlet.content_type = Some(notice.media_type.as_str().into());
+    // What is no media type is as good as none: it would be in every listener's answer.
+    if let Some(media_type) = media::believed(&notice.media_type) {
+        outlet.content_type = Some(media_type.into());
     }
     outlet.say(Metadata::new(Some(&notice.artist), Some(&notice.title), Some(&notice.url)));
 }
