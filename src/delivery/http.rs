@@ -258,8 +258,12 @@ impl Guest<'_> {
             }
         };
         headers::describe(&mut response, handle, icy);
+        let response = response.finish();
+        if response.error().is_some() {
+            return Ok(response); // what cannot be said is said without a ticket, which would keep its place until the connection ends
+        }
         if request.method() == Method::HEAD {
-            return Ok(unframed(response.body(Nothing)));
+            return Ok(unframed(response.set_body(Nothing).map_into_boxed_body()));
         }
         let user_agent = user_agent(request);
         let player = Player::new(handle.broadcast.slot, claim.peer(), &user_agent);
@@ -282,7 +286,7 @@ impl Guest<'_> {
             trail,
             intro: handle.intro_for(inlay),
         });
-        Ok(unframed(response.body(gangway)))
+        Ok(unframed(response.set_body(gangway).map_into_boxed_body()))
     }
 }
 

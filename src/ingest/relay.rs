@@ -127,7 +127,7 @@ async fn ask(upstream: &Upstream, request: &str) -> Result<Opened, Arc<str>> {
 /// When it is not one to be taken.
 fn comes_through(entry: &Entry, answer: &Answer) -> Result<Vec<String>, Arc<str>> {
     let through: Vec<String> =
-        answer.field("via").unwrap_or_default().split(',').map(|via| via.trim().to_owned()).filter(|via| !via.is_empty()).collect();
+        answer.field("via").unwrap_or_default().split(',').map(|via| via.trim().to_owned()).filter(|via| is_line(via)).collect();
     if through.contains(&via(entry.handle.settings.path.as_str())) {
         return Err("its stream comes from this very mount: a circle".into());
     }
@@ -201,6 +201,11 @@ async fn stand_still(mover: &mut Option<Mover>) {
     if let Some(mover) = mover.as_mut().filter(|mover| mover.is_asked()) {
         mover.stand(None).await;
     }
+}
+
+/// Whether there is something, and it can be passed on in a field.
+fn is_line(text: &str) -> bool {
+    !text.is_empty() && !text.contains(char::is_control)
 }
 
 /// Whether this is what people read: servers that have no stream often say so with a 200.
