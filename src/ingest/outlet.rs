@@ -4,6 +4,7 @@
 //! - What is being played is told to the mount where the stream itself says it: in Ogg comments, in ID3v2 tags.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::framing::Framed;
 use crate::fanout::chunk::Marks;
@@ -11,7 +12,11 @@ use crate::fanout::stats::add;
 use crate::fanout::streamheader::Headers;
 use crate::handover;
 use crate::mount::{Delivery, Gate, GateError, Metadata};
+use crate::units::Moment;
 use crate::wire::tags::{self, Tags};
+
+/// For how long it is only counted that a source delivers too much, once that was said.
+const LOST_UNSAID: Duration = Duration::from_secs(60);
 
 /// What one source has for its mount.
 #[derive(Debug)]
@@ -28,6 +33,8 @@ pub(super) struct Outlet {
     flushed: bool,
     /// The stream itself says what is being played: where it then says nothing, nothing is known.
     told: bool,
+    /// When it was said last that it delivers more than the mount takes.
+    lost_said: Option<Moment>,
     /// It has been said that its bytes make no sense.
     warned: bool,
     batch: Vec<Delivery>,
@@ -36,8 +43,18 @@ pub(super) struct Outlet {
 impl Outlet {
     /// The outlet of a source that begins.
     pub(super) fn new(gate: Gate) -> Self {
-        let (content_type, headers) = (None, Headers::none());
-        Self { gate, content_type, headers, lost: false, discont: true, flushed: false, told: false, warned: false, batch: Vec::new() }
+        Self {
+            gate,
+            content_type: None,
+            headers: Headers::none(),
+            lost: false,
+            discont: true,
+            flushed: false,
+            told: false,
+            lost_said: None,
+            warned: false,
+            batch: Vec::new(),
+        }
     }
 
     /// The outlet of a source that goes on where it stopped.
@@ -164,8 +181,13 @@ impl Outlet {
     }
 
     fn lose(&mut self, why: &str) {
-        if !self.lost {
-            tracing::warn!(mount = %self.gate.handle().settings.path, why, "the source delivers more than the mount takes; waiting for its next keyframe");
+        let handle = self.gate.handle();
+        let now = handle.now();
+        // Each chunk may be a keyframe, and each second one too much.
+        if !self.lost && self.lost_said.is_none_or(|said| now.since(said) >= LOST_UNSAID) {
+            self.lost_said = Some(now);
+            tracing::warn!(mount = %handle.settings.path, why,
+                "the source delivers more than the mount takes; waiting for its next keyframe; for a minute more is only counted");
         }
         self.lost = true;
     }
