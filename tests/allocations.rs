@@ -44,6 +44,18 @@ fn gathering_and_placing_allocate_nothing() {
 }
 
 #[test]
+fn what_another_server_lists_takes_memory_only_for_what_is_kept_of_it() {
+    use flumen::wire::listing::{LIST_BYTES, occupancy};
+    let list = |source: &str| format!(r#"{{"icestats":{{"source":[{}{{}}]}}}}"#, source.repeat((4 << 20) / source.len()));
+    for (source, most) in [(r#"{"":0},"#, 1 << 10), (r#"[{"a":["b",{"c":1}]}],"#, 1 << 10), (r#"{"listenurl":"http://h/a"},"#, LIST_BYTES)]
+    {
+        let text = list(source);
+        let counted = allocation_counter::measure(|| assert!(occupancy(&text).is_some()));
+        assert!(counted.bytes_max <= most, "{} bytes for {} of {source}", counted.bytes_max, text.len());
+    }
+}
+
+#[test]
 fn a_newcomer_costs_a_few_allocations_once() {
     // On the way: the arrival's box, the head, the agent. Here: what is rarely looked at. And tables that grow and shrink for all.
     assert!(allocations("join_and_leave") <= 128 * 4 + 64);

@@ -18,7 +18,7 @@ mod upstream;
 
 pub use audition::audition;
 pub use link::certificates;
-pub use listing::{load_of, mounts_of};
+pub use listing::{ANSWER_BYTES, load_of, mounts_of};
 pub use upstream::{Upstream, upstreams};
 
 use std::io;

@@ -8,6 +8,7 @@ use crate::access::rule::{Rule, UrlAuth};
 use crate::bouncer;
 use crate::config::{Access, Config};
 use crate::door::tls;
+use crate::ingest::relay;
 use crate::journal;
 use crate::units::ByteCount;
 use crate::webhook;
@@ -21,6 +22,8 @@ pub(super) struct Waiting {
     backends: u64,
     questions_bytes: u64,
     tls_bytes: u64,
+    /// Servers that are asked which mounts they have.
+    asked: u64,
 }
 
 impl Waiting {
@@ -47,6 +50,7 @@ impl Waiting {
             backends,
             questions_bytes,
             tls_bytes: config.door.tls.len() as u64 * tls::REMEMBERED_BYTES,
+            asked: (config.peers.peers.len() + config.mirrors.len()) as u64,
         }
     }
 
@@ -54,9 +58,13 @@ impl Waiting {
         self.hooks.saturating_mul(webhook::QUEUE_BYTES)
     }
 
+    fn answers_bytes(&self) -> u64 {
+        self.asked.saturating_mul(relay::ANSWER_BYTES)
+    }
+
     pub(super) fn sum(&self) -> u64 {
         let waits = self.access_log.saturating_add(self.event_log).saturating_add(self.hooks_bytes()).saturating_add(self.questions_bytes);
-        waits.saturating_add(bouncer::PASSWORDS_BYTES).saturating_add(self.tls_bytes)
+        waits.saturating_add(bouncer::PASSWORDS_BYTES).saturating_add(self.tls_bytes).saturating_add(self.answers_bytes())
     }
 }
 
@@ -68,7 +76,8 @@ impl fmt::Display for Waiting {
             "\n# log lines that wait               {} (for a disk or a reader that is slow: {} of the access log, {} of the event log)\
              \n# events for webhooks               {} ({} × {})\
              \n# questions to backends             {} ({} of them may be asked who listens or publishes)\
-             \n# passwords, TLS sessions           {} (that are remembered: {} and {})",
+             \n# passwords, TLS sessions           {} (that are remembered: {} and {})\
+             \n# lists of other servers' mounts    {} ({} × {}: mirrored servers, and those of redirect_peers)",
             ByteCount(self.access_log + self.event_log),
             ByteCount(self.access_log),
             ByteCount(self.event_log),
@@ -80,6 +89,9 @@ impl fmt::Display for Waiting {
             ByteCount(bouncer::PASSWORDS_BYTES + self.tls_bytes),
             ByteCount(bouncer::PASSWORDS_BYTES),
             ByteCount(self.tls_bytes),
+            ByteCount(self.answers_bytes()),
+            self.asked,
+            ByteCount(relay::ANSWER_BYTES),
         )
     }
 }
@@ -109,5 +121,7 @@ mod tests {
         assert_eq!(asking.sum() - plain.sum(), 2 * bouncer::questions_bytes(8192, 0));
         let hook = "[[webhook]]\nurl = \"http://a/\"\n[[webhook]]\nurl = \"http://b/\"\n[[mount]]\npath = \"/a\"\n";
         assert_eq!(of(hook).sum() - plain.sum(), 2 * webhook::QUEUE_BYTES);
+        let others = "[server]\nredirect_peers = [\"http://a\", \"http://b\"]\n[[mirror]]\nfrom = \"http://c\"\n[[mount]]\npath = \"/a\"\n";
+        assert_eq!(of(others).sum() - plain.sum(), 3 * relay::ANSWER_BYTES);
     }
 }

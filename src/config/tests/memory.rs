@@ -33,6 +33,7 @@ fn the_worst_case_of_memory_is_said() {
         ("events for webhooks", 0),
         ("questions to backends", 0),
         ("passwords, TLS sessions", crate::bouncer::PASSWORDS_BYTES),
+        ("lists of other servers' mounts", 0),
         ("total", total),
         ("kernel", kernel),
     ] {
