@@ -54,6 +54,11 @@ pub trait Wire {
         false
     }
 
+    /// Whether it can carry little more: it is to end in good order while there is still room for that.
+    fn is_spent(&self) -> bool {
+        false
+    }
+
     /// Closing follows in good order: what is left to say is said, as far as the peer takes it.
     fn farewell(&mut self) {}
 
@@ -213,6 +218,10 @@ impl Wire for Socket {
 
     fn holds(&self) -> bool {
         self.tls.as_ref().is_some_and(|session| session.holds())
+    }
+
+    fn is_spent(&self) -> bool {
+        self.tls.as_ref().is_some_and(|session| session.is_spent())
     }
 
     fn farewell(&mut self) {

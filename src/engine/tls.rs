@@ -9,13 +9,15 @@
 //! - What was taken is sent, for those who count; what is held goes first, and a listener is not done before it has gone.
 //! - A peer has next to nothing to say. What it sends is read in small pieces, and one that sends much of which no record ever
 //!   comes is let go: so nobody makes a session's own buffer large.
+//! - Keys are good for so many records. TLS 1.3 renews them by itself. TLS 1.2 cannot, and rustls says yes to what it seals no more:
+//!   so records are counted, and a listener leaves while there is still room for what it was to get.
 //! - A session at rest keeps no buffer of a record's size.
 //!
 //! Deliberately absent: handshakes (the door's), sockets, and any knowledge of what is sent.
 
 use std::io::{self, IoSlice, Read, Write};
 
-use rustls::ServerConnection;
+use rustls::{ServerConnection, SupportedCipherSuite};
 
 use super::socket::Discarded;
 
@@ -25,6 +27,10 @@ const HELD_MOST: usize = 16 * 1024;
 const BARREN_MOST: usize = 4 * 1024;
 /// Reads in one call.
 const READS_AT_ONCE: usize = 4;
+
+/// One record in so many that keys are good for is left to whoever leaves: a whole chunk and what else is queued, and what the door
+/// has sealed before, which nobody has counted. Half of that is never used here.
+const LEFT_TO_LEAVE: u64 = 256;
 
 /// User memory of one session at the very most: what is held, what is read and no record yet, and the session itself. At rest
 /// it is less than a third of this.
@@ -36,13 +42,20 @@ pub struct Session {
     connection: ServerConnection,
     /// Bytes read since the last that were good for something.
     barren: usize,
+    /// Records of the stream that were sealed, and for how many its keys are good.
+    sealed: u64,
+    good_for: u64,
 }
 
 impl Session {
     /// Takes over a session. What its peer has sent and nobody has read is thrown away.
     pub fn new(mut connection: ServerConnection) -> Self {
         connection.set_buffer_limit(Some(HELD_MOST));
-        let mut session = Self { connection, barren: 0 };
+        let good_for = match connection.negotiated_cipher_suite() {
+            Some(SupportedCipherSuite::Tls12(suite)) => suite.common.confidentiality_limit,
+            _ => u64::MAX,
+        };
+        let mut session = Self { connection, barren: 0, sealed: 0, good_for };
         session.forget();
         session
     }
@@ -50,6 +63,11 @@ impl Session {
     /// Whether something is sealed and has not left.
     pub(super) fn holds(&self) -> bool {
         self.connection.wants_write()
+    }
+
+    /// Whether its keys are good for little more.
+    pub(super) fn is_spent(&self) -> bool {
+        self.sealed >= self.good_for - self.good_for / LEFT_TO_LEAVE
     }
 
     /// Sends what is held, then as much of the slices as makes one record. Returns how much of the slices was taken; `Ok(0)`: none
@@ -61,7 +79,11 @@ impl Session {
             Flushed { bytes: 0, .. } => return Err(io::ErrorKind::WouldBlock.into()),
             Flushed { .. } => return Ok(0),
         }
+        if self.sealed >= self.good_for - self.good_for / LEFT_TO_LEAVE / 2 {
+            return Err(io::Error::other("the keys of the session are used up"));
+        }
         let taken = self.connection.writer().write_vectored(slices)?;
+        self.sealed += 1;
         self.flush(io)?;
         Ok(taken)
     }

@@ -4,23 +4,26 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
+use rustls::crypto::CryptoProvider;
 use rustls::crypto::ring::default_provider;
 use rustls::pki_types::PrivateKeyDer;
 use rustls::{
-    AlertDescription, ClientConfig, ClientConnection, Error, ProtocolVersion, RootCertStore, ServerConfig, SupportedProtocolVersion,
+    AlertDescription, CipherSuiteCommon, ClientConfig, ClientConnection, Error, ProtocolVersion, RootCertStore, ServerConfig,
+    SupportedCipherSuite, SupportedProtocolVersion, Tls12CipherSuite, Tls13CipherSuite,
 };
 
 use super::*;
 use crate::engine::admission::{Places, Seat};
 use crate::engine::alarm::Alarm;
-use crate::engine::broadcast::{Peer, Rules};
+use crate::engine::broadcast::{Broadcast, Peer, Rules};
 use crate::engine::counters::ShardCounters;
 use crate::engine::inbox::{Command, Inbox};
 use crate::engine::listener::Arrival;
 use crate::engine::shard::{Next, Readiness, Shard, Token, Watch};
 use crate::engine::socket::Wire;
-use crate::engine::world::{World, rules};
+use crate::engine::world::{World, rules, window};
 use crate::fanout::departure::Departure;
 use crate::fanout::testing::chunk;
 use crate::units::{ListenerId, Moment};
@@ -99,12 +102,41 @@ impl Read for Choke {
     }
 }
 
+/// Suites whose keys are used up with so many records, however good they are.
+fn limited(most: u64) -> CryptoProvider {
+    let limit =
+        |of: &CipherSuiteCommon| CipherSuiteCommon { confidentiality_limit: most, suite: of.suite, hash_provider: of.hash_provider };
+    let mut provider = default_provider();
+    for suite in &mut provider.cipher_suites {
+        *suite = match *suite {
+            SupportedCipherSuite::Tls12(of) => SupportedCipherSuite::Tls12(Box::leak(Box::new(Tls12CipherSuite {
+                common: limit(&of.common),
+                prf_provider: of.prf_provider,
+                kx: of.kx,
+                sign: of.sign,
+                aead_alg: of.aead_alg,
+            }))),
+            SupportedCipherSuite::Tls13(of) => SupportedCipherSuite::Tls13(Box::leak(Box::new(Tls13CipherSuite {
+                common: limit(&of.common),
+                hkdf_provider: of.hkdf_provider,
+                aead_alg: of.aead_alg,
+                quic: of.quic,
+            }))),
+        };
+    }
+    provider
+}
+
 /// Two ends that have shaken hands.
 fn shaken(version: &'static SupportedProtocolVersion) -> (Session, ClientConnection) {
+    shaken_by(version, default_provider())
+}
+
+fn shaken_by(version: &'static SupportedProtocolVersion, provider: CryptoProvider) -> (Session, ClientConnection) {
     let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).expect("a certificate");
     let mut roots = RootCertStore::empty();
     roots.add(made.cert.der().clone()).expect("a root");
-    let provider = Arc::new(default_provider());
+    let provider = Arc::new(provider);
     let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).expect("a key");
     let server = ServerConfig::builder_with_provider(Arc::clone(&provider)).with_protocol_versions(&[version]).expect("a version");
     let server = server.with_no_client_auth().with_single_cert(vec![made.cert.der().clone()], key).expect("a pair");
@@ -237,6 +269,34 @@ fn new_keys_change_nothing_for_the_stream() {
 }
 
 #[test]
+fn what_was_taken_is_heard_also_where_keys_are_used_up_and_who_cannot_have_new_ones_is_told_in_time() {
+    const MOST: u64 = 4096;
+    for version in VERSIONS {
+        let (mut session, mut client) = shaken_by(version, limited(MOST));
+        let (mut socket, stream) = (Choke::wide(), stream(100));
+        let (mut taken, mut heard, mut in_time) = (0, 0, None);
+        for record in 0..4 * MOST {
+            let Ok(bytes) = session.send(&mut socket, &slices(&stream)) else { break };
+            taken += bytes;
+            let (told, ended) = socket.tell(&mut client).expect("records");
+            heard += told.len();
+            assert!(!ended && heard == taken, "{heard} of {taken} bytes, in record {record}");
+            if in_time.is_none() && session.is_spent() {
+                in_time = Some(record);
+            }
+            // Keys that are new are answered with new ones.
+            socket.hear_from(&mut client);
+            assert!(matches!(session.discard(&mut socket).expect("obeyed"), Discarded::Dry(_)));
+        }
+        let renews = version.version == ProtocolVersion::TLSv1_3;
+        assert_eq!(taken as u64 / 100, if renews { 4 * MOST } else { MOST - MOST / 512 });
+        assert_eq!(in_time, (!renews).then_some(MOST - MOST / 256 - 1));
+        session.farewell(&mut socket);
+        assert_eq!(socket.tell(&mut client).expect("records"), (Vec::new(), true), "the end is said all the same");
+    }
+}
+
+#[test]
 fn rubbish_ends_a_session_with_an_alert() {
     for version in VERSIONS {
         let (mut session, mut client) = shaken(version);
@@ -295,6 +355,9 @@ impl Wire for Line {
     fn holds(&self) -> bool {
         self.0.holds()
     }
+    fn is_spent(&self) -> bool {
+        self.0.is_spent()
+    }
     fn farewell(&mut self) {
         self.0.farewell(&mut *self.1.borrow_mut());
     }
@@ -314,6 +377,56 @@ impl Watch<Line> for Only {
     }
 }
 
+fn arrival(wire: Line, broadcast: Arc<Broadcast>, places: &Arc<Places>) -> Arrival<Line> {
+    Arrival {
+        wire,
+        broadcast,
+        head: Box::from(*b"head, "),
+        wish: None,
+        placed: None,
+        inlay: None,
+        id: ListenerId(1),
+        peer: Peer::Unix,
+        user_agent: "".into(),
+        pass: None,
+        trail: crate::engine::trail::Trail::default(),
+        intro: None,
+        accepted: Moment::ZERO,
+        seat: Seat::take(places, &Arc::new(Places::new(None))).expect("a seat"),
+    }
+}
+
+#[test]
+fn a_listener_whose_keys_are_nearly_used_up_leaves_behind_a_whole_chunk_and_is_told_the_end() {
+    let (session, mut client) = shaken_by(&rustls::version::TLS12, limited(8192));
+    let socket = Rc::new(RefCell::new(Choke::wide()));
+    let mut world = World::seeded(32, 1);
+    let mount = world.mount(Rules { coalesce: window(0), ..rules() }, "10s", 1 << 20); // each chunk is a record
+    let broadcast = Arc::clone(&world.mount_at(mount).broadcast);
+    let (inbox, places, mut watch) = (Inbox::new(Alarm::silent()), Arc::new(Places::new(None)), Only::default());
+    assert!(inbox.tell(Command::Join(Box::new(arrival(Line(session, Rc::clone(&socket)), Arc::clone(&broadcast), &places)))));
+    let mut shard = Shard::new(0, Arc::new(ShardCounters::default()), Moment::ZERO);
+    let (mut now, mut pushed, mut heard, mut ended) = (Moment::ZERO, 0, Vec::new(), false);
+    shard.turn(now, &inbox, &mut watch);
+    while places.taken() > 0 && pushed < 10_000 {
+        broadcast.feed.write(|ring| {
+            ring.push(chunk(b"a chunk", true), pushed * 100_000_000);
+            ring.trim(ring.next().back(50));
+        });
+        pushed += 1;
+        for _ in 0..2 {
+            now = now + Duration::from_millis(50);
+            shard.turn(now, &inbox, &mut watch);
+        }
+        let (told, end) = socket.borrow_mut().tell(&mut client).expect("records");
+        heard.extend(told);
+        ended |= end;
+    }
+    assert!((8100..8192).contains(&pushed), "after {pushed} records");
+    assert_eq!(broadcast.counters.departures[Departure::SessionLimit.index()].load(std::sync::atomic::Ordering::Relaxed), 1);
+    assert!(ended && heard == [b"head, ".as_slice(), &b"a chunk".repeat(pushed as usize)].concat());
+}
+
 #[test]
 fn a_listener_that_leaves_in_order_is_sent_what_its_session_holds_and_told_the_end() {
     for version in VERSIONS {
@@ -324,23 +437,7 @@ fn a_listener_that_leaves_in_order_is_sent_what_its_session_holds_and_told_the_e
         let broadcast = Arc::clone(&world.mount_at(mount).broadcast);
         broadcast.feed.write(|ring| ring.push(chunk(b"the whole stream", true), 0));
         let (inbox, places, mut watch) = (Inbox::new(Alarm::silent()), Arc::new(Places::new(None)), Only::default());
-        let arrival = Arrival {
-            wire: Line(session, Rc::clone(&socket)),
-            broadcast,
-            head: Box::from(*b"head, "),
-            wish: None,
-            placed: None,
-            inlay: None,
-            id: ListenerId(1),
-            peer: Peer::Unix,
-            user_agent: "".into(),
-            pass: None,
-            trail: crate::engine::trail::Trail::default(),
-            intro: None,
-            accepted: Moment::ZERO,
-            seat: Seat::take(&places, &Arc::new(Places::new(None))).expect("a seat"),
-        };
-        assert!(inbox.tell(Command::Join(Box::new(arrival))));
+        assert!(inbox.tell(Command::Join(Box::new(arrival(Line(session, Rc::clone(&socket)), broadcast, &places)))));
         let mut shard = Shard::new(0, Arc::new(ShardCounters::default()), Moment::ZERO);
         shard.turn(Moment::ZERO, &inbox, &mut watch);
         assert!(inbox.tell(Command::Drain { slot: None, why: Departure::SourceEnded }));

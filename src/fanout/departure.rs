@@ -11,7 +11,7 @@ pub enum Departure {
     Stalled,
     /// Somebody removed it: the operator, or the bound on what a listener may send.
     Kicked,
-    /// Its `max_listener_duration` was over, or what it was let in with.
+    /// Its `max_listener_duration` was over, or what it was let in with, or its TLS session, whose keys were used up.
     SessionLimit,
     /// The source ended and the mount's `on_source_end` is `close`.
     SourceEnded,

@@ -157,9 +157,12 @@ impl<W: Wire> Audience<W> {
             if (index / parts).is_multiple_of(LAG_SAMPLE) {
                 self.broadcast.counters.lag.observe(lag);
             }
+            let spent = listener.leaving.is_none() && listener.wire.is_spent();
             if stalled || over {
                 let why = if stalled { Departure::Stalled } else { Departure::SessionLimit };
                 self.leave(index as u32, why, turn.now);
+            } else if spent {
+                self.see_off(index as u32, Departure::SessionLimit, turn);
             }
         }
     }

@@ -190,16 +190,20 @@ impl<W: Wire> Audience<W> {
     /// Everybody is sent what is queued, then leaves; who is caught up leaves at once.
     pub(in crate::engine) fn drain(&mut self, why: Departure, turn: TurnContext) {
         self.catch_up(turn); // what was written before the order is queued, too
-        let next = self.ring.next();
         for index in 0..self.table.len() {
-            let Some(listener) = &mut self.table[index] else { continue };
-            listener.cursor.drain(next);
-            listener.leaving.get_or_insert(why);
-            if !listener.blocked {
-                self.serve(index as u32, turn);
-            } else {
-                self.leave_if_done(index as u32, turn.now);
-            }
+            self.see_off(index as u32, why, turn);
+        }
+    }
+
+    /// The same for one.
+    pub(super) fn see_off(&mut self, index: u32, why: Departure, turn: TurnContext) {
+        let Some(listener) = &mut self.table[index as usize] else { return };
+        listener.cursor.drain(self.ring.next());
+        listener.leaving.get_or_insert(why);
+        if !listener.blocked {
+            self.serve(index, turn);
+        } else {
+            self.leave_if_done(index, turn.now);
         }
     }
 
