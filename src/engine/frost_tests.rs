@@ -12,7 +12,7 @@ use super::frost::NotFrozen;
 use super::inbox::{Command, Reply};
 use super::listener::{Arrival, Carried, Inlay};
 use super::socket::Socket;
-use super::world::rules;
+use super::world::{limits, ms, rules};
 use crate::fanout::chunk::{Chunk, Marks};
 use crate::fanout::passing::{Packing, Unpacked};
 use crate::fanout::stats::read;
@@ -40,8 +40,12 @@ struct Hall {
 
 impl Hall {
     fn new() -> Self {
+        Self::under(rules())
+    }
+
+    fn under(rules: Rules) -> Self {
         let crew = Crew::start(2, Clock::default()).expect("shards");
-        let rules = Rules { memory_max: 1 << 30, ..rules() };
+        let rules = Rules { memory_max: 1 << 30, ..rules };
         let broadcast = Broadcast::new(3, "/a".parse().expect("a path"), &crew.alarms(), rules, Arc::new(Nobody));
         broadcast.title.set(icy::block("a title", None));
         let [server, mount] = [(); 2].map(|()| Arc::new(Places::new(None)));
@@ -109,6 +113,31 @@ fn shards_that_are_frozen_send_nothing_and_thaw_as_if_nothing_had_been() {
         others.push(late);
     }
     assert_eq!(read(&hall.broadcast.counters.departures[0]), 0);
+}
+
+#[test]
+fn who_was_blocked_before_a_freeze_is_not_judged_for_what_came_while_it_lasted() {
+    let hall = Hall::under(Rules { limits: limits("none", "20 chunks"), patience: ms(50), ..rules() });
+    let (headers, large) = (Headers::none(), vec![b'.'; 1_000_000]); // more than a socket takes
+    let blocked = [1, 2].map(|id| hall.join(id, None));
+    let end = Instant::now() + Duration::from_secs(10);
+    while hall.broadcast.counters.listeners() < 2 && Instant::now() < end {
+        std::thread::sleep(ms(5));
+    }
+    hall.push(&headers, &large);
+    std::thread::sleep(ms(300));
+    let frost = hall.crew.freeze(Duration::from_secs(5)).expect("they stand still");
+    (0..40).for_each(|_| hall.push(&headers, b"!"));
+    // Who joins has the copy brought up to date in the very turn in which the shard stood still.
+    let _others = [3, 4].map(|id| hall.join(id, None));
+    std::thread::sleep(ms(1500));
+    frost.thaw();
+    for peer in &blocked {
+        let heard = hear(peer, 7 + large.len() + 40);
+        assert!(heard.ends_with(&[b'!'; 40]));
+    }
+    let departures = &hall.broadcast.counters.departures;
+    assert_eq!(departures.iter().map(read).sum::<u64>(), 0);
 }
 
 #[test]

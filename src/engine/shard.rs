@@ -147,7 +147,11 @@ impl<W: Wire> Shard<W> {
         let mut quit = false;
         for _ in 0..COMMANDS_PER_TURN {
             let Some(command) = inbox.take() else { break };
+            let froze = matches!(command, Command::Freeze(_));
             quit |= self.obey(command, turn, watch);
+            if froze {
+                break; // the moment of this turn is long past: what comes next is for one that sees for how long it stood still
+            }
         }
         let sweep = now.since(self.swept) >= SWEEP / SWEEP_PARTS as u32;
         let mut send_calls = 0;
