@@ -91,6 +91,8 @@ pub(super) struct Audience<W> {
     /// Used while judging; kept for its room.
     edges: Vec<Edges>,
     ready: Vec<Place>,
+    /// The place in the stream of whoever of these was the furthest behind when it was put there.
+    ready_from: Seq,
     readable: Vec<Place>,
     departed: Vec<Obituary>,
     joined: Vec<Newcomer>,
@@ -130,6 +132,7 @@ impl<W: Wire> Audience<W> {
             newly_full: VecDeque::new(),
             edges: Vec::new(),
             ready: Vec::new(),
+            ready_from: Seq::LAST,
             readable: Vec::new(),
             departed: Vec::new(),
             joined: Vec::new(),
@@ -194,6 +197,8 @@ impl<W: Wire> Audience<W> {
         let Some(listener) = self.at(place) else { return };
         if listener.blocked && !listener.queued {
             listener.queued = true;
+            let at = listener.cursor.at();
+            self.ready_from = self.ready_from.min(at);
             self.ready.push(place);
         }
     }
@@ -274,10 +279,11 @@ impl<W: Wire> Audience<W> {
                 self.leave_if_done(index as u32, turn.now);
             }
         }
-        self.judge_blocked(before, turn);
-        // What has not been offered to everybody stays in the copy, however little the mount remembers, while memory lasts.
+        let patient_from = self.judge_blocked(before, turn);
+        // What has not been offered to everybody stays in the copy, however little the mount remembers, while memory lasts; so does
+        // what waits for those whose turn to be sent it has not come, and for those whose sockets have not been full for long.
         let spare = self.broadcast.account.held_bytes() <= self.broadcast.rules.memory_max;
-        self.ring.trim(if spare { oldest.min(self.offered) } else { oldest });
+        self.ring.trim(if spare { oldest.min(self.offered).min(self.ready_from).min(patient_from) } else { oldest });
         self.ring.shrink();
         self.evict_stragglers(turn.now);
         if self.unvisited == 0 {
@@ -292,6 +298,7 @@ impl<W: Wire> Audience<W> {
             self.readable(place, turn.now);
         }
         let ready = std::mem::take(&mut self.ready);
+        self.ready_from = Seq::LAST;
         for &place in &ready {
             if let Some(listener) = self.at(place) {
                 listener.queued = false;
@@ -370,6 +377,7 @@ impl<W: Wire> Audience<W> {
                     if sent >= BYTES_PER_VISIT || calls >= CALLS_PER_VISIT {
                         if listener.has_unsent(&self.ring) && !listener.queued {
                             listener.queued = true;
+                            self.ready_from = self.ready_from.min(listener.cursor.at());
                             self.ready.push(Place { index, generation: listener.generation });
                         }
                         break None;

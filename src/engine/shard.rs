@@ -196,6 +196,12 @@ impl<W: Wire> Shard<W> {
         self.audiences.iter().flatten().map(Audience::room).sum()
     }
 
+    /// Chunks that its copy of a mount's ring holds.
+    #[cfg(test)]
+    pub(super) fn held(&self, slot: usize) -> usize {
+        self.audiences.get(slot).and_then(Option::as_ref).map_or(0, |audience| audience.copy().len())
+    }
+
     /// The shard is given up: its listeners leave, and are reported.
     pub(super) fn abandon(&mut self, now: Moment) {
         for audience in self.audiences.iter_mut().flatten() {

@@ -1,6 +1,6 @@
 //! Serving: windows, limits, recoveries, bounds. One claim a test, in a world of pretend sockets.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io::{self, IoSlice};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -12,12 +12,14 @@ use super::broadcast::{Broadcast, Peer, Rules};
 use super::counters::ShardCounters;
 use super::inbox::{Command, Inbox};
 use super::listener::Arrival;
-use super::shard::{Shard, Token, Watch};
+use super::shard::{Readiness, Shard, Token, Watch};
 use super::socket::{Discarded, Wire};
 use super::world::{Guest, Pull, Source, World, limits, ms, rules, secs, window};
 use crate::fanout::departure::Departure;
+use crate::fanout::history::History;
 use crate::fanout::placement::{SyncMethod, Wish};
 use crate::fanout::recovery::RecoverPolicy;
+use crate::fanout::retention::Retention;
 use crate::fanout::testing::chunk;
 use crate::units::{Extents, ListenerId, Moment};
 
@@ -351,8 +353,8 @@ fn the_methods_place_a_newcomer_by_what_there_is_when_it_comes() {
     }
 }
 
-/// A connection that takes everything.
-struct Sink(Rc<RefCell<Vec<u8>>>);
+/// A connection that takes so much.
+struct Sink(Rc<RefCell<Vec<u8>>>, Rc<Cell<usize>>);
 
 impl Wire for Sink {
     fn prepare(&mut self, _: &Rules) -> io::Result<()> {
@@ -365,8 +367,12 @@ impl Wire for Sink {
     fn send(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         let mut heard = self.0.borrow_mut();
         let before = heard.len();
-        slices.iter().for_each(|slice| heard.extend_from_slice(slice));
-        Ok(heard.len() - before)
+        for slice in slices {
+            let taken = slice.len().min(self.1.get());
+            heard.extend_from_slice(&slice[..taken]);
+            self.1.set(self.1.get() - taken);
+        }
+        if heard.len() == before { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(heard.len() - before) }
     }
     fn discard(&mut self) -> io::Result<Discarded> {
         Ok(Discarded::Dry(0))
@@ -383,6 +389,25 @@ impl Watch<Sink> for Meanwhile {
     }
 }
 
+fn arrival(wire: Sink, broadcast: &Arc<Broadcast>, places: &Arc<Places>) -> Arrival<Sink> {
+    Arrival {
+        wire,
+        broadcast: Arc::clone(broadcast),
+        head: Box::default(),
+        wish: None,
+        placed: None,
+        inlay: None,
+        id: ListenerId(1),
+        peer: Peer::Unix,
+        user_agent: "".into(),
+        pass: None,
+        trail: crate::engine::trail::Trail::default(),
+        intro: None,
+        accepted: Moment::ZERO,
+        seat: Seat::take(places, places).expect("a seat"),
+    }
+}
+
 #[test]
 fn what_was_written_before_an_order_is_there_for_it() {
     let mut world = World::seeded(17, 1);
@@ -391,24 +416,9 @@ fn what_was_written_before_an_order_is_there_for_it() {
     broadcast.feed.write(|ring| ring.push(chunk(b"?", true), 0));
     let inbox = Inbox::new(Alarm::silent());
     let (places, heard) = (Arc::new(Places::new(None)), [(); 2].map(|()| Rc::new(RefCell::new(Vec::new()))));
-    for (id, heard) in (0..).zip(&heard) {
-        let arrival = Arrival {
-            wire: Sink(Rc::clone(heard)),
-            broadcast: Arc::clone(&broadcast),
-            head: Box::default(),
-            wish: None,
-            placed: None,
-            inlay: None,
-            id: ListenerId(id),
-            peer: Peer::Unix,
-            user_agent: "".into(),
-            pass: None,
-            trail: crate::engine::trail::Trail::default(),
-            intro: None,
-            accepted: Moment::ZERO,
-            seat: Seat::take(&places, &places).expect("a seat"),
-        };
-        assert!(inbox.tell(Command::Join(Box::new(arrival))));
+    for heard in &heard {
+        let sink = Sink(Rc::clone(heard), Rc::new(Cell::new(usize::MAX)));
+        assert!(inbox.tell(Command::Join(Box::new(arrival(sink, &broadcast, &places)))));
     }
     assert!(inbox.tell(Command::Drain { slot: None, why: Departure::SourceEnded }));
     let mut shard = Shard::new(0, Arc::new(ShardCounters::default()), Moment::ZERO);
@@ -417,4 +427,63 @@ fn what_was_written_before_an_order_is_there_for_it() {
     assert_eq!(String::from_utf8_lossy(&heard[0].borrow()), "?!!");
     assert_eq!(String::from_utf8_lossy(&heard[1].borrow()), "!!");
     assert_eq!(places.taken(), 0, "both have left");
+}
+
+/// Remembers the one token.
+#[derive(Default)]
+struct Only(Option<Token>);
+
+impl Watch<Sink> for Only {
+    fn watch(&mut self, _: &mut Sink, token: Token) -> io::Result<()> {
+        self.0 = Some(token);
+        Ok(())
+    }
+}
+
+#[test]
+fn what_a_limit_has_made_the_ring_forget_is_still_sent_to_who_had_no_chance_to_take_it() {
+    const LARGE: usize = 100_000;
+    // One that takes everything, but not in one visit; and one whose socket was full for less than its patience.
+    for room in [usize::MAX, LARGE + LARGE / 2] {
+        let mut world = World::seeded(18, 1);
+        let rules = Rules { limits: limits("none", "20 chunks"), patience: ms(50), ..rules() };
+        let mount = world.mount(rules.clone(), "10s", 8 << 20);
+        let broadcast = Arc::clone(&world.mount_at(mount).broadcast);
+        let retention = Retention::new(Extents::NONE, &rules.wish, &rules.limits, rules.recover, 8 << 20);
+        let mut history = History::new(retention);
+        let mut push = |chunks| {
+            broadcast.feed.write(|ring| {
+                for _ in 0..chunks {
+                    history.push(ring, chunk(&[7; LARGE], true), Moment::ZERO);
+                }
+            });
+        };
+        let (inbox, places, mut watch) = (Inbox::new(Alarm::silent()), Arc::new(Places::new(None)), Only::default());
+        let (heard, room) = (Rc::new(RefCell::new(Vec::new())), Rc::new(Cell::new(room)));
+        let mut shard = Shard::new(0, Arc::new(ShardCounters::default()), Moment::ZERO);
+        assert!(inbox.tell(Command::Join(Box::new(arrival(Sink(Rc::clone(&heard), Rc::clone(&room)), &broadcast, &places)))));
+        let at = |millis| Moment::ZERO + ms(millis);
+        shard.turn(at(0), &inbox, &mut watch);
+        push(40);
+        shard.turn(at(1), &inbox, &mut watch);
+        shard.turn(at(100), &inbox, &mut watch);
+        shard.turn(at(101), &inbox, &mut watch);
+        assert!((LARGE..20 * LARGE).contains(&heard.borrow().len()), "some of it: {}", heard.borrow().len());
+        push(1);
+        shard.turn(at(102), &inbox, &mut watch);
+        room.set(usize::MAX);
+        shard.event(watch.0.expect("watched"), Readiness { writable: true, ..Readiness::default() }, at(103));
+        for millis in 103..300 {
+            shard.turn(at(millis), &inbox, &mut watch);
+        }
+        assert_eq!(heard.borrow().len(), 41 * LARGE);
+        assert!(places.taken() > 0, "and it is still here");
+        // What was kept for it is kept no longer than that.
+        push(1);
+        shard.turn(at(400), &inbox, &mut watch);
+        shard.turn(at(500), &inbox, &mut watch);
+        push(1);
+        shard.turn(at(501), &inbox, &mut watch);
+        assert_eq!(shard.held(0), 20);
+    }
 }

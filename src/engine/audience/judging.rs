@@ -14,12 +14,17 @@ use crate::units::{Moment, Seq};
 const EDGES_KEPT: usize = 256;
 
 impl<W: Wire> Audience<W> {
-    /// Judges those whose sockets are full, at each chunk that has come since `before`.
-    pub(super) fn judge_blocked(&mut self, before: Seq, turn: TurnContext) {
+    /// Judges those whose sockets are full, at each chunk that has come since `before`. Returns the place in the stream from which on
+    /// those are still to be sent something who are not judged yet, for their sockets have not been full for long.
+    pub(super) fn judge_blocked(&mut self, before: Seq, turn: TurnContext) -> Seq {
         let mut blocked = std::mem::take(&mut self.blocked);
+        let (patience, mut patient_from) = (self.broadcast.rules.patience, Seq::LAST);
         blocked.retain(|&place| {
             let Some(listener) = self.at(place) else { return false };
             listener.listed = listener.blocked && !listener.queued;
+            if listener.listed && turn.now.since(listener.full_since) < patience {
+                patient_from = patient_from.min(listener.cursor.at());
+            }
             listener.listed
         });
         if !blocked.is_empty() {
@@ -35,6 +40,7 @@ impl<W: Wire> Audience<W> {
             self.edges = edges;
         }
         self.blocked = blocked;
+        patient_from
     }
 
     /// Those whose sockets have been full for as long as the mount's patience lasts are judged, even if nothing more comes.
