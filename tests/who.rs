@@ -111,6 +111,28 @@ fn listen_like(path: &str, server: &Server, fields: &str) -> Response {
 }
 
 #[test]
+fn nobody_becomes_his_proxy_by_a_body_and_as_many_header_lines_as_there_may_be() {
+    let server = logging("trusted_proxies = [\"127.0.0.1\"]");
+    assert_eq!(server.request("POST", "/api/v1/bans?address=203.0.113.66&reason=flood").expect("an answer").status, 201);
+    // Host, the length and who asks are three of the 64 lines.
+    let request = |path: &str, from: &str| {
+        let padding: String = (0..61).map(|i| format!("x-{i}: y\r\n")).collect();
+        format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\n{padding}X-Forwarded-For: {from}\r\n\r\n.")
+    };
+    let mut socket = server.connect();
+    socket.write_all(request("/radio.mp3", "203.0.113.7").as_bytes()).expect("sent");
+    let stream = Stream::open(socket);
+    assert_eq!(stream.head.status, 200);
+    assert!(until(SECOND * 5, || peers(&server).len() == 1));
+    assert_eq!(peers(&server), ["203.0.113.7"]);
+    let listed = answer(server.port, request("/api/v1/mounts/radio.mp3/listeners", "203.0.113.7").as_bytes());
+    let listed = Response::parse(&listed).expect("an answer").body_text();
+    assert!(!listed.contains("203.0.113.7"), "he is no operator: {listed}");
+    let banned = answer(server.port, request("/radio.mp3", "203.0.113.66").as_bytes());
+    assert_eq!(Response::parse(&banned).expect("an answer").status, 403, "a ban holds");
+}
+
+#[test]
 fn a_connection_through_a_proxy_is_somebody_elses_with_each_request() {
     let server = logging("trusted_proxies = [\"127.0.0.1\"]\nmax_connections_per_address = 1");
     let mut socket = server.connect();

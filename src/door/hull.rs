@@ -191,7 +191,7 @@ impl Hull {
         if !self.patrol.trusts_peer(self.connected.peer) {
             return Ok(());
         }
-        let said = forwarded::read(&head.text, |address| self.patrol.trusts(address));
+        let said = forwarded::read(&head.proxies, |address| self.patrol.trusts(address));
         let peer = said.client.map_or(self.connected.peer, Peer::Inet);
         self.slot.peer.set(peer);
         self.slot.secure.set(said.secure.unwrap_or(self.connected.secure));

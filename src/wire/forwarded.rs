@@ -4,6 +4,8 @@
 //!   the client, and all to its left is what the client wrote itself.
 //! - Rubbish ends the chain: behind it nobody can be known, and the last one who was counts.
 //! - Where both fields come, `X-Forwarded-For` counts: nearly every proxy writes that one, and passes the other on as it came.
+//! - The fields are those that the one reader of heads ([`head`](super::head)) has found. Nothing is looked for a second time: what
+//!   another reader could not find, nobody would have said, and the client would pass for its proxy.
 //!
 //! Deliberately absent: who is trusted. Nothing here may be asked for a peer that is not.
 
@@ -11,8 +13,29 @@ use std::net::{IpAddr, SocketAddr};
 
 /// Hops that are looked at, from the right.
 pub const HOPS_MOST: usize = 32;
-/// Header lines of one request that are looked at; a head has no more.
-const LINES_MOST: usize = 64;
+
+/// The fields of proxies in one request head, each in the order in which they came: no more than the head had.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Fields {
+    listed: Vec<String>,
+    standard: Vec<String>,
+    scheme: Vec<String>,
+    host: Vec<String>,
+}
+
+impl Fields {
+    /// Keeps a header line if it is one of them.
+    pub fn note(&mut self, name: &str, value: &[u8]) {
+        let fields = match name {
+            _ if name.eq_ignore_ascii_case("x-forwarded-for") => &mut self.listed,
+            _ if name.eq_ignore_ascii_case("forwarded") => &mut self.standard,
+            _ if name.eq_ignore_ascii_case("x-forwarded-proto") => &mut self.scheme,
+            _ if name.eq_ignore_ascii_case("x-forwarded-host") => &mut self.host,
+            _ => return,
+        };
+        fields.push(std::str::from_utf8(value).unwrap_or("?").to_owned());
+    }
+}
 
 /// What trusted proxies say of a request. What they do not say, or nobody can believe, is `None`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -27,25 +50,14 @@ pub struct Forwarded {
     pub any: bool,
 }
 
-/// Reads what proxies say in a whole request head; `trusted` says who is one.
-pub fn read(head: &[u8], trusted: impl Fn(IpAddr) -> bool) -> Forwarded {
-    let mut lines = [httparse::EMPTY_HEADER; LINES_MOST];
-    let mut request = httparse::Request::new(&mut lines);
-    if request.parse(head).is_err() {
-        return Forwarded::default();
-    }
-    let all = |name: &str| -> Vec<&str> {
-        let fields = request.headers.iter().filter(|field| field.name.eq_ignore_ascii_case(name));
-        fields.map(|field| std::str::from_utf8(field.value).unwrap_or("?")).collect()
-    };
-    let (listed, standard) = (all("x-forwarded-for"), all("forwarded"));
-    let (scheme, host) = (all("x-forwarded-proto"), all("x-forwarded-host"));
-    let any = [&listed, &standard, &scheme, &host].iter().any(|fields| !fields.is_empty());
-    let last = |fields: &[&str]| fields.last().and_then(|field| field.rsplit(',').next()).map(|value| value.trim().to_owned());
+/// What these fields say; `trusted` says who is a proxy.
+pub fn read(fields: &Fields, trusted: impl Fn(IpAddr) -> bool) -> Forwarded {
+    let Fields { listed, standard, scheme, host } = fields;
+    let last = |fields: &[String]| fields.last().and_then(|field| field.rsplit(',').next()).map(|value| value.trim().to_owned());
     let mut said = Forwarded {
-        any,
-        secure: last(&scheme).and_then(|word| is_secure(&word)),
-        host: last(&host).filter(|host| is_host(host)),
+        any: *fields != Fields::default(),
+        secure: last(scheme).and_then(|word| is_secure(&word)),
+        host: last(host).filter(|host| is_host(host)),
         client: None,
     };
     if listed.is_empty() {
@@ -103,6 +115,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::wire::head::{Look, look};
 
     /// Proxies are those in 10.0.0.0/8.
     fn trusted(address: IpAddr) -> bool {
@@ -110,7 +123,9 @@ mod tests {
     }
 
     fn said(fields: &str) -> Forwarded {
-        read(format!("GET / HTTP/1.1\r\nHost: a\r\n{fields}\r\n").as_bytes(), trusted)
+        let head = format!("GET / HTTP/1.1\r\nHost: a\r\n{fields}\r\n");
+        let Look::Complete(head) = look(head.as_bytes(), 64 * 1024) else { panic!("{head}") };
+        read(&head.proxies, trusted)
     }
 
     #[test]
@@ -143,6 +158,16 @@ mod tests {
             let found = said(fields);
             assert_eq!(found.client, want.map(|want| want.parse().expect(want)), "{fields:?}");
             assert_eq!(found.any, !fields.is_empty(), "{fields:?}");
+        }
+    }
+
+    /// A body adds two lines to what is passed on.
+    #[test]
+    fn however_many_lines_a_head_has_and_whatever_follows_it_who_asks_is_read() {
+        for body in ["", "Content-Length: 1\r\n", "Transfer-Encoding: chunked\r\n"] {
+            let others = 64 - 2 - body.lines().count();
+            let fields = format!("{body}{}X-Forwarded-For: 192.0.2.1\r\n", "A: b\r\n".repeat(others));
+            assert_eq!(said(&fields).client, Some(([192, 0, 2, 1], 0).into()), "{body:?}");
         }
     }
 
@@ -182,8 +207,9 @@ mod tests {
         #[test]
         fn whatever_comes_is_read_or_not(value in prop::collection::vec(any::<u8>(), 0..200)) {
             for name in ["X-Forwarded-For", "Forwarded", "X-Forwarded-Proto", "X-Forwarded-Host"] {
-                let head = [format!("GET / HTTP/1.1\r\n{name}: ").as_bytes(), &value, b"\r\n\r\n"].concat();
-                let _ = read(&head, trusted);
+                let mut fields = Fields::default();
+                fields.note(name, &value);
+                prop_assert!(read(&fields, trusted).any);
             }
         }
     }

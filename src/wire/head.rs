@@ -13,6 +13,8 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
+use super::forwarded;
+
 /// Most header lines of one request.
 const HEADERS_MOST: usize = 64;
 /// The method of Icecast's first encoders.
@@ -46,6 +48,8 @@ pub struct Head {
     pub text: Vec<u8>,
     /// The request target in it.
     pub target: Range<usize>,
+    /// What proxies have added, as it came.
+    pub proxies: forwarded::Fields,
     /// What follows. Anything but nothing makes the request the last of its connection: nobody looks for another head in a body.
     pub body: Body,
     /// The peer sends the body when it is told to go on.
@@ -95,10 +99,11 @@ pub fn look(bytes: &[u8], most: usize) -> Look {
     }
     let asked = match understand(&request) {
         Ok(asked) => asked,
-        Err(refusal) => return refusal,
+        Err((status, why)) => return refuse(status, why),
     };
     let (text, target) = written(&request, &asked);
-    Look::Complete(Head { length: length - added, text, target, body: asked.body, expects_continue: asked.expects_continue })
+    let Asked { body, expects_continue, proxies, .. } = asked;
+    Look::Complete(Head { length: length - added, text, target, proxies, body, expects_continue })
 }
 
 /// Whether the first line breaks off in the version that Icecast's first encoders wrote.
@@ -148,16 +153,17 @@ fn has_bare_line_feed(head: &[u8]) -> bool {
     head.iter().enumerate().any(|(i, &byte)| byte == b'\n' && (i == 0 || head[i - 1] != b'\r'))
 }
 
-/// What a head says of its connection.
+/// What a head says of its connection, and of who it is from.
 #[derive(Debug, Default)]
 struct Asked {
+    proxies: forwarded::Fields,
     body: Body,
     expects_continue: bool,
     close: bool,
     keep_alive: bool,
 }
 
-fn understand(request: &httparse::Request<'_, '_>) -> Result<Asked, Look> {
+fn understand(request: &httparse::Request<'_, '_>) -> Result<Asked, (u16, &'static str)> {
     let (mut hosts, mut length, mut chunked, mut asked) = (0, None, false, Asked::default());
     for header in &*request.headers {
         if header.name.eq_ignore_ascii_case("host") {
@@ -167,13 +173,13 @@ fn understand(request: &httparse::Request<'_, '_>) -> Result<Asked, Look> {
             let value = value
                 .filter(|value| !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()))
                 .and_then(|value| value.parse().ok());
-            let value: u64 = value.ok_or_else(|| refuse(400, "Content-Length is not a number"))?;
+            let value: u64 = value.ok_or((400, "Content-Length is not a number"))?;
             if length.replace(value).is_some() {
-                return Err(refuse(400, "Content-Length is given twice"));
+                return Err((400, "Content-Length is given twice"));
             }
         } else if header.name.eq_ignore_ascii_case("transfer-encoding") {
             if chunked || !header.value.eq_ignore_ascii_case(b"chunked") {
-                return Err(refuse(400, "the only Transfer-Encoding understood is chunked, once"));
+                return Err((400, "the only Transfer-Encoding understood is chunked, once"));
             }
             chunked = true;
         } else if header.name.eq_ignore_ascii_case("expect") {
@@ -183,6 +189,8 @@ fn understand(request: &httparse::Request<'_, '_>) -> Result<Asked, Look> {
                 asked.close |= word.eq_ignore_ascii_case(b"close");
                 asked.keep_alive |= word.eq_ignore_ascii_case(b"keep-alive");
             }
+        } else {
+            asked.proxies.note(header.name, header.value);
         }
     }
     // Encoders send without saying how long it will be; CONNECT begins something else altogether.
@@ -195,10 +203,10 @@ fn understand(request: &httparse::Request<'_, '_>) -> Result<Asked, Look> {
         None => Body::None,
     };
     match (request.version, hosts, length, chunked) {
-        (Some(1), 0, ..) => Err(refuse(400, "an HTTP/1.1 request names its Host")),
-        (_, 2.., ..) => Err(refuse(400, "Host is given twice")),
-        (_, _, Some(_), true) => Err(refuse(400, "Content-Length and Transfer-Encoding exclude each other")),
-        (Some(0), _, _, true) => Err(refuse(400, "HTTP/1.0 knows no Transfer-Encoding")),
+        (Some(1), 0, ..) => Err((400, "an HTTP/1.1 request names its Host")),
+        (_, 2.., ..) => Err((400, "Host is given twice")),
+        (_, _, Some(_), true) => Err((400, "Content-Length and Transfer-Encoding exclude each other")),
+        (Some(0), _, _, true) => Err((400, "HTTP/1.0 knows no Transfer-Encoding")),
         _ => Ok(asked),
     }
 }
