@@ -132,6 +132,18 @@ fn nobody_becomes_his_proxy_by_a_body_and_as_many_header_lines_as_there_may_be()
     assert_eq!(Response::parse(&banned).expect("an answer").status, 403, "a ban holds");
 }
 
+/// As nginx and Apache add to what came: to the same line.
+#[test]
+fn nobody_becomes_his_proxy_by_bytes_that_are_no_text() {
+    let server = logging("trusted_proxies = [\"127.0.0.1\"]");
+    let mut socket = server.connect();
+    let request = [b"GET /radio.mp3 HTTP/1.1\r\nHost: localhost\r\nX-Forwarded-For: \xff\xfe" as &[u8], b", 203.0.113.7\r\n\r\n"].concat();
+    socket.write_all(&request).expect("sent");
+    let _stream = Stream::open(socket);
+    assert!(until(SECOND * 5, || peers(&server).len() == 1));
+    assert_eq!(peers(&server), ["203.0.113.7"]);
+}
+
 #[test]
 fn a_connection_through_a_proxy_is_somebody_elses_with_each_request() {
     let server = logging("trusted_proxies = [\"127.0.0.1\"]\nmax_connections_per_address = 1");

@@ -105,8 +105,8 @@ pub(super) fn of_proxy(bytes: &[u8]) {
     }
 }
 
-/// Whatever a client writes, what the proxy beside us has added counts; and what is repeated to others is harmless. Also where the head
-/// has as many lines as it may have, and where a body follows it.
+/// Whatever a client writes, what the proxy beside us has added counts, in a line of its own or in the client's; and what is repeated to
+/// others is harmless. Also where the head has as many lines as it may have, and where a body follows it.
 pub(super) fn of_forwarded(bytes: &[u8]) {
     const STRANGER: IpAddr = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 9));
     const LINES_MOST: usize = 64;
@@ -114,12 +114,15 @@ pub(super) fn of_forwarded(bytes: &[u8]) {
     let lines = bytes.iter().filter(|&&byte| byte == b'\n').count();
     let padding = "a:b\r\n".repeat(LINES_MOST.saturating_sub(lines + 3));
     for (method, padding) in [("GET", ""), ("PUT", ""), ("GET", &*padding), ("PUT", &*padding)] {
-        for (last, counts) in [
-            ("\r\n", false),
-            ("\r\nX-Forwarded-For: 203.0.113.9\r\n", true),
-            ("\r\nX-Forwarded-For: 198.51.100.1, 203.0.113.9, 10.1.1.1\r\n", true),
+        for (first, last, counts) in [
+            ("", "\r\n", false),
+            ("", "\r\nX-Forwarded-For: 203.0.113.9\r\n", true),
+            ("", "\r\nX-Forwarded-For: 198.51.100.1, 203.0.113.9, 10.1.1.1\r\n", true),
+            ("X-Forwarded-For: ", ", 203.0.113.9\r\n", lines == 0),
+            ("Forwarded: ", ", for=203.0.113.9;proto=https\r\n", lines == 0),
         ] {
-            let head = [method.as_bytes(), b" / HTTP/1.1\r\nHost: a\r\n", padding.as_bytes(), bytes, last.as_bytes(), b"\r\n"].concat();
+            let start = [method, " / HTTP/1.1\r\nHost: a\r\n", padding, first].concat();
+            let head = [start.as_bytes(), bytes, last.as_bytes(), b"\r\n"].concat();
             let Look::Complete(found) = look(&head, 64 * 1024) else { continue };
             let said = forwarded::read(&found.proxies, trusted);
             if let Some(host) = &said.host {

@@ -33,7 +33,8 @@ impl Fields {
             _ if name.eq_ignore_ascii_case("x-forwarded-host") => &mut self.host,
             _ => return,
         };
-        fields.push(std::str::from_utf8(value).unwrap_or("?").to_owned());
+        // What is no text makes rubbish of the hop that it is in, not of those that proxies have added in the same line.
+        fields.push(String::from_utf8_lossy(value).into_owned());
     }
 }
 
@@ -158,6 +159,19 @@ mod tests {
             let found = said(fields);
             assert_eq!(found.client, want.map(|want| want.parse().expect(want)), "{fields:?}");
             assert_eq!(found.any, !fields.is_empty(), "{fields:?}");
+        }
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_are_rubbish_for_their_own_hop_only() {
+        for (value, want) in [
+            (b"\xFF, 192.0.2.1" as &[u8], Some("192.0.2.1:0")),
+            (b"\xC3, 192.0.2.1, 10.0.0.1", Some("192.0.2.1:0")),
+            (b"192.0.2.1, \xFF", None),
+        ] {
+            let mut fields = Fields::default();
+            fields.note("X-Forwarded-For", value);
+            assert_eq!(read(&fields, trusted).client, want.map(|want| want.parse().expect(want)), "{value:?}");
         }
     }
 
