@@ -165,6 +165,21 @@ fn a_connection_through_a_proxy_is_somebody_elses_with_each_request() {
 }
 
 #[test]
+fn an_encoder_behind_a_proxy_counts_as_a_connection_of_its_address_for_as_long_as_it_sends() {
+    let keys = "trusted_proxies = [\"127.0.0.1\"]\nmax_connections_per_address = 1";
+    let server = Server::start_with(keys, "[push]\npassword = \"s3cret\"\n\n[[mount]]\npath = \"/live\"\n");
+    let mut encoder = server.connect();
+    let head = "PUT /live HTTP/1.1\r\nHost: x\r\nAuthorization: Basic c291cmNlOnMzY3JldA==\r\nX-Forwarded-For: 192.0.2.1\r\n\r\n";
+    encoder.write_all(head.as_bytes()).expect("sent");
+    let encoder = Stream::open(encoder);
+    assert_eq!(encoder.head.status, 200);
+    let another = |from: &str| listen_like("/healthz", &server, &format!("X-Forwarded-For: {from}\r\n")).status;
+    assert_eq!((another("192.0.2.1"), another("192.0.2.2")), (503, 200));
+    drop(encoder);
+    assert!(until(SECOND * 10, || another("192.0.2.1") == 200));
+}
+
+#[test]
 fn a_proxy_header_is_read_strictly_and_in_time_before_anything_else() {
     let port = free_port();
     let server = Server::start_with(&format!("proxy_protocol = [\"127.0.0.1:{port}\"]\nheader_timeout = \"2s\""), MP3);

@@ -307,7 +307,9 @@ impl Hull {
             Berth::Listener(ticket) => ticket,
             Berth::Publisher(take) => {
                 let (answer, begun) = (std::mem::take(&mut self.captured), std::mem::take(&mut self.unseen));
-                if let Some(guest) = self.guest.take() {
+                let hold = self.take_hold(); // a request's that a proxy has passed on, or the guest's own
+                if let Some(mut guest) = self.guest.take() {
+                    guest.hold = hold;
                     take(Departing { io: stream, answer, begun, guest });
                 }
                 return Ok(());
