@@ -2,7 +2,8 @@
 //!
 //! - What an answer takes is held for as long as its reader pleases to read, so all large ones together have a bound, and one address a
 //!   share of it. Who finds none is told to come again.
-//! - The deadline of a write is that of a portion (`hull`): who does not take one in time is given up, however often they take a little.
+//! - The deadline of a write is that of what the framework writes at once (`hull`): a portion, and what came shortly before it. Who does
+//!   not take that in time is given up, however often they take a little.
 //! - One that is alone is let go whatever it takes: what there is to tell has bounds of its own.
 
 use std::collections::HashMap;
@@ -13,9 +14,13 @@ use bytes::Bytes;
 
 /// What the framework is given at once, and the largest answer that does not count.
 pub const PORTION: usize = 8 * 1024;
+/// From so many bytes on the framework writes before it asks for the next portion. With that one and its frame on top it is still within
+/// two portions, to which its buffer grows once and no further. It is more than heads have, whose texts are
+/// bounded: those of streams are whole when they leave.
+pub const WRITTEN_FROM: usize = PORTION - 1024;
 /// Bytes that large answers may take at a time, in all.
 pub const HELD_MOST: u64 = 64 << 20;
-/// What one answer takes besides: a portion, what the framework writes it into, and one that does not count.
+/// What one answer takes besides: a portion, that by which the framework's buffer grows for it, and one that does not count.
 pub const ANSWER_BYTES: u64 = 3 * PORTION as u64;
 /// The part of [`HELD_MOST`] that one address may have.
 const SHARE: u64 = HELD_MOST / 4;

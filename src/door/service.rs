@@ -1,5 +1,6 @@
 //! The HTTP service over hulls: workers, and the thread that accepts.
 
+use std::fmt;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -7,11 +8,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
-use actix_http::{HttpService, KeepAlive};
+use actix_http::{HttpServiceBuilder, KeepAlive, Request, Response};
 use actix_rt::{Arbiter, ArbiterHandle};
 use actix_service::{Service, ServiceFactory, map_config};
 use actix_web::App;
-use actix_web::body::{BodySize, MessageBody};
+use actix_web::body::{BodySize, BoxBody, MessageBody};
 use actix_web::dev::{AppConfig, ServiceRequest, ServiceResponse};
 use actix_web::http::{Method, Version, header};
 use actix_web::web::{Data, ServiceConfig};
@@ -27,7 +28,7 @@ use super::claim::{Claim, Departing, REFUSED_PATH, Watched};
 use super::hull::{HeadLimits, Hull};
 use super::io::Io;
 use super::patrol::Patrol;
-use super::portion::{Outgoing, Parcel, TooMany};
+use super::portion::{Outgoing, Parcel, TooMany, WRITTEN_FROM};
 use super::tls::Vestibule;
 use crate::bouncer::throttle::suspect;
 use crate::engine::broadcast::Peer;
@@ -263,6 +264,21 @@ fn dispatched(answer: ServiceResponse, outgoing: &Arc<Outgoing>) -> (ServiceResp
     }
 }
 
+/// The framework, as it is told to keep time and to write.
+fn framework<T, S>() -> HttpServiceBuilder<T, S>
+where
+    S: ServiceFactory<Request, Config = ()>,
+    S::Error: Into<Response<BoxBody>> + 'static,
+    S::InitError: fmt::Debug,
+    <S::Service as Service<Request>>::Future: 'static,
+{
+    HttpServiceBuilder::default()
+        .keep_alive(KeepAlive::Timeout(KEEP_ALIVE))
+        .client_request_timeout(Duration::ZERO) // the hull has its own, with an answer
+        .client_disconnect_timeout(Duration::from_secs(2))
+        .h1_write_buffer_size(WRITTEN_FROM)
+}
+
 /// One worker: a service of its own, and a task per connection.
 async fn work(
     mut connections: mpsc::Receiver<Connection>,
@@ -286,10 +302,7 @@ async fn work(
             Ok(answer.map_body(|_, body| Watched::new(body, parcel, serving)))
         }
     });
-    let factory = HttpService::build()
-        .keep_alive(KeepAlive::Timeout(KEEP_ALIVE))
-        .client_request_timeout(Duration::ZERO) // the hull has its own, with an answer
-        .client_disconnect_timeout(Duration::from_secs(2))
+    let factory = framework()
         .on_connect_ext(|hull: &Hull, extensions| drop(extensions.insert(hull.claim())))
         .h1(map_config(app, |()| AppConfig::default()));
     let service = match factory.new_service(()).await {
@@ -315,6 +328,65 @@ async fn work(
             if let Err(error) = service.call((hull, address)).await {
                 tracing::debug!(%error, "connection ended");
             }
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::pin::Pin;
+    use std::task::{Context, Poll};
+
+    use actix_http::StatusCode;
+    use actix_service::fn_service;
+    use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+    use super::super::portion::PORTION;
+    use super::*;
+
+    /// A peer that asks once and takes all; how much it was given in all, and at once.
+    struct Taker {
+        asks: &'static [u8],
+        given: Rc<Cell<(usize, usize)>>,
+    }
+
+    impl AsyncRead for Taker {
+        fn poll_read(mut self: Pin<&mut Self>, _: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+            buf.put_slice(std::mem::take(&mut self.asks));
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    impl AsyncWrite for Taker {
+        fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+            let (all, most) = self.given.get();
+            self.given.set((all + buf.len(), most.max(buf.len())));
+            Poll::Ready(Ok(buf.len()))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    /// So that each portion has a deadline of its own, and no connection keeps a large buffer.
+    #[test]
+    fn the_framework_is_never_ahead_of_its_peer_by_more_than_two_portions() {
+        const ALL: usize = 20 * PORTION;
+        actix_rt::System::new().block_on(async {
+            let given = Rc::new(Cell::default());
+            let taker = Taker { asks: b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", given: Rc::clone(&given) };
+            let answer = || Response::with_body(StatusCode::OK, Watched::new(BoxBody::new(vec![0; ALL]), None, None));
+            let service = framework().h1(fn_service(move |_: Request| std::future::ready(Ok::<_, Response<BoxBody>>(answer()))));
+            let service = service.new_service(()).await.expect("a service");
+            service.call((taker, None)).await.expect("answered");
+            let (all, most) = given.get();
+            assert!(all > ALL && (PORTION..=2 * PORTION).contains(&most), "{most} of {all} bytes at once");
         });
     }
 }
