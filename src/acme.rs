@@ -259,8 +259,7 @@ fn in_words(failure: &Failure) -> String {
 /// Asks for a certificate if one is due. Whether one was given.
 async fn renew(settings: &Settings, proofs: &Proofs) -> Result<bool, Failure> {
     let files = settings.files();
-    // Files may lie on a disk that does not answer: that is not for a thread that must not wait.
-    let seen = actix_rt::task::spawn_blocking(move || certificate::check(&files)).await.map_err(io::Error::other)?;
+    let seen = blocking(move || Ok(certificate::check(&files))).await?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     if seen.is_ok_and(|facts| !is_due(&facts, &settings.domains, now)) {
         return Ok(false);
@@ -270,7 +269,7 @@ async fn renew(settings: &Settings, proofs: &Proofs) -> Result<bool, Failure> {
     proofs.take_away(&tokens);
     let (cert, key) = ordered.map_err(|_| Failure::Late)??;
     let files = settings.files();
-    actix_rt::task::spawn_blocking(move || put_pair(&files, &cert, &key)).await.map_err(io::Error::other)??;
+    blocking(move || Ok(put_pair(&files, &cert, &key)?)).await?;
     Ok(true)
 }
 
@@ -318,25 +317,41 @@ async fn refusal(order: &mut instant_acme::Order) -> Failure {
 
 /// The account at this authority; a new one, if there is none yet.
 async fn account(settings: &Settings) -> Result<Account, Failure> {
-    let builder = match &settings.ca {
-        Some(ca) => Account::builder_with_root(ca)?,
-        None => Account::builder()?,
-    };
-    let path = settings.account();
-    match std::fs::read(&path) {
-        Ok(kept) => {
-            let credentials: AccountCredentials = serde_json::from_slice(&kept).map_err(io::Error::other)?;
-            return Ok(builder.from_credentials(credentials).await?);
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => return Err(error.into()),
+    let (path, ca) = (settings.account(), settings.ca.clone());
+    let (builder, kept) = blocking(move || {
+        let builder = match &ca {
+            Some(ca) => Account::builder_with_root(ca)?,
+            None => Account::builder()?,
+        };
+        Ok((builder, kept(&path)?))
+    })
+    .await?;
+    if let Some(kept) = kept {
+        let credentials: AccountCredentials = serde_json::from_slice(&kept).map_err(io::Error::other)?;
+        return Ok(builder.from_credentials(credentials).await?);
     }
     let contact: Vec<String> = settings.contact.iter().map(|address| format!("mailto:{address}")).collect();
     let contact: Vec<&str> = contact.iter().map(String::as_str).collect();
     let new = NewAccount { contact: &contact, terms_of_service_agreed: true, only_return_existing: false };
     let (account, credentials) = builder.create(&new, settings.directory.clone(), None).await?;
-    put(&path, &serde_json::to_string(&credentials).map_err(io::Error::other)?)?;
+    let (path, credentials) = (settings.account(), serde_json::to_string(&credentials).map_err(io::Error::other)?);
+    blocking(move || Ok(put(&path, &credentials)?)).await?;
     Ok(account)
+}
+
+/// What is known of an account, if it has been kept.
+fn kept(path: &Path) -> io::Result<Option<Vec<u8>>> {
+    match std::fs::read(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        read => read.map(Some),
+    }
+}
+
+/// Does what waits for files, which may lie on a disk that does not answer: that is not for a thread that must not wait. Each certificate
+/// does one such thing at a time, and an order that has given up on one is followed by a look at the files, which has no end either: so
+/// two threads of it wait for such a disk at most, and two more each time that its settings change.
+async fn blocking<T: Send + 'static>(act: impl FnOnce() -> Result<T, Failure> + Send + 'static) -> Result<T, Failure> {
+    actix_rt::task::spawn_blocking(act).await.map_err(io::Error::other)?
 }
 
 #[cfg(test)]
@@ -400,6 +415,28 @@ mod tests {
         };
         assert_ne!(at(LETS_ENCRYPT), at("https://localhost:14000/dir"));
         assert_eq!(at("https://h:1/../d"), Path::new("/x/account-h-1-..-d.json"), "no path leads out of the folder");
+    }
+
+    /// A pipe that nobody writes to stands for a disk that does not answer.
+    #[test]
+    fn a_disk_that_does_not_answer_holds_up_nothing_else_on_the_thread() {
+        let folder = std::env::temp_dir().join(format!("flumen-acme-disk-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).expect("a folder");
+        let domains = vec!["radio.example".to_owned()];
+        let settings = Settings { domains, folder: folder.clone(), directory: LETS_ENCRYPT.into(), contact: None, ca: None };
+        let pipe = settings.account();
+        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().expect("mkfifo").success());
+        let comes_back = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_secs(3));
+            drop(OpenOptions::new().write(true).open(pipe));
+        });
+        actix_rt::System::new().block_on(async {
+            let began = std::time::Instant::now();
+            let asked = tokio::time::timeout(Duration::from_millis(50), account(&settings)).await;
+            assert!(asked.is_err() && began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+        });
+        comes_back.join().expect("no panic");
+        std::fs::remove_dir_all(folder).expect("removed");
     }
 
     #[test]
