@@ -304,9 +304,16 @@ impl MessageBody for Watched {
     }
 }
 
-/// The body of a response whose socket leaves. It has no bytes of its own.
+/// The body of a response whose socket leaves. It has no bytes of its own. Where it is dropped before that, nobody leaves: what was
+/// reserved is given back at once, not only when the connection ends.
 #[derive(Debug)]
 pub struct Gangway(Rc<Slot>);
+
+impl Drop for Gangway {
+    fn drop(&mut self) {
+        drop(self.0.berth.take());
+    }
+}
 
 impl MessageBody for Gangway {
     type Error = io::Error;
@@ -318,5 +325,26 @@ impl MessageBody for Gangway {
     fn poll_next(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Bytes, io::Error>>> {
         self.0.armed.set(true);
         Poll::Pending // never woken: the connection ends on this side at the next flush
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use actix_web::HttpResponse;
+
+    use super::*;
+
+    #[test]
+    fn an_answer_that_cannot_be_made_gives_the_place_back_at_once() {
+        for (field, leaves) in [("a field", true), ("a field\r\nand another", false)] {
+            let claim = Claim(Rc::new(Slot::new((1, Peer::Unix), None, false, Moment::ZERO)));
+            let place = Rc::new(());
+            let reserved = Rc::clone(&place);
+            let gangway = claim.publish(move |_| drop(reserved));
+            let answer = HttpResponse::Ok().insert_header(("icy-name", field)).body(gangway);
+            assert_eq!((answer.status() == 200, claim.has_boarded(), Rc::strong_count(&place) == 2), (leaves, leaves, leaves), "{field:?}");
+            drop(answer);
+            assert_eq!((claim.has_boarded(), Rc::strong_count(&place)), (false, 1));
+        }
     }
 }
