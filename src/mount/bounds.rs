@@ -43,3 +43,44 @@ impl Bounds {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mount::testing::settings;
+    use crate::units::ByteCount;
+
+    fn of(ring_max: u64) -> Settings {
+        let mut settings = settings("/a");
+        (settings.ring_max, settings.rules.memory_max) = (ByteCount(ring_max), 2 * ring_max);
+        settings
+    }
+
+    #[test]
+    fn what_is_lowered_holds_when_no_more_is_held_and_what_is_raised_at_once() {
+        let (small, large) = (of(100), of(1000));
+        let bounds = Bounds::new(&large);
+        bounds.settle(&small);
+        assert_eq!(bounds.now(), (25, 2250));
+        bounds.tighten(201, &small);
+        assert_eq!(bounds.now(), (25, 2250), "there is more than it is to hold");
+        bounds.tighten(200, &small);
+        assert_eq!(bounds.now(), (25, 225));
+        bounds.settle(&large);
+        assert_eq!(bounds.now(), (250, 2250));
+    }
+
+    #[test]
+    fn who_takes_over_more_than_may_be_held_has_room_for_the_next_chunk_until_it_is_less() {
+        let small = of(100);
+        let bounds = Bounds::new(&small);
+        bounds.allow_for(150, &small);
+        assert_eq!(bounds.now().1, 225, "there is room");
+        bounds.allow_for(1000, &small);
+        assert_eq!(bounds.now().1, 1025);
+        bounds.tighten(1000, &small);
+        assert_eq!(bounds.now().1, 1025);
+        bounds.tighten(100, &small);
+        assert_eq!(bounds.now().1, 225);
+    }
+}
