@@ -194,6 +194,28 @@ fn an_encoder_that_falls_silent_is_let_go_and_its_listeners_stay() {
 }
 
 #[test]
+fn nothing_that_is_published_runs_in_a_browser_as_a_page_of_this_server() {
+    let page = [b"<!doctype html><script>alert(document.domain)</script>".to_vec(), vec![b' '; 100_000]].concat();
+    for (claimed, served, sandboxed) in [
+        ("text/html", "application/octet-stream", false),
+        ("image/svg+xml", "application/octet-stream", false),
+        ("*/*", "application/octet-stream", false),
+        ("multipart/x-mixed-replace;boundary=x", "multipart/x-mixed-replace;boundary=x", true),
+    ] {
+        let server = Server::spawn("", &mount(""), &[]);
+        assert!(until(SECOND * 10, || server.try_get("/healthz").is_ok()));
+        let early = wait_for_the_first(&server);
+        let mut encoder = greet(&server, &put(&format!("Content-Type: {claimed}\r\n")));
+        encoder.socket.write_all(&page).expect("sent");
+        let mut listener = Stream::open(early);
+        assert!(listener.read(page.len()) == page, "{claimed}: the bytes are nobody's business");
+        let sent = |name: &str| listener.head.header(name);
+        assert_eq!((sent("content-type"), sent("content-security-policy")), (Some(served), sandboxed.then_some("sandbox")), "{claimed}");
+        assert_eq!(server.log().contains("is not passed on"), !sandboxed, "{claimed} {}", server.log());
+    }
+}
+
+#[test]
 fn a_liar_is_served_by_what_it_is_and_the_unknown_as_it_comes() {
     for (body, claimed, served) in [
         (ogg(), "audio/mpeg", "application/ogg"),

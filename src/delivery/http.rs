@@ -23,7 +23,7 @@ use crate::mount::registry::Entry;
 use crate::mount::{Registry, Settings, Site};
 use crate::units::{Extents, ListenerId, UnitError};
 use crate::wire::playlist::Form;
-use crate::wire::{range, relay};
+use crate::wire::{media, range, relay};
 
 /// What this room needs to know.
 #[derive(Clone, Debug)]
@@ -245,6 +245,9 @@ impl Guest<'_> {
         if origin::asks_for_via(request) {
             let path = origin::via(handle.settings.path.as_str());
             response.insert_header((header::VIA, handle.said().through.into_iter().chain([path]).collect::<Vec<_>>().join(", ")));
+        }
+        if media::has_parts(sent_as) {
+            response.insert_header((header::CONTENT_SECURITY_POLICY, "sandbox")); // none of them is a page of this server
         }
         let (icy, inlay) = match frames {
             Some(asked) => {

@@ -84,6 +84,9 @@ impl std::fmt::Debug for Pump {
 impl Pump {
     /// A pump of a stream whose sender calls it `claimed`, a media type.
     pub fn new(mount: Addr<Mount>, handle: &Arc<Handle>, claimed: Option<&str>) -> Self {
+        if claimed.is_some_and(|claimed| media::believed(claimed).is_none() && !claimed.is_empty()) {
+            tracing::warn!(mount = %handle.settings.path, "the media type that is claimed is none of a stream (or a page's), and is not passed on");
+        }
         Self {
             mount,
             path: handle.settings.path.clone(),
