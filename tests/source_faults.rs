@@ -214,7 +214,14 @@ fn an_upstream_that_misbehaves_is_given_up_with_the_reason_and_another_is_heard(
     let page = b"HTTP/1.1 200 OK\r\nContent-Type: text/html; charset=utf-8\r\n\r\n<html>no stream here</html>".to_vec();
     let endless = [b"HTTP/1.1 200 OK\r\n".to_vec(), b"X-Filler: ".to_vec(), vec![b'x'; 40_000]].concat();
     let frames = b"HTTP/1.1 200 OK\r\nContent-Type: application/x-flumen-relay\r\nflumen-relay: 1\r\n\r\n\x02\0\0\0\0\0\0\x01x".to_vec();
+    let through = |via: &str| format!("HTTP/1.1 200 OK\r\nContent-Type: audio/mpeg\r\nVia: {via}\r\n\r\nx").into_bytes();
     let cases = [
+        ("passed-on", through(&["1.1 a"; 17].join(", ")), "through more than 16 servers"),
+        (
+            "long-named",
+            through(&format!("1.1 {}", "a".repeat(9000))),
+            "the names of the servers that its stream comes through are too long",
+        ),
         ("circling", b"HTTP/1.1 302 Found\r\nLocation: /again\r\nContent-Length: 0\r\n\r\n".to_vec(), "it redirects again and again"),
         ("endless", endless, "the head of its answer is too large"),
         ("page", page, "a page and not with a stream"),

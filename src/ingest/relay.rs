@@ -50,8 +50,9 @@ const OPEN_MOST: Duration = Duration::from_secs(10);
 const SILENCE_MOST: Duration = Duration::from_secs(15);
 /// Redirects that are followed.
 const REDIRECTS_MOST: usize = 5;
-/// Servers that a stream may have come through.
+/// Servers that a stream may have come through, and what their names may take in all: they are passed on in one head.
 const THROUGH_MOST: usize = 16;
+const THROUGH_BYTES_MOST: usize = 8 * 1024;
 /// Bytes read at once.
 const READ_AT_ONCE: usize = 16 * 1024;
 
@@ -133,6 +134,9 @@ fn comes_through(entry: &Entry, answer: &Answer) -> Result<Vec<String>, Arc<str>
     }
     if through.len() > THROUGH_MOST {
         return Err(format!("its stream comes through more than {THROUGH_MOST} servers").into());
+    }
+    if through.iter().map(String::len).sum::<usize>() > THROUGH_BYTES_MOST {
+        return Err("the names of the servers that its stream comes through are too long".into());
     }
     if answer.field("content-type").is_some_and(is_page) {
         return Err("it answers with a page and not with a stream".into());
