@@ -22,7 +22,7 @@ use crate::mount::Mount;
 use crate::mount::actor::{OpenGate, ReopenGate, SourceEnded};
 use crate::mount::handle::Handle;
 use crate::mount::registry::Entry;
-use crate::mount::{Gate, GateError, OggChaining};
+use crate::mount::{Gate, GateError, Metadata, OggChaining};
 use crate::units::MountPath;
 use crate::wire::media;
 
@@ -71,6 +71,8 @@ pub struct Pump {
     join: bool,
     /// The mount is taken only by what is like this.
     alike: Option<Arc<str>>,
+    /// What is being played, if somebody has said so before the mount was taken.
+    playing: Option<Metadata>,
     way: Way,
     outlet: Option<Outlet>,
 }
@@ -93,6 +95,7 @@ impl Pump {
             claimed: claimed.and_then(media::believed).map(str::to_owned),
             join: handle.settings.ogg_chaining == OggChaining::Hide,
             alike: None,
+            playing: None,
             way: Way::Proving(Vec::new()),
             outlet: None,
         }
@@ -102,6 +105,14 @@ impl Pump {
     pub(super) fn only_like(mut self, alike: Option<Arc<str>>) -> Self {
         self.alike = alike;
         self
+    }
+
+    /// What is being played, said beside the stream. The mount hears of it once it is this stream's, and as long as it is.
+    pub(super) fn say(&mut self, playing: Metadata) {
+        match &self.outlet {
+            Some(outlet) => outlet.gate().set_metadata(playing),
+            None => self.playing = Some(playing),
+        }
     }
 
     /// Takes what has come. `arrived` is called once, when there is something to hear.
@@ -214,6 +225,7 @@ impl Pump {
         let gate: Gate = self.mount.send(OpenGate).await?;
         let outlet = self.outlet.insert(Outlet::new(gate));
         outlet.content_type = Some(content_type);
+        self.playing.take().into_iter().for_each(|playing| outlet.gate().set_metadata(playing));
         let mut out = Vec::new();
         match &mut self.way {
             Way::Framed(_, framer) => {

@@ -170,7 +170,7 @@ async fn flow(
         let pump = Pump::new(entry.actor.clone(), &entry.handle, answer.field("content-type"));
         Way::Bytes(Box::new(pump.only_like(alike)), answer.metaint().map(Interleaved::new))
     };
-    let mut sifter = Sifter { framing: Framing::of(answer.body), way, arrived, title: None };
+    let mut sifter = Sifter { framing: Framing::of(answer.body), way, arrived };
     let mut mover = framed.then(|| entry.handle.standstill.enter());
     stand_still(&mut mover).await;
     let mut done = sifter.take(entry, &begun).await;
@@ -223,8 +223,6 @@ struct Sifter {
     way: Way,
     /// Of bytes; frames have their own.
     arrived: Arrived,
-    /// What is playing, until the mount is this stream's.
-    title: Option<Metadata>,
 }
 
 enum Way {
@@ -261,12 +259,7 @@ impl Sifter {
                     pump.push(part, || now(&mut self.arrived)).await.map_err(|error| Arc::from(error.to_string()))?;
                 }
                 if let Some(block) = blocks.last() {
-                    self.title = Some(title(block, entry.handle.settings.charset));
-                }
-                if self.arrived.is_none()
-                    && let Some(title) = self.title.take()
-                {
-                    entry.handle.set_metadata(title);
+                    pump.say(title(block, entry.handle.settings.charset));
                 }
             }
         }
