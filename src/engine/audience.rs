@@ -279,11 +279,11 @@ impl<W: Wire> Audience<W> {
                 self.leave_if_done(index as u32, turn.now);
             }
         }
-        let patient_from = self.judge_blocked(before, turn);
+        self.judge_blocked(before, turn);
         // What has not been offered to everybody stays in the copy, however little the mount remembers, while memory lasts; so does
         // what waits for those whose turn to be sent it has not come, and for those whose sockets have not been full for long.
         let spare = self.broadcast.account.held_bytes() <= self.broadcast.rules.memory_max;
-        self.ring.trim(if spare { oldest.min(self.offered).min(self.ready_from).min(patient_from) } else { oldest });
+        self.ring.trim(if spare { oldest.min(self.offered).min(self.ready_from).min(self.patient_from(turn.now)) } else { oldest });
         self.ring.shrink();
         self.evict_stragglers(turn.now);
         if self.unvisited == 0 {

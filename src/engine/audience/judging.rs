@@ -14,17 +14,12 @@ use crate::units::{Moment, Seq};
 const EDGES_KEPT: usize = 256;
 
 impl<W: Wire> Audience<W> {
-    /// Judges those whose sockets are full, at each chunk that has come since `before`. Returns the place in the stream from which on
-    /// those are still to be sent something who are not judged yet, for their sockets have not been full for long.
-    pub(super) fn judge_blocked(&mut self, before: Seq, turn: TurnContext) -> Seq {
+    /// Judges those whose sockets are full, at each chunk that has come since `before`.
+    pub(super) fn judge_blocked(&mut self, before: Seq, turn: TurnContext) {
         let mut blocked = std::mem::take(&mut self.blocked);
-        let (patience, mut patient_from) = (self.broadcast.rules.patience, Seq::LAST);
         blocked.retain(|&place| {
             let Some(listener) = self.at(place) else { return false };
             listener.listed = listener.blocked && !listener.queued;
-            if listener.listed && turn.now.since(listener.full_since) < patience {
-                patient_from = patient_from.min(listener.cursor.at());
-            }
             listener.listed
         });
         if !blocked.is_empty() {
@@ -40,7 +35,14 @@ impl<W: Wire> Audience<W> {
             self.edges = edges;
         }
         self.blocked = blocked;
-        patient_from
+    }
+
+    /// The place in the stream from which on those are still to be sent something who are not judged yet, for their sockets have not
+    /// been full for long.
+    pub(super) fn patient_from(&self, now: Moment) -> Seq {
+        let listener = |place: &Place| self.table.get(place.index as usize)?.as_ref().filter(|found| found.generation == place.generation);
+        let patient = |found: &&Listener<W>| found.blocked && now.since(found.full_since) < self.broadcast.rules.patience;
+        self.newly_full.iter().filter_map(listener).filter(patient).map(|found| found.cursor.at()).min().unwrap_or(Seq::LAST)
     }
 
     /// Those whose sockets have been full for as long as the mount's patience lasts are judged, even if nothing more comes.
